@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from duopose.geometry import Affine, MapFrame
+from duopose.geometry import MapFrame
 
 # ---- data ----
 
