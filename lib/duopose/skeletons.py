@@ -371,7 +371,8 @@ def skeleton_from_dict(content: Any, where: str) -> Skeleton:
     missing = [key for key in FIELDS[:6] if key not in content]
     if unknown or missing:
         raise UserError(
-            f"skeleton '{where}': missing fields {missing}, unknown fields {unknown}; the fields are {', '.join(FIELDS)} (sigmas and limbs may be left out)"
+            f"skeleton '{where}': missing fields {missing}, unknown fields {unknown}; "
+            f"the fields are {', '.join(FIELDS)} (sigmas and limbs may be left out)"
         )
     try:
         return Skeleton(
