@@ -44,7 +44,6 @@ def default_config() -> CN:
     cfg.MODEL.DECONV_CHANNELS = 0  # of the stride-2 head; 0: WIDTH
     cfg.MODEL.DECONV_BLOCKS = 4  # basic blocks after the deconvolution
     cfg.MODEL.HEAD_BLOCKS = 3  # bottlenecks at the start of each Double Embedding head
-    cfg.MODEL.WITH_CENTER = True  # the person centre as last heatmap (always on for Double Embedding, off for the baseline)
     cfg.MODEL.REVERSE_OFFSETS = False  # two more maps per limb: from the parent's window to the child
     cfg.MODEL.OFFSET_UNIT = 64.0  # input pixels that 1.0 in the offset maps means; public DE weights trained at 512: 724.077
     cfg.MODEL.SYNC_BN = False  # batch statistics over all GPUs
