@@ -1,0 +1,31 @@
+# `make demo` and `make test` need Python 3.11+, pip and make; nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := output/demo
+
+.PHONY: demo test test-slow lint install clean-demo
+
+install: $(VENV)/installed
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: install
+	$(BIN)/python tools/make_sample_data.py data/sample --train 6000 --val 200 --seed 1
+	$(BIN)/python tools/dist_train.py --cfg experiments/sample/demo.yaml
+	$(BIN)/python tools/valid.py --cfg experiments/sample/demo.yaml DEBUG.SAVE_PREDICTIONS 12
+
+lint: install
+	$(BIN)/ruff check lib tools tests
+	$(BIN)/ruff format --check lib tools tests
+	$(BIN)/mypy
+
+test: install lint
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: install
+	$(BIN)/python -m pytest -m slow
