@@ -1,0 +1,1 @@
+"""What things cost: one module a stage, run by `tools/benchmark.py`. Above everything else in the import order, beside `engine`."""

@@ -1,0 +1,82 @@
+#!/usr/bin/env python
+"""Times one stage of the pipeline, or all: `tools/benchmark.py STAGE [options] [--json FILE]`; STAGE --help shows its options."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from argparse import ArgumentParser
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from duopose.benchmark.measure import add_common_arguments, threads
+from duopose.errors import UserError
+
+# A stage module has add_arguments(parser) and run(args) -> {"rows": [...]}, and prints one line a row.
+STAGES = {
+    "loader": "duopose.benchmark.loader",
+    "targets": "duopose.benchmark.targets",
+    "loss": "duopose.benchmark.loss",
+    "network": "duopose.benchmark.network",
+    "train": "duopose.benchmark.train",
+    "merge": "duopose.benchmark.merge",
+    "decode": "duopose.benchmark.decode",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the stage that the first argument names; exit code 2 where it names none, or its options are wrong."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"{__doc__}\nstages: {', '.join(STAGES)}, all")
+        return 0 if arguments else 2
+    try:
+        stage, options = arguments[0], arguments[1:]
+        results, file = run_all(options) if stage == "all" else run_stage(stage, options)
+        results["environment"] = {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine()}
+        if file:
+            write(results, Path(file))
+    except UserError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run_all(options: list[str]) -> tuple[dict[str, Any], str]:
+    """Every stage with its default options, of which only the common ones may be given; the results and where to write them."""
+    parser = ArgumentParser(prog="benchmark.py all")
+    add_common_arguments(parser)
+    file = parser.parse_args(options).json
+    rows = []
+    for stage in STAGES:
+        print(f"-- {stage}", flush=True)
+        rows += [{"stage": stage, **row} for row in run_stage(stage, options)[0]["rows"]]
+    return {"rows": rows}, file
+
+
+def run_stage(stage: str, options: list[str]) -> tuple[dict[str, Any], str]:
+    """One stage's results and where to write them; the stage is imported only now, so that no other can hinder it."""
+    if stage not in STAGES:
+        raise UserError(f"there is no stage '{stage}'; use one of {', '.join(STAGES)}, all")
+    module = import_module(STAGES[stage])
+    parser = ArgumentParser(prog=f"benchmark.py {stage}", description=module.__doc__)
+    add_common_arguments(parser)
+    module.add_arguments(parser)
+    args = parser.parse_args(options)
+    with threads(args.threads):
+        return module.run(args), args.json
+
+
+def write(results: dict[str, Any], file: Path) -> None:
+    """Write aside and rename, so that a half file is never seen."""
+    aside = file.with_name(f"{file.name}.{os.getpid()}")
+    aside.write_text(json.dumps(results, indent=1))
+    os.replace(aside, file)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
