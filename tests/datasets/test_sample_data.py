@@ -1,0 +1,126 @@
+"""Drawn data: the same for a seed, honest labels, and a world that looks the same in the mirror."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools.coco import COCO as CocoApi
+
+from duopose.datasets.sample_data.body import pose_body
+from duopose.datasets.sample_data.figure import Canvas, draw_figure, is_seen, random_look
+from duopose.datasets.sample_data.write import make_sample_data
+from duopose.errors import UserError
+from duopose.skeletons import COCO, CROWDPOSE, MPII, Skeleton
+
+SPLIT = "train2017"
+
+
+def _content(root: Path) -> dict:
+    return json.loads((root / "annotations" / f"person_keypoints_{SPLIT}.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("drawn")
+    make_sample_data(root, 60, 5, seed=3, size=96, skeleton=COCO, workers=1)
+    return root
+
+
+def test_same_seed_same_files_for_any_number_of_workers(drawn: Path, tmp_path: Path) -> None:
+    make_sample_data(tmp_path, 60, 5, seed=3, size=96, skeleton=COCO, workers=2)
+    for path in sorted(drawn.rglob("*.*")):
+        other = tmp_path / path.relative_to(drawn)
+        assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(other.read_bytes()).digest(), path.name
+
+
+def test_splits_and_seeds_differ(drawn: Path, tmp_path: Path) -> None:
+    make_sample_data(tmp_path, 2, 0, seed=4, size=96, skeleton=COCO, workers=1)
+    first = [cv2.imread(str(sorted((root / "images" / SPLIT).iterdir())[0])) for root in (drawn, tmp_path)]
+    held_out = cv2.imread(str(sorted((drawn / "images" / "val2017").iterdir())[0]))
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first[0], held_out)
+
+
+def test_annotations_are_what_coco_wants(drawn: Path) -> None:
+    api = CocoApi(str(drawn / "annotations" / f"person_keypoints_{SPLIT}.json"))
+    assert len(api.imgs) == 60
+    people = [len([a for a in anns if a["num_keypoints"]]) for anns in api.imgToAnns.values()]
+    assert min(people) >= 1 and max(people) <= 5 and len(set(people)) >= 4
+    for annotation in api.anns.values():
+        region = api.annToMask(annotation)
+        assert abs(region.sum() - annotation["area"]) < 0.12 * annotation["area"] + 25
+        x, y, width, height = annotation["bbox"]
+        assert min(x, y) >= 0 and x + width <= 96 and y + height <= 96 and width * height >= annotation["area"]
+        keypoints = np.array(annotation["keypoints"]).reshape(-1, 3)
+        assert annotation["num_keypoints"] == (keypoints[:, 2] > 0).sum()
+        assert (keypoints[keypoints[:, 2] == 0] == 0).all()
+        inside = keypoints[keypoints[:, 2] > 0, :2]
+        assert ((inside > -0.5) & (inside < 95.5)).all()
+
+
+def test_visible_keypoints_lie_on_the_person(drawn: Path) -> None:
+    api = CocoApi(str(drawn / "annotations" / f"person_keypoints_{SPLIT}.json"))
+    on_person, total, flags = 0, 0, set()
+    for annotation in api.anns.values():
+        keypoints = np.array(annotation["keypoints"]).reshape(-1, 3)
+        flags |= set(keypoints[:, 2].astype(int).tolist())
+        region = cv2.dilate(api.annToMask(annotation), np.ones((3, 3)))
+        for x, y, _ in keypoints[keypoints[:, 2] == 2]:
+            on_person += int(region[int(np.clip(round(y), 0, 95)), int(np.clip(round(x), 0, 95))])
+            total += 1
+    assert flags == {0, 1, 2}
+    assert on_person / total > 0.99
+
+
+def test_the_drawn_world_is_its_own_mirror_image() -> None:
+    """A mirrored figure is drawn exactly (but for rounding) by mirroring the joints and swapping left and right."""
+    width, height = 160, 120.0
+    swap = {"left": "right", "right": "left"}
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        joints = {name: point * height + np.array([80.0, 70.0, 0.0]) for name, point in pose_body(rng).items()}
+        mirrored = {}
+        for name, (x, y, z) in joints.items():
+            side, _, kind = name.partition("_")
+            mirrored[f"{swap[side]}_{kind}" if side in swap else name] = np.array([width - 1 - x, y, z])
+        canvases = [Canvas(np.zeros((160, width, 3), np.uint8), np.zeros((160, width), np.uint8)) for _ in range(2)]
+        look = random_look(rng)
+        for canvas, points in zip(canvases, (joints, mirrored), strict=True):
+            draw_figure(canvas, points, look, height, 0)
+        differing = np.abs(canvases[0].image.astype(int) - canvases[1].image[:, ::-1]).max(2) > 60
+        assert differing.mean() < 0.004
+        for name in COCO.keypoints:
+            inside = all(0 <= value < 159.5 for value in joints[name][:2])
+            if inside and seed < 3:
+                seen = is_seen(canvases[0], joints, height, 0, name)
+                assert seen == is_seen(canvases[1], mirrored, height, 0, COCO.mirror[name]), name
+
+
+def test_who_turns_the_back_shows_no_nose() -> None:
+    counts = {True: [], False: []}
+    for seed in range(60):
+        joints = {name: point * 100 + np.array([80.0, 80.0, 0.0]) for name, point in pose_body(np.random.default_rng(seed)).items()}
+        canvas = Canvas(np.zeros((200, 200, 3), np.uint8), np.zeros((200, 200), np.uint8))
+        draw_figure(canvas, joints, random_look(np.random.default_rng(seed)), 100.0, 0)
+        faces_viewer = bool(joints["nose"][2] > joints["head_middle"][2])
+        counts[faces_viewer].append(is_seen(canvas, joints, 100.0, 0, "nose"))
+    assert not any(counts[False]) and np.mean(counts[True]) > 0.7
+
+
+@pytest.mark.parametrize("skeleton", [CROWDPOSE, MPII], ids=lambda skeleton: skeleton.name)
+def test_other_skeletons_are_drawn(skeleton: Skeleton, tmp_path: Path) -> None:
+    make_sample_data(tmp_path, 2, 1, seed=0, size=64, skeleton=skeleton, workers=1)
+    content = _content(tmp_path)
+    assert content["categories"][0]["keypoints"] == list(skeleton.keypoints)
+    assert len(content["annotations"][0]["keypoints"]) == 3 * skeleton.num_keypoints
+
+
+def test_a_keypoint_nobody_can_draw_is_named(tmp_path: Path) -> None:
+    tail = Skeleton("cat", ("nose", "tail"), (), ("nose",), {}, ("tail",))
+    with pytest.raises(UserError, match="tail"):
+        make_sample_data(tmp_path, 1, 1, 0, 64, tail, workers=1)
