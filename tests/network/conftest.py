@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from yacs.config import CfgNode
 
 from duopose.config.defaults import default_config
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
 
 
 @pytest.fixture

@@ -1,0 +1,106 @@
+"""What training asks of a network: gradients everywhere, and modes that change nothing but speed and memory."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import interpolate
+from yacs.config import CfgNode
+
+from duopose.network import build_network
+from duopose.network.hrnet import _sum_bilinear, _sum_nearest
+from duopose.types import NetworkOutput
+
+
+def flat(output: NetworkOutput) -> torch.Tensor:
+    return torch.cat([maps.flatten() for maps in (*output.heatmaps, output.tags, *output.offsets)])
+
+
+def train_step(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """One forward and backward pass of a loss that reads every map; the outputs."""
+    output = flat(network(images))
+    (output * torch.linspace(-1, 1, len(output))).square().mean().backward()
+    return output.detach()
+
+
+def scaled(network: nn.Module) -> nn.Module:
+    """Weights large enough for differences to show."""
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            nn.init.kaiming_normal_(parameter)
+    return network
+
+
+@pytest.mark.parametrize("name", ["pose_higher_hrnet_de", "pose_higher_hrnet"])
+def test_every_parameter_gets_a_gradient(tiny_cfg: CfgNode, name: str) -> None:
+    tiny_cfg.MODEL.NAME = name
+    network = build_network(tiny_cfg)
+    train_step(network, torch.rand(2, 3, 64, 64))
+    assert [key for key, parameter in network.named_parameters() if parameter.grad is None] == []
+
+
+def test_heads_share_nothing_but_the_features(tiny_cfg: CfgNode) -> None:
+    network = build_network(tiny_cfg)
+    network(torch.rand(1, 3, 64, 64)).offsets[1].sum().backward()
+    assert all(p.grad is None for key, p in network.named_parameters() if key.startswith("global_head"))
+    assert all(p.grad is not None for key, p in network.named_parameters() if not key.startswith(("global_head", "local_head.predict")))
+
+
+def test_checkpointed_activations_change_nothing(tiny_cfg: CfgNode) -> None:
+    plain = scaled(build_network(tiny_cfg))
+    tiny_cfg.MODEL.CHECKPOINT_ACTIVATIONS = True
+    checkpointed = build_network(tiny_cfg)
+    checkpointed.load_state_dict(plain.state_dict())
+    images = torch.rand(2, 3, 64, 96)
+    for _ in range(2):
+        assert torch.equal(train_step(plain, images), train_step(checkpointed, images))
+    for (key, parameter), other in zip(plain.named_parameters(), checkpointed.parameters(), strict=True):
+        assert torch.equal(parameter.grad, other.grad), key
+    for (key, buffer), other in zip(plain.named_buffers(), checkpointed.buffers(), strict=True):
+        assert torch.equal(buffer, other), key
+    assert all(m.momentum == 0.1 for m in checkpointed.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+def test_checkpointing_keeps_less(tiny_cfg: CfgNode) -> None:
+    kept = []
+    for tiny_cfg.MODEL.CHECKPOINT_ACTIVATIONS in (False, True):
+        seen: dict[int, int] = {}
+        network = build_network(tiny_cfg)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, seen=seen: seen.__setitem__(t.data_ptr(), t.numel()) or t, lambda t: t):  # type: ignore[func-returns-value]
+            output = network(torch.rand(1, 3, 64, 64))
+        kept.append(sum(seen.values()))
+        assert flat(output).requires_grad
+    assert kept[1] < 0.4 * kept[0]
+
+
+def test_channels_last_changes_no_number(tiny_cfg: CfgNode) -> None:
+    tiny_cfg.MODEL.CHANNELS_LAST = False
+    plain = scaled(build_network(tiny_cfg))
+    last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    images = torch.rand(2, 3, 64, 64)
+    expected, got = train_step(plain, images), train_step(last, images.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+    output = last(images.to(memory_format=torch.channels_last))
+    assert all(maps.is_contiguous(memory_format=torch.channels_last) for maps in (output.heatmaps[1], *output.offsets))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision(tiny_cfg: CfgNode, dtype: torch.dtype) -> None:
+    network = build_network(tiny_cfg)
+    images = torch.rand(1, 3, 64, 64)
+    exact = flat(network(images)).detach()
+    with torch.autocast("cpu", dtype=dtype):
+        output = network(images)
+    assert output.tags.dtype == dtype
+    flat(output).float().square().mean().backward()
+    assert all(bool(torch.isfinite(p.grad).all()) and p.grad.dtype == torch.float32 for p in network.parameters())
+    error = (flat(output).detach().float() - exact).square().mean() / exact.square().mean()
+    assert error < 0.01
+
+
+def test_enlarging_sums_in_steps_is_the_same_sum() -> None:
+    maps = [torch.rand(2, 3, 8 >> step, 16 >> step, dtype=torch.float64) for step in range(3)]
+    for mode, total in (("nearest", _sum_nearest(maps)), ("bilinear", _sum_bilinear(maps))):
+        expected = sum(interpolate(m, size=(16, 32), mode=mode) for m in maps)
+        torch.testing.assert_close(total, expected)
