@@ -1,0 +1,22 @@
+"""Which hardware to use."""
+
+from __future__ import annotations
+
+import torch
+
+from duopose.errors import UserError
+
+
+def pick_device(name: str, index: int = 0) -> torch.device:
+    """The device of DEVICE (auto, cpu, cuda, mps); `index` is the CUDA card among the visible ones. UserError where it is absent."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("DEVICE: cuda, but torch sees no CUDA device; use DEVICE auto or cpu, or check CUDA_VISIBLE_DEVICES and the driver")
+    if name == "cuda" and index >= torch.cuda.device_count():
+        raise UserError(
+            f"this machine shows {torch.cuda.device_count()} CUDA device(s), but process {index} of the run needs one of its own; lower --gpus"
+        )
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UserError("DEVICE: mps, but torch sees no Apple GPU; use DEVICE auto or cpu")
+    return torch.device(name, index) if name == "cuda" else torch.device(name)
