@@ -1,0 +1,95 @@
+"""Reading an annotation file for scoring: checked, people only, gaps that have one right answer filled."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from duopose.errors import UserError
+from duopose.evaluate.files import read_json
+from duopose.evaluate.results import PERSON_CATEGORY
+
+GroundTruth = dict[str, Any]
+
+
+def load_annotations(path: str | Path) -> GroundTruth:
+    """A COCO-format file as it is; UserError where it is not one."""
+    content = read_json(path, "annotation file")
+    missing = [key for key in ("images", "annotations", "categories") if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise UserError(f"annotation file '{path}' is not in COCO format: {missing} missing")
+    return content
+
+
+def open_annotations(annotations: str | Path | GroundTruth) -> tuple[GroundTruth, str]:
+    """The content of an annotation file, or the content given, and how errors call it."""
+    return (annotations, "(in memory)") if isinstance(annotations, dict) else (load_annotations(annotations), str(annotations))
+
+
+def scoring_annotations(content: GroundTruth, num_keypoints: int, where: str) -> GroundTruth:
+    """What an OKS evaluator needs of `content`, which stays as it is; UserError naming the annotation where that cannot be had.
+
+    Only the person category is kept, numbered 1 as in the results. Annotations are numbered from 1: pycocotools takes a
+    match with annotation 0 for none. `iscrowd` missing means 0; `num_keypoints` missing is counted, but never recounted;
+    `keypoints` missing means none labelled. `area` cannot be guessed: evaluators differ on what to do, some without a word.
+    """
+    person = person_category(content["categories"], where)
+    kept = [annotation for annotation in content["annotations"] if annotation.get("category_id", person) == person]
+    annotations = [_scoring_annotation(annotation, number, num_keypoints, where) for number, annotation in enumerate(kept, start=1)]
+    return {
+        "images": content["images"],
+        "annotations": annotations,
+        "categories": [{"id": PERSON_CATEGORY, "name": "person"}],
+    }
+
+
+def person_category(categories: list[dict[str, Any]], where: str) -> int:
+    """Id of the only category, or of the one called person."""
+    people = categories if len(categories) == 1 else [category for category in categories if category.get("name") == "person"]
+    if len(people) != 1:
+        names = [category.get("name") for category in categories]
+        raise UserError(f"annotation file '{where}': which category are the people? There must be one, or one called 'person', not {names}")
+    return people[0]["id"]
+
+
+def _scoring_annotation(annotation: dict[str, Any], number: int, num_keypoints: int, where: str) -> dict[str, Any]:
+    keypoints = annotation.get("keypoints") or [0] * (3 * num_keypoints)
+    missing = [key for key in ("image_id", "bbox", "area") if annotation.get(key) is None]
+    if missing:
+        raise UserError(
+            f"annotation file '{where}': annotation {annotation.get('id', number)} has no {', '.join(missing)}, which OKS needs "
+            "(area: pixels of the person; box width x height x 0.53 is CrowdPose's stand-in for a missing one)"
+        )
+    if len(keypoints) != 3 * num_keypoints:
+        raise UserError(
+            f"annotation file '{where}': annotation {annotation.get('id', number)} has {len(keypoints)} keypoint numbers, but the "
+            f"skeleton has {num_keypoints} keypoints, so there must be {3 * num_keypoints}; is DATASET.SKELETON the right one?"
+        )
+    labelled = annotation.get("num_keypoints")
+    return {
+        "id": number,
+        "image_id": annotation["image_id"],
+        "category_id": PERSON_CATEGORY,
+        "bbox": annotation["bbox"],
+        "area": annotation["area"],
+        "iscrowd": annotation.get("iscrowd", 0),
+        "num_keypoints": sum(visibility > 0 for visibility in keypoints[2::3]) if labelled is None else labelled,
+        "keypoints": keypoints,
+    }
+
+
+def chosen_images(content: GroundTruth, image_ids: Collection[int | str] | None, where: str) -> list[int | str]:
+    """The ids to score in the file's order: all, or those given; UserError where one is not in the file or none is left."""
+    known = [image["id"] for image in content["images"]]
+    if image_ids is None:
+        chosen = known
+    else:
+        wanted = set(image_ids)
+        chosen = [image_id for image_id in known if image_id in wanted]
+        unknown = sorted(wanted.difference(known), key=str)
+        if unknown:
+            raise UserError(f"annotation file '{where}': {len(unknown)} pictures to score are not in it, first {unknown[:3]}")
+    if not chosen:
+        raise UserError(f"annotation file '{where}': no picture to score")
+    return chosen

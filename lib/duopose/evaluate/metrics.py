@@ -1,0 +1,20 @@
+"""The numbers of an evaluation, and what has to be said about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Plain name -> number; None ("n/a") where the ground truth has no such people, so that there is nothing to measure."""
+
+    values: dict[str, float | None]
+    notes: tuple[str, ...] = ()  # sentences that belong beside the numbers: why AP is 0, that sigmas are defaults
+    facts: dict[str, Any] = field(default_factory=dict)  # what was counted and with which evaluator, for the protocol
+
+    @property
+    def main(self) -> float:
+        """The number by which models are compared: AP, or the total mAP of MPII; 0 where there was nothing to measure."""
+        return next(iter(self.values.values())) or 0.0

@@ -1,0 +1,181 @@
+"""Object keypoint similarity (OKS) evaluation by hotcoco or pycocotools, which agree to the last bit, for any skeleton.
+
+Lin et al. 2014; https://cocodataset.org/#keypoints-eval. At most the 20 best people a picture count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hotcoco
+import numpy as np
+from pycocotools.coco import COCO as ReferenceCOCO
+from pycocotools.cocoeval import COCOeval as ReferenceEvaluation
+
+from duopose.errors import UserError
+from duopose.evaluate.ground_truth import GroundTruth, chosen_images, scoring_annotations
+from duopose.evaluate.results import Entry, Results, as_entries, check_entries
+from duopose.skeletons import Skeleton
+
+METRIC_NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
+NOTHING_TO_MEASURE = -1  # what both libraries say where the ground truth has no such people
+
+Ids = list[int | str]
+Detections = Path | list[Entry]
+
+
+@dataclass(frozen=True)
+class OksScoring:
+    """Ground truth and detections, found to belong together and to the skeleton, ready to be scored over any of the pictures."""
+
+    truth: GroundTruth
+    detections: Detections
+    image_ids: Ids
+    skeleton: Skeleton
+    evaluator: str
+
+    @staticmethod
+    def of(
+        content: GroundTruth, results: Results, skeleton: Skeleton, image_ids: Collection[int | str] | None, evaluator: str, where: str
+    ) -> OksScoring:
+        """Checks everything (UserError); `where` names the annotation file, `image_ids` None means all its pictures."""
+        if evaluator not in EVALUATORS:
+            raise UserError(f"TEST.EVALUATOR '{evaluator}' is unknown; use one of {', '.join(EVALUATORS)}")
+        chosen = chosen_images(content, image_ids, where)
+        truth = scoring_annotations(content, skeleton.num_keypoints, where)
+        plain = evaluator == "hotcoco" and isinstance(results, (str, Path)) and _is_plain_file(Path(results), skeleton.num_keypoints)
+        if plain and _has_integer_ids(truth):
+            return OksScoring(truth, Path(str(results)), chosen, skeleton, evaluator)
+        entries = as_entries(results)
+        check_entries(entries, skeleton.num_keypoints, _ids(truth), _name(results))
+        return OksScoring(truth, entries, chosen, skeleton, evaluator)
+
+    def numbers(self, image_ids: Ids | None = None) -> dict[str, float | None]:
+        """The ten numbers by name over `image_ids` (None: all chosen pictures); None where there is nothing to measure."""
+        chosen = self.image_ids if image_ids is None else image_ids
+        stats = EVALUATORS[self.evaluator](self.truth, self.detections, list(self.skeleton.sigmas), chosen)
+        values = [None if value == NOTHING_TO_MEASURE else float(value) for value in stats]
+        return dict(zip(METRIC_NAMES, values, strict=True))
+
+    def facts(self) -> dict[str, Any]:
+        """What was counted, for the protocol."""
+        chosen = set(self.image_ids)
+        people = sum(a["image_id"] in chosen and a["num_keypoints"] > 0 and not a["iscrowd"] for a in self.truth["annotations"])
+        return {
+            "evaluator": self.evaluator,
+            "pictures": len(self.image_ids),
+            "people": people,
+            "oks_sigmas": "default" if self.skeleton.sigmas_are_default else list(self.skeleton.sigmas),
+        }
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that belong beside the numbers."""
+        notes = []
+        if not self.facts()["people"]:
+            notes.append("the pictures scored have no person with labelled keypoints, so there is nothing to measure")
+        elif not self.detections:
+            notes.append("the results hold no detections at all, so AP and AR are 0")
+        if self.skeleton.sigmas_are_default:
+            notes.append(
+                f"skeleton '{self.skeleton.name}' gives no sigmas, so OKS takes {self.skeleton.sigmas[0]} for every keypoint: "
+                "compare these numbers only with others made so"
+            )
+        return tuple(notes)
+
+
+def _ids(truth: GroundTruth) -> set[int | str]:
+    return {image["id"] for image in truth["images"]}
+
+
+def _name(results: Results) -> str:
+    return f"results file '{results}'" if isinstance(results, (str, Path)) else "results"
+
+
+def _is_plain_file(path: Path, num_keypoints: int) -> bool:
+    """Whether counting bytes shows the server's four fields, all filled, and K keypoints a person (3K + 3 commas).
+
+    hotcoco then may read the file itself, several times faster than through Python; it complains about the rest.
+    """
+    if not path.is_file():
+        return False
+    content = path.read_bytes()
+    people = content.count(b'"image_id"')
+    return people > 0 and content.count(b",") == people * (3 * num_keypoints + 3) - 1 and b"null" not in content
+
+
+def _has_integer_ids(truth: GroundTruth) -> bool:
+    return all(type(image["id"]) is int for image in truth["images"])
+
+
+def _with_numbered_images(truth: GroundTruth, entries: list[Entry], image_ids: Ids) -> tuple[GroundTruth, list[Entry], Ids]:
+    """Pictures numbered from 1, for a library that takes integers only."""
+    number: dict[int | str, int] = {image["id"]: index for index, image in enumerate(truth["images"], start=1)}
+    numbered = truth | {
+        "images": [{"id": index} for index in number.values()],
+        "annotations": [annotation | {"image_id": number[annotation["image_id"]]} for annotation in truth["annotations"]],
+    }
+    ids: Ids = [number[image_id] for image_id in image_ids]
+    return numbered, [entry | {"image_id": number[entry["image_id"]]} for entry in entries], ids
+
+
+def _hotcoco_numbers(truth: GroundTruth, detections: Detections, sigmas: list[float], image_ids: Ids) -> np.ndarray:
+    if not _has_integer_ids(truth):
+        truth, detections, image_ids = _with_numbered_images(truth, as_entries(detections), image_ids)
+    reference = hotcoco.COCO(truth)
+    found = _load_detections(reference, detections)
+    if found.load_warnings:
+        # Only a file that hotcoco read by itself comes here unchecked; reading it again says what is wrong in our words.
+        check_entries(as_entries(detections), len(sigmas), _ids(truth), _name(detections))
+    evaluation = hotcoco.COCOeval(reference, found, "keypoints")
+    evaluation.params.kpt_oks_sigmas = sigmas
+    evaluation.params.img_ids = [int(image_id) for image_id in image_ids]
+    return _run(evaluation)
+
+
+def _load_detections(reference: hotcoco.COCO, detections: Detections) -> hotcoco.COCO:
+    try:
+        return reference.load_res(str(detections) if isinstance(detections, Path) else detections)
+    except ValueError as error:
+        raise UserError(f"{_name(detections)}: {error}") from error
+
+
+def _pycocotools_numbers(truth: GroundTruth, detections: Detections, sigmas: list[float], image_ids: Ids) -> np.ndarray:
+    entries = as_entries(detections)
+    with contextlib.redirect_stdout(io.StringIO()):
+        # The library writes into the dictionaries it is given.
+        reference = _indexed(truth | {"annotations": [dict(annotation) for annotation in truth["annotations"]]})
+        # `loadRes` of an empty list ends in an IndexError; what it would build is the ground truth without annotations.
+        found = reference.loadRes([dict(entry) for entry in entries]) if entries else _indexed(truth | {"annotations": []})
+        evaluation = ReferenceEvaluation(reference, found, "keypoints")
+    evaluation.params.kpt_oks_sigmas = np.array(sigmas)
+    evaluation.params.imgIds = image_ids
+    return _run(evaluation)
+
+
+def _indexed(content: GroundTruth) -> ReferenceCOCO:
+    coco = ReferenceCOCO()
+    coco.dataset = content
+    coco.createIndex()
+    return coco
+
+
+def _run(evaluation: Any) -> np.ndarray:
+    # Both print as they go, and hotcoco warns of sigmas that are not COCO's; the facts say that.
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return np.asarray(evaluation.stats)
+
+
+EVALUATORS: dict[str, Callable[[GroundTruth, Detections, list[float], Ids], np.ndarray]] = {
+    "hotcoco": _hotcoco_numbers,
+    "pycocotools": _pycocotools_numbers,
+}

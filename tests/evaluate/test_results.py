@@ -1,0 +1,114 @@
+"""The results file: what the server takes, there and back, and what is said where it is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from duopose.errors import UserError
+from duopose.evaluate.results import as_entries, check_entries, from_entries, read_entries, write_results
+from duopose.types import ImageResult, Poses
+
+
+def some_results(num_keypoints: int = 3) -> list[ImageResult]:
+    rng = np.random.default_rng(0)
+    results = []
+    for image_id, people in ((7, 2), (3, 0), ("a.jpg", 1)):
+        keypoints = rng.uniform(0, 1, (people, num_keypoints, 3)) * [640, 480, 1]
+        results.append(ImageResult(image_id, Poses(keypoints, rng.uniform(0, 1, people), rng.random((people, num_keypoints)) < 0.5)))
+    return results
+
+
+def test_there_and_back(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "results.json"
+    results = some_results()
+    write_results(path, results, with_filled=True)
+    back = from_entries(read_entries(path))
+    assert [result.image_id for result in back] == [7, "a.jpg"], "a picture without people has no entry"
+    for was, now in zip([results[0], results[2]], back, strict=True):
+        np.testing.assert_allclose(now.poses.keypoints, was.poses.keypoints, atol=5.001e-4)
+        np.testing.assert_allclose(now.poses.keypoints[..., 2], was.poses.keypoints[..., 2], atol=5.001e-7)
+        assert (now.poses.scores == was.poses.scores).all(), "the ranking is exact"
+        assert (now.poses.filled == was.poses.filled).all()
+    assert list(path.parent.iterdir()) == [path], "no scratch file stays"
+
+
+def test_the_servers_format_is_kept_clean(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_results(path, some_results())
+    first = json.loads(path.read_text())[0]
+    assert set(first) == {"image_id", "category_id", "keypoints", "score"}
+    assert len(first["keypoints"]) == 9
+    assert first["category_id"] == 1
+
+
+def test_memory_and_file_say_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_results(path, some_results())
+    for written, kept in zip(read_entries(path), as_entries(some_results()), strict=True):
+        assert written["keypoints"] == kept["keypoints"].tolist()
+        assert written["score"] == kept["score"]
+
+
+def test_not_finite_is_refused_and_the_old_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_results(path, some_results())
+    before = path.read_bytes()
+    broken = some_results()
+    broken[0].poses.keypoints[1, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="picture 7: a keypoint or score that was found is not finite"):
+        write_results(path, broken)
+    assert path.read_bytes() == before
+
+
+GOOD = {"image_id": 7, "category_id": 1, "keypoints": [1.0, 2.0, 0.5] * 3, "score": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_id": 8}, "person 1 is in picture 8, which the annotation file does not have"),
+        ({"category_id": 2}, r"person 1 \(picture 7\) has category_id 2"),
+        ({"keypoints": [1.0] * 51}, r"person 1 \(picture 7\) has 51 keypoint numbers, but the skeleton has 3"),
+        ({"keypoints": [float("nan")] * 9}, r"person 1 \(picture 7\) has a keypoint or score that is not finite"),
+        ({"keypoints": ["x"] * 9}, "must be numbers"),
+        ({"keypoints": None}, "person 1 must have image_id, category_id, keypoints, score"),
+        ({"score": None}, "not finite"),
+        ({"score": float("inf")}, "not finite"),
+    ],
+)
+def test_a_wrong_person_is_named(change: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_entries([GOOD, GOOD | change], 3, {7})
+
+
+@pytest.mark.parametrize("field", GOOD)
+def test_a_missing_field_is_named(field: str) -> None:
+    with pytest.raises(UserError, match=f"person 1 must have .*'{field}'"):
+        check_entries([GOOD, {key: value for key, value in GOOD.items() if key != field}], 3, {7})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[", "not valid json"),
+        ("[NaN]", "not valid json"),
+        ("{}", "must hold a list"),
+        ("[1]", "must hold a list"),
+        (None, "does not exist"),
+    ],
+)
+def test_a_file_that_is_no_results_file(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "results.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_entries(path)
+
+
+def test_an_empty_list_is_fine() -> None:
+    check_entries([], 17, {1})
+    assert from_entries([]) == []
