@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from duopose.geometry import MapFrame
+from duopose.geometry import Affine, MapFrame
 
 # ---- data ----
 
@@ -88,33 +88,37 @@ class LossTerms(NamedTuple):
 
 
 class MapLayer(NamedTuple):
-    """Maps of one pass at their own resolution, and how their cells lie on the merged input frame.
-
-    merged input frame = the network input at test scale 1; a point there times `scale` is a point of this pass's input.
-    """
+    """Maps of one pass as the network gave them (a mirrored pass stays mirrored), and how to find our own points in them."""
 
     maps: torch.Tensor  # (channels, h, w)
-    frame: MapFrame
-    scale: tuple[float, float]  # x, y: size of this pass's input / size of the merged input
+    frame: MapFrame  # cells of `maps` on the pass's input
+    to_pass: Affine  # merged input -> the pass's input; holds scale, padding and mirroring
+    channel: np.ndarray  # (n,) int: our channel (offsets: our entry) c is this pass's channel (entry) channel[c]
+    unit: float = 1.0  # offsets: input pixels of the pass that 1.0 in the maps means
 
 
 class PoseMaps(NamedTuple):
-    """All passes of one picture put together, ready for decoding; nothing here is upsampled that need not be."""
+    """All passes of one picture put together, ready for decoding; nothing here is upsampled that need not be.
+
+    merged input frame = the network input at test scale 1, whether or not scale 1 is among the passes.
+    """
 
     heatmaps: torch.Tensor  # (K+1, H, W) mean over passes and strides, on the stride-2 grid of the merged input
     frame: MapFrame  # of `heatmaps` on the merged input
-    tags: tuple[MapLayer, ...]  # one per pass whose tags count, (K+1, h, w), already flipped back
-    offsets: tuple[MapLayer, ...]  # per pass and stride, (C, h, w), input pixels of that pass, already flipped back
+    layers: tuple[MapLayer, ...]  # heatmaps per pass and stride as they came, for sub-pixel positions
+    tags: tuple[MapLayer, ...]  # one per pass whose tags count
+    offsets: tuple[MapLayer, ...]  # per pass and stride; none for the baseline
 
 
 class Peaks(NamedTuple):
-    """Heatmap peaks of all keypoints, best first within a keypoint; M of them. Arrays on the CPU."""
+    """Heatmap peaks, sorted by joint and best first within a joint; M of them. Arrays on the CPU."""
 
     joint: np.ndarray  # (M,) int, K = centre
     position: np.ndarray  # (M, 2) float64 x, y, merged input frame, sub-pixel
     score: np.ndarray  # (M,) float64 peak height
+    secondary: np.ndarray  # (M,) bool: highest of its 3x3 cells only, in the shadow of a higher peak
     tag: np.ndarray  # (M, T)
-    offset: np.ndarray  # (M, E, 2) x, y to the targets of the layout's entries in input pixels; NaN where the entry is another joint's
+    vote: np.ndarray  # (M, E, 2) x, y: where the layout's entry e says its target is, merged input frame; NaN where e is another joint's
 
 
 @dataclass(frozen=True)

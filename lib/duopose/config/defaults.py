@@ -119,11 +119,11 @@ def default_config() -> CN:
     cfg.TEST.SCALE_FACTOR = [1.0]
     cfg.TEST.EVALUATOR = "hotcoco"  # hotcoco | pycocotools (same numbers, slower)
     cfg.TEST.PRESET = "leaderboard"  # leaderboard: everything that raises AP | clean: no filled joints, PERSON_THRESHOLD, no duplicates
-    cfg.TEST.MAX_PEOPLE = 30  # peaks per keypoint, and people, at most
+    cfg.TEST.MAX_PEOPLE = 100  # people at most; twice as many peaks per keypoint
     cfg.TEST.NMS_KERNEL = 5  # cells; a peak is the largest in this square
     cfg.TEST.NMS_KERNEL_CENTER = 7
     cfg.TEST.DETECTION_THRESHOLD = 0.1  # heatmap value of a peak
-    cfg.TEST.TAG_THRESHOLD = 1.0  # tags further apart are of different people
+    cfg.TEST.TAG_THRESHOLD = 1.0  # baseline: tags further apart are of different people
     cfg.TEST.PERSON_THRESHOLD = 0.2  # preset clean: people with a lower score are dropped
     cfg.TEST.ADJUST = True  # sub-pixel position from the heatmap's shape
     cfg.TEST.REFINE = True  # fill joints that were not found

@@ -1,0 +1,66 @@
+"""The decoder that the configuration asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+from yacs.config import CfgNode
+
+from duopose.decode.group import Grouper
+from duopose.decode.merge import Pass, merge_passes
+from duopose.decode.pipeline import Decoder, GroupsPeaks
+from duopose.decode.settings import DecoderSettings
+from duopose.decode.tags_only import TagGrouper
+from duopose.errors import UserError
+from duopose.geometry import InputFrame
+from duopose.skeletons import OffsetLayout, Skeleton
+from duopose.types import PoseMaps
+
+NO_OFFSETS = OffsetLayout(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), 0)
+
+
+def build_decoder(cfg: CfgNode, skeleton: Skeleton) -> Decoder:
+    """The decoder of cfg.TEST for MODEL.NAME: Double Embedding's, or the baseline's by tags alone."""
+    layout = build_layout(cfg, skeleton)
+    settings = decoder_settings(cfg)
+    grouper: GroupsPeaks = Grouper(skeleton, layout, settings) if layout.num_entries else TagGrouper(skeleton, settings)
+    return Decoder(skeleton, layout, grouper, settings)
+
+
+def build_layout(cfg: CfgNode, skeleton: Skeleton) -> OffsetLayout:
+    """The offset maps that MODEL.NAME has; the baseline has none."""
+    layouts = {"pose_higher_hrnet_de": skeleton.offset_layout(cfg.MODEL.REVERSE_OFFSETS), "pose_higher_hrnet": NO_OFFSETS}
+    if cfg.MODEL.NAME not in layouts:
+        raise UserError(f"MODEL.NAME '{cfg.MODEL.NAME}' has no decoder; use one of {', '.join(layouts)}")
+    return layouts[cfg.MODEL.NAME]
+
+
+def build_merger(cfg: CfgNode, skeleton: Skeleton) -> Callable[[Sequence[Pass], InputFrame], PoseMaps]:
+    """`merge_passes` with everything that the configuration knows: merger(passes, merged input frame) -> maps to decode."""
+    layout = build_layout(cfg, skeleton)
+    return partial(
+        merge_passes,
+        skeleton=skeleton,
+        layout=layout if layout.num_entries else None,
+        offset_unit=cfg.MODEL.OFFSET_UNIT,
+        family=cfg.DATASET.HEATMAP_CENTRES == "rounded",
+    )
+
+
+def decoder_settings(cfg: CfgNode) -> DecoderSettings:
+    """The TEST keys as the decoder's plain settings, after TEST.PRESET had its say."""
+    test, clean = cfg.TEST, cfg.TEST.PRESET == "clean"
+    return DecoderSettings(
+        max_people=test.MAX_PEOPLE,
+        nms_kernel=test.NMS_KERNEL,
+        nms_kernel_centre=test.NMS_KERNEL_CENTER,
+        detection_threshold=test.DETECTION_THRESHOLD,
+        tag_threshold=test.TAG_THRESHOLD,
+        adjust=test.ADJUST,
+        mrm=test.MRM,
+        fill=test.REFINE and not clean,
+        person_threshold=test.PERSON_THRESHOLD if clean else 0.0,
+        drop_duplicates=clean,
+    )

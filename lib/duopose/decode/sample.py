@@ -1,0 +1,53 @@
+"""Reading maps at a few points, on the device where they are; only the values read travel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from duopose.types import MapLayer
+
+
+def gather(maps: torch.Tensor, channel: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Values of maps (C, h, w) at integer places; the three index arrays have one shape, which the float64 result has too."""
+    flat = (channel * maps.shape[1] + row) * maps.shape[2] + column
+    if maps.device.type == "cpu" and maps.dtype == torch.float32 and maps.is_contiguous():
+        return maps.detach().numpy().reshape(-1)[flat].astype(np.float64)
+    index = torch.as_tensor(flat, device=maps.device)
+    return maps.reshape(-1)[index].double().cpu().numpy()
+
+
+def cells_of(layer: MapLayer, points: np.ndarray, margin: int = 0) -> np.ndarray:
+    """(..., 2) int x, y: the cell of a layer in which a point (..., 2) of the merged input frame has its peak.
+
+    Points outside are moved to the border, or `margin` cells inside of it.
+    """
+    cells = layer.frame.to_cells(layer.to_pass.apply(points)) - layer.frame.peak_shift
+    limit = np.array([layer.maps.shape[-1], layer.maps.shape[-2]]) - 1 - margin
+    return np.minimum(np.maximum(np.floor(cells + 0.5), margin), limit).astype(np.int64)
+
+
+def read_tags(layers: Sequence[MapLayer], channel: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(N, T) tags of N points (N, 2) of joints `channel` (N,), one per layer, each from the cell the tag was taught at."""
+    values = np.empty((len(points), len(layers)))
+    for index, layer in enumerate(layers):
+        cells = cells_of(layer, points)
+        values[:, index] = gather(layer.maps, layer.channel[channel], cells[:, 1], cells[:, 0])
+    return values
+
+
+def read_votes(layers: Sequence[MapLayer], entry: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(N, 2) x, y of the merged input frame: where offset `entry` (N,), read at `points` (N, 2), says its target is.
+
+    A layer holds target - pixel at the pixel, so the vote is the cell's own place plus its offset; it is moved to
+    the merged frame as a point, which divides by the scale and mirrors. Layers are averaged.
+    """
+    votes = np.zeros((len(points), 2))
+    for layer in layers:
+        cells = cells_of(layer, points)
+        channel = 2 * layer.channel[entry]
+        offset = gather(layer.maps, np.stack([channel + 1, channel], axis=1), cells[:, 1:], cells[:, :1])
+        votes += layer.to_pass.inverse().apply(layer.frame.to_input(cells.astype(np.float64)) + layer.unit * offset)
+    return votes / max(len(layers), 1)

@@ -1,0 +1,30 @@
+"""What the decoder can be told; `build` fills it from the TEST keys of the configuration, whose comments explain each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DecoderSettings:
+    """Lengths in pixels of the merged input unless said otherwise; see `config.defaults` for what each does."""
+
+    max_people: int = 100
+    nms_kernel: int = 5  # cells
+    nms_kernel_centre: int = 7  # cells
+    detection_threshold: float = 0.1
+    start_threshold: float = 0.1
+    tag_threshold: float = 1.0
+    tag_sigma: float = 0.3
+    offset_sigma: float = 4.0
+    offset_sigma_relative: float = 0.12
+    outlier_share: float = 0.02
+    accept: float = -2.0
+    secondary_penalty: float = 1.0
+    sweeps: int = 3
+    adjust: bool = True
+    mrm: str = "precision"
+    peak_sigma: float = 0.1
+    fill: bool = True
+    person_threshold: float = 0.0
+    drop_duplicates: bool = False
