@@ -1,6 +1,8 @@
-"""Which hardware to use."""
+"""Which hardware to use, and in which precision the network runs there."""
 
 from __future__ import annotations
+
+from contextlib import AbstractContextManager
 
 import torch
 
@@ -15,8 +17,13 @@ def pick_device(name: str, index: int = 0) -> torch.device:
         raise UserError("DEVICE: cuda, but torch sees no CUDA device; use DEVICE auto or cpu, or check CUDA_VISIBLE_DEVICES and the driver")
     if name == "cuda" and index >= torch.cuda.device_count():
         raise UserError(
-            f"this machine shows {torch.cuda.device_count()} CUDA device(s), but process {index} of the run needs one of its own; lower --gpus"
+            f"torch sees {torch.cuda.device_count()} CUDA device(s) here, but process {index} of the run needs one of its own; lower --gpus"
         )
     if name == "mps" and not torch.backends.mps.is_available():
         raise UserError("DEVICE: mps, but torch sees no Apple GPU; use DEVICE auto or cpu")
     return torch.device(name, index) if name == "cuda" else torch.device(name)
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """Mixed precision for the network's forward pass; None: full precision."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)

@@ -14,6 +14,7 @@ from duopose.datasets.transforms import normalise
 from duopose.decode import build_decoder
 from duopose.decode.merge import Pass, merge_passes
 from duopose.decode.pipeline import Decoder
+from duopose.engine.device import autocast
 from duopose.engine.inputs import InputRule, PreparedPicture, prepare_picture
 from duopose.engine.precision import DTYPES
 from duopose.engine.protocol import scales_and_flip
@@ -57,7 +58,7 @@ class Predictor:
         for index in range(len(self.rule.scales)):
             inputs = normalise(torch.from_numpy(np.stack([one.inputs[index] for one in pictures])).to(self.device))
             for mirrored in (False, True) if self.flip else (False,):
-                with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
+                with autocast(self.device, self.half):
                     output = self.network(inputs.flip(-1) if mirrored else inputs)
                 for number, picture in enumerate(pictures):
                     frame = self.rule.frames(picture.width, picture.height)[index]
