@@ -27,12 +27,12 @@ def _content(root: Path) -> dict:
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("drawn")
-    make_sample_data(root, 60, 5, seed=3, size=96, skeleton=COCO, workers=1)
+    make_sample_data(root, 120, 5, seed=3, size=96, skeleton=COCO, workers=1)
     return root
 
 
 def test_same_seed_same_files_for_any_number_of_workers(drawn: Path, tmp_path: Path) -> None:
-    make_sample_data(tmp_path, 60, 5, seed=3, size=96, skeleton=COCO, workers=2)
+    make_sample_data(tmp_path, 120, 5, seed=3, size=96, skeleton=COCO, workers=2)
     for path in sorted(drawn.rglob("*.*")):
         other = tmp_path / path.relative_to(drawn)
         assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(other.read_bytes()).digest(), path.name
@@ -48,7 +48,7 @@ def test_splits_and_seeds_differ(drawn: Path, tmp_path: Path) -> None:
 
 def test_annotations_are_what_coco_wants(drawn: Path) -> None:
     api = CocoApi(str(drawn / "annotations" / f"person_keypoints_{SPLIT}.json"))
-    assert len(api.imgs) == 60
+    assert len(api.imgs) == 120
     people = [len([a for a in anns if a["num_keypoints"]]) for anns in api.imgToAnns.values()]
     assert min(people) >= 1 and max(people) <= 5 and len(set(people)) >= 4
     for annotation in api.anns.values():

@@ -98,7 +98,7 @@ def is_seen(canvas: Canvas, joints: Joints, height: float, person: int, name: st
 
 
 def _shade(colour: Colour, factor: float) -> Colour:
-    red, green, blue = (int(np.clip(value * factor, 0, 255)) for value in colour)
+    red, green, blue = (min(max(int(value * factor), 0), 255) for value in colour)
     return red, green, blue
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -19,6 +19,7 @@ from duopose.errors import UserError
 from duopose.skeletons import Skeleton
 
 SPLITS = {"train2017": 0, "val2017": 10_000_000}  # name -> where its picture ids start, so that no two splits share one
+Drawn = tuple[dict[str, Any], list[dict[str, Any]]]  # a picture's record, its annotations
 ANNOTATIONS_PER_PICTURE = 10  # ids of annotations: 10 * picture id + number; never 0
 SIDED = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle", "toe")
 UNSIDED = ("nose", "head", "head_top", "neck", "upper_neck", "thorax", "pelvis")
@@ -44,22 +45,28 @@ def make_sample_data(
     if unknown:
         raise UserError(f"skeleton '{skeleton.name}': drawn people have no {', '.join(unknown)}; they have {', '.join(DRAWABLE)}")
     workers = workers or len(os.sched_getaffinity(0))
+    for (split, first), count in zip(SPLITS.items(), (train, val), strict=True):
+        (out / "images" / split).mkdir(parents=True, exist_ok=True)
+        draw = partial(_draw_one, out / "images" / split, first, seed, size, skeleton.keypoints)
+        images, annotations = [], []
+        for image, people in _each(draw, count, workers):
+            images.append(image)
+            annotations += people
+            if progress:
+                progress(1)
+        _write_annotations(out, split, images, annotations, skeleton)
+
+
+def _each(draw: Callable[[int], Drawn], count: int, workers: int) -> Iterator[Drawn]:
+    """draw(0), draw(1) ... in this order; a few pictures are not worth the start of processes."""
+    if workers == 1 or count < 100:
+        yield from map(draw, range(count))
+        return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for (split, first), count in zip(SPLITS.items(), (train, val), strict=True):
-            (out / "images" / split).mkdir(parents=True, exist_ok=True)
-            draw = partial(_draw_one, out / "images" / split, first, seed, size, skeleton.keypoints)
-            images, annotations = [], []
-            for image, people in pool.map(draw, range(count), chunksize=32):
-                images.append(image)
-                annotations += people
-                if progress:
-                    progress(1)
-            _write_annotations(out, split, images, annotations, skeleton)
+        yield from pool.map(draw, range(count), chunksize=32)
 
 
-def _draw_one(
-    folder: Path, first: int, seed: int, size: int, keypoints: tuple[str, ...], index: int
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _draw_one(folder: Path, first: int, seed: int, size: int, keypoints: tuple[str, ...], index: int) -> Drawn:
     """Draw and save one picture; its seed follows from the data set's seed, the split and its index alone."""
     cv2.setNumThreads(0)
     image, people = draw_scene(np.random.default_rng([seed, first, index]), size, keypoints)

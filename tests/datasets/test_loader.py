@@ -1,0 +1,79 @@
+"""Batches: the same for any number and kind of workers, small, and with errors that are sentences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from duopose.config import load_config
+from duopose.datasets import build_dataset
+from duopose.datasets.coco_format import CocoFormatDataset
+from duopose.datasets.loader import build_loader, collate
+from duopose.errors import UserError
+from duopose.types import Batch, Sample
+
+CONFIG = Path(__file__).resolve().parents[2] / "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
+KEYS = [(0, 0), (0, 2), (0, 1), (3, 0), (3, 1)]
+
+
+def training_set(root: Path, size: int = 128, *overrides: object) -> CocoFormatDataset:
+    return build_dataset(load_config(CONFIG, ["DATASET.ROOT", str(root), "DATASET.INPUT_SIZE", str(size), *overrides]), "train2017", True)
+
+
+def same(one: Batch, two: Batch) -> bool:
+    tensors = zip((one.images, one.keypoints, *one.masks), (two.images, two.keypoints, *two.masks), strict=True)
+    return one.image_ids == two.image_ids and all(torch.equal(a, b) for a, b in tensors)
+
+
+@pytest.mark.parametrize(("workers", "context"), [(1, "fork"), (2, "fork"), (2, "spawn")])
+def test_batches_do_not_depend_on_workers(tiny_root: Path, workers: int, context: str) -> None:
+    dataset = training_set(tiny_root)
+    expected = list(build_loader(dataset, KEYS, 2))
+    loader = build_loader(dataset, KEYS, 2, workers=workers, context=context)
+    for _ in range(2):  # persistent workers serve a second epoch
+        found = list(loader)
+        assert len(found) == len(loader) == 3
+        assert all(same(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_epochs_and_seeds_differ(tiny_root: Path) -> None:
+    dataset, other = training_set(tiny_root), training_set(tiny_root, 128, "SEED", "5")
+    assert np.array_equal(dataset[(1, 0)].image, dataset[(1, 0)].image)
+    assert not np.array_equal(dataset[(1, 0)].image, dataset[(2, 0)].image)
+    assert not np.array_equal(dataset[(1, 0)].image, other[(1, 0)].image)
+
+
+def test_collate_pads_people_and_keeps_order() -> None:
+    samples = []
+    for count in (0, 3, 1):
+        keypoints = np.full((count, 17, 3), count, np.float32)
+        masks = (np.ones((2, 2), np.uint8), np.ones((4, 4), np.uint8))
+        samples.append(Sample(np.full((8, 8, 3), count, np.uint8), keypoints, np.ones((8, 8), np.uint8), count, masks))
+    batch = collate(samples)
+    assert batch.images.shape == (3, 3, 8, 8) and batch.images[1].unique().tolist() == [3]
+    assert batch.keypoints.shape == (3, 3, 17, 3) and batch.keypoints.dtype == torch.float32
+    assert batch.keypoints[2, 0].unique().tolist() == [1] and not batch.keypoints[2, 1:].any() and not batch.keypoints[0].any()
+    assert [mask.shape for mask in batch.masks] == [(3, 2, 2), (3, 4, 4)] and batch.image_ids == [0, 3, 1]
+
+
+def test_nobody_at_all_still_has_one_row() -> None:
+    sample = Sample(np.zeros((8, 8, 3), np.uint8), np.zeros((0, 17, 3), np.float32), np.ones((8, 8), np.uint8), 1, ())
+    assert collate([sample]).keypoints.shape == (1, 1, 17, 3)
+
+
+def test_a_sample_is_below_one_megabyte(real_data: Path) -> None:
+    batch = collate([training_set(real_data / "coco", 512)[(0, 0)]])
+    tensors = (batch.images, batch.keypoints, *batch.masks)
+    assert sum(tensor.numel() * tensor.element_size() for tensor in tensors) < 1e6
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_missing_picture_is_a_sentence_from_any_process(tiny_root: Path, workers: int) -> None:
+    (tiny_root / "images" / "train2017" / "p20.png").unlink()
+    loader = build_loader(training_set(tiny_root), KEYS, 1, workers=workers)
+    with pytest.raises(UserError) as error:
+        list(loader)
+    assert "p20.png (id 20)" in str(error.value) and "Traceback" not in str(error.value)
