@@ -331,6 +331,12 @@ MPII = Skeleton(
     ),
 )  # fmt: skip
 
+# The same keypoints in the order of MPII's own files: position = joint id.
+MPII_FILE_KEYPOINTS = (
+    "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax", "upper_neck",
+    "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
+)  # fmt: skip
+
 SKELETONS = {skeleton.name: skeleton for skeleton in (COCO, CROWDPOSE, MPII)}
 
 

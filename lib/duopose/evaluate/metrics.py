@@ -8,13 +8,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Metrics:
-    """Plain name -> number; None ("n/a") where the ground truth has no such people, so that there is nothing to measure."""
+    """Plain name -> share (0 to 1); None ("n/a") where the ground truth has no such people, so that there is nothing to measure."""
 
     values: dict[str, float | None]
     notes: tuple[str, ...] = ()  # sentences that belong beside the numbers: why AP is 0, that sigmas are defaults
-    facts: dict[str, Any] = field(default_factory=dict)  # what was counted and with which evaluator, for the protocol
+    facts: dict[str, Any] = field(default_factory=dict)  # what was counted and how, for the protocol
+    headline: str = "AP"  # the number by which models are compared; MPII: Total
 
     @property
     def main(self) -> float:
-        """The number by which models are compared: AP, or the total mAP of MPII; 0 where there was nothing to measure."""
-        return next(iter(self.values.values())) or 0.0
+        """The headline number; 0 where there was nothing to measure."""
+        return self.values[self.headline] or 0.0
