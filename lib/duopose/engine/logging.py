@@ -1,0 +1,123 @@
+"""What a run says: train.log and the console, a progress bar on a terminal, TensorBoard, metrics.csv. Only rank 0 speaks."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+from duopose.engine.distributed import Place
+from duopose.engine.metrics_file import MetricsFile
+from duopose.engine.run_folder import RunFolder
+
+DATA_SHARE_TOO_LARGE = 0.2  # of the time; above it the log gives advice
+
+
+class RunLog:
+    """The voice of rank 0; on other ranks every method does nothing."""
+
+    def __init__(self, run: RunFolder, place: Place, verbose: bool) -> None:
+        self.speaks, self.verbose, self.run = place.first, verbose, run
+        self.metrics = MetricsFile(run.metrics_csv)
+        self.bar: tqdm[Any] | None = None
+        self.board: SummaryWriter | None = None
+        self._file = open(run.train_log, "a", buffering=1) if self.speaks else None  # noqa: SIM115  closed by `close`
+
+    def say(self, text: str) -> None:
+        """A line to train.log, with the time, and to the console."""
+        if self._file is None:
+            return
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        self._file.write("".join(f"{stamp}  {line}\n" for line in text.splitlines()))
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+    def numbers(self, step: int, epoch: float, kind: str, values: Mapping[str, float]) -> None:
+        """Values to metrics.csv and TensorBoard; kind is train or val."""
+        if not self.speaks:
+            return
+        self.metrics.append(step, epoch, kind, values)
+        if self.board is None:
+            # Event files of a resumed run: steps from here on replace what an interrupted one wrote.
+            self.board = SummaryWriter(str(self.run.log), purge_step=step)
+        for name, value in values.items():
+            self.board.add_scalar(f"{kind}/{name}", value, step)
+
+    def begin_epoch(self, name: str, steps: int, done: int) -> None:
+        """Show a progress bar where there is a terminal to show it on."""
+        if self.speaks and self.verbose and sys.stderr.isatty():
+            self.bar = tqdm(total=steps, initial=done, desc=name, unit="step", dynamic_ncols=True, leave=False)
+
+    def advance(self) -> None:
+        """One step done."""
+        if self.bar is not None:
+            self.bar.update()
+
+    def end_epoch(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+        self.end_epoch()
+        if self.board is not None:
+            self.board.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+@dataclass
+class Pace:
+    """Speed since the last log line and since the start of this process."""
+
+    pictures_per_step: int
+    last: float = 0.0
+    waited: float = 0.0
+    steps: int = 0
+    first: float = 0.0
+    all_steps: int = 0
+
+    def start(self) -> None:
+        """Count from now; time between (validation, saving) does not count."""
+        self.last = time.perf_counter()
+
+    def read(self, steps: int, waited: float) -> dict[str, float]:
+        """Speed of `steps` steps since `start` or the last reading; `waited` is the feed's running sum of seconds."""
+        now = time.perf_counter()
+        seconds = max(now - self.last, 1e-9)
+        share = (waited - self.waited) / seconds
+        self.last, self.waited = now, waited
+        self.first, self.all_steps = self.first + seconds, self.all_steps + steps
+        return {"pictures_per_second": steps * self.pictures_per_step / seconds, "data_share": min(max(share, 0.0), 1.0)}
+
+    def seconds_left(self, steps: int) -> float:
+        """Time that `steps` steps will take at the speed so far."""
+        return steps * self.first / max(self.all_steps, 1)
+
+
+def spoken_time(seconds: float) -> str:
+    """'2 d 03:14' or '03:14:15'."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    return f"{days} d {hour:02}:{minute:02}" if days else f"{hour:02}:{minute:02}:{second:02}"
+
+
+def data_advice(cfg: CfgNode, share: float, cores: int) -> str:
+    """What to do about a large share of time spent waiting for data; empty where it is small."""
+    if share < DATA_SHARE_TOO_LARGE:
+        return ""
+    if cores > cfg.WORKERS + 1:
+        what = f"raise WORKERS (now {cfg.WORKERS}; this machine has {cores} cores)"
+    else:
+        what = f"WORKERS {cfg.WORKERS} already fills {cores} cores: use a faster disk, smaller pictures, or more cores"
+    return f"notice: {share:.0%} of the time went into waiting for data: {what}"

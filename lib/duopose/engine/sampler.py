@@ -1,0 +1,93 @@
+"""Which pictures make up which batch, the same for any number of processes.
+
+An epoch is one seeded permutation of the data set, cut into *global batches* of `batch * world` pictures; rank r takes
+every world-th picture of each, beginning with the r-th. So N processes with b pictures see the same global batches, in the same
+order, as one process with N * b. Every picture comes exactly once an epoch. The last global batch may be short: the
+ranks' shares then differ by one at most, and `weights` makes the gradient the mean over its pictures all the same.
+Only where fewer pictures than ranks are left, the ranks without one run a picture again with weight 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from torch.utils.data import Sampler
+
+Key = tuple[int, int]  # (epoch, index), how data sets are addressed
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How an epoch's pictures are dealt out."""
+
+    length: int  # pictures in the data set
+    batch: int  # pictures of a process in a batch
+    rank: int = 0
+    world: int = 1
+    accumulate: int = 1  # batches in a step
+    seed: int = 0
+    shuffle: bool = True
+
+    @property
+    def global_batch(self) -> int:
+        """Pictures of all processes in a batch."""
+        return self.batch * self.world
+
+    @property
+    def pictures_per_step(self) -> int:
+        """Pictures of all processes in a full step."""
+        return self.global_batch * self.accumulate
+
+    def num_batches(self, seen: int = 0) -> int:
+        """Batches of a process in the rest of an epoch of which `seen` pictures are done."""
+        return -(-(self.length - seen) // self.global_batch)
+
+    def num_steps(self, seen: int = 0) -> int:
+        """Steps in the rest of an epoch of which `seen` pictures are done."""
+        return -(-(self.length - seen) // self.pictures_per_step)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """(length,) int: the epoch's permutation; the same in every process and every rerun."""
+        if not self.shuffle:
+            return np.arange(self.length)
+        return np.random.default_rng([self.seed, epoch]).permutation(self.length)
+
+    def batches(self, epoch: int, seen: int = 0) -> Iterator[list[Key]]:
+        """This rank's batches of the epoch, leaving out the first `seen` pictures of all ranks."""
+        order = self.order(epoch)
+        for start in range(seen, self.length, self.global_batch):
+            ours = order[start : start + self.global_batch][self.rank :: self.world]
+            if not len(ours):
+                ours = order[start : start + 1]  # weight 0, but every rank must take part
+            yield [(epoch, int(index)) for index in ours]
+
+    def step_weights(self, seen: int) -> list[float]:
+        """Per batch of the step that begins after `seen` pictures: what to multiply this rank's mean loss with.
+
+        Averaged over the ranks, the sum over the step's batches is then the mean over all pictures of the step.
+        """
+        pictures = min(self.pictures_per_step, self.length - seen)
+        sizes = [min(self.global_batch, pictures - start) for start in range(0, pictures, self.global_batch)]
+        ours = [len(range(self.rank, size, self.world)) for size in sizes]
+        return [mine * self.world / pictures for mine in ours]
+
+
+class PositionSampler(Sampler[list[Key]]):
+    """A batch sampler that a run can set to a place in the middle of an epoch."""
+
+    def __init__(self, shares: Shares) -> None:
+        self.shares = shares
+        self.epoch = 0
+        self.seen = 0
+
+    def set_position(self, epoch: int, seen: int = 0) -> None:
+        """Where the next iteration begins."""
+        self.epoch, self.seen = epoch, seen
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return self.shares.batches(self.epoch, self.seen)
+
+    def __len__(self) -> int:
+        return self.shares.num_batches(self.seen)

@@ -1,0 +1,89 @@
+"""A training process from its start to its exit code; every rank runs this."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from yacs.config import CfgNode
+
+from duopose.engine.checkpoint import Content, read_checkpoint
+from duopose.engine.distributed import Place, restarts
+from duopose.engine.logging import RunLog
+from duopose.engine.parts import Builder, build_parts
+from duopose.engine.protocol import protocol
+from duopose.engine.resume import checkpoint_to_resume, move_earlier_run, refuse_other_settings
+from duopose.engine.run_folder import RunFolder, write_text
+from duopose.engine.seed import seed_everything, set_kernels
+from duopose.engine.setup import TrainingRun, build_run, notices
+from duopose.engine.stop import STOPPED, StopRequest
+from duopose.engine.train import train, where
+
+DONE = 0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says beside the settings."""
+
+    config: str  # path of the yaml; names the run folder
+    resume: str = ""  # a checkpoint or a run's folder
+    resume_anyway: bool = False
+    dry_run: bool = False
+
+
+def run_training(cfg: CfgNode, options: Options, place: Place, build: Builder = build_parts) -> int:
+    """Train to the end (0), or to the signal that stops it (3). UserError for what the user can mend."""
+    set_kernels(cfg)
+    seed_everything(cfg.SEED)  # the same weights on every rank
+    folder = RunFolder.of(cfg, options.config)
+    parts = build(cfg, place, folder)
+    resuming = checkpoint_to_resume(folder, options.resume, cfg.AUTO_RESUME or restarts() > 0)
+    content: Content | None = None
+    told: list[str] = []
+    if place.first:
+        if resuming:
+            found = read_checkpoint(resuming)
+            told = [*found.notices, *refuse_other_settings(cfg, found.content, found.path, options.resume_anyway)]
+            told.append(f"resuming from {found.path}")
+            content = found.content
+        elif earlier := move_earlier_run(folder):
+            told = [f"this folder held an earlier run, now in {earlier}; to go on with a run use AUTO_RESUME True"]
+        folder.create(cfg)
+    content = place.from_first(content)
+    log = RunLog(folder, place, cfg.VERBOSE)
+    try:
+        run = build_run(cfg, parts, place, folder, log)
+        seed_everything(cfg.SEED, place.rank)
+        greet(run, [*told, *parts.notices])
+        if content is not None:
+            take_over(run, content, same_folder=resuming is not None and resuming.resolve() == folder.checkpoint.resolve())
+        with StopRequest(place) as stop:
+            return DONE if train(run, stop) else STOPPED
+    finally:
+        log.close()
+
+
+def take_over(run: TrainingRun, content: Content, same_folder: bool) -> None:
+    """Go on where the checkpoint was written; metrics.csv forgets what came after it."""
+    run.state.restore(content, run.place)
+    if run.place.first and same_folder:
+        run.log.metrics.cut_back(content["metrics_csv_bytes"])
+    before, now = len(content["ranks"]), run.place.world
+    if before != now:
+        run.log.say(f"notice: the checkpoint was written by {before} processes, now there are {now}; the batch changes with it")
+    run.log.say(f"going on at {where(run)}")
+
+
+def greet(run: TrainingRun, told: list[str]) -> None:
+    """Say what is about to happen."""
+    shares, cfg = run.shares, run.cfg
+    if run.place.first:
+        write_text(run.folder.protocol, json.dumps(protocol(cfg), indent=1))
+    weights = sum(parameter.numel() for parameter in run.state.network.parameters())
+    run.log.say(
+        f"{cfg.MODEL.NAME}, {weights:,} parameters, on {run.place.world} x {run.place.device.type}; {shares.length} pictures, "
+        f"{shares.pictures_per_step} a step, {shares.num_steps()} steps an epoch, {cfg.TRAIN.END_EPOCH} epochs; {run.folder.root}"
+    )
+    for line in [*told, *notices(cfg, run.place, shares)]:
+        run.log.say(line)

@@ -1,0 +1,171 @@
+"""The training loop, from the first step to the last."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from duopose.config import config_text
+from duopose.engine.checkpoint import write_checkpoint
+from duopose.engine.finite import FiniteCheck
+from duopose.engine.logging import data_advice, spoken_time
+from duopose.engine.seed import kept_random_states
+from duopose.engine.setup import TrainingRun
+from duopose.engine.stop import StopRequest
+from duopose.network import save_model
+from duopose.types import Batch, LossTerms
+
+
+def train(run: TrainingRun, stop: StopRequest) -> bool:
+    """All epochs that are left; False where the run was asked to stop, with its state saved."""
+    position, end = run.state.position, run.cfg.TRAIN.END_EPOCH
+    if position.validation_due:
+        finish_validation(run)
+    while position.epoch < end:
+        if not train_epoch(run, stop):
+            save(run)
+            run.log.say(f"stopped by {run.place.gather(stop.asked)} at {where(run)}; go on with AUTO_RESUME True")
+            return False
+        finish_epoch(run)
+    save_weights(run, "final", {"epoch": position.epoch})
+    return True
+
+
+def train_epoch(run: TrainingRun, stop: StopRequest) -> bool:
+    """The steps of the current epoch that are left; False where the run was asked to stop."""
+    position, cfg = run.state.position, run.cfg
+    run.state.network.train()
+    steps = run.shares.num_steps(position.seen)
+    run.log.begin_epoch(f"epoch {position.epoch + 1}/{cfg.TRAIN.END_EPOCH}", run.shares.num_steps(), run.shares.num_steps() - steps)
+    run.pace.start()
+    for batches in run.feed.steps(position.epoch, position.seen):
+        stop.ask()
+        take_step(run, batches)
+        if position.step % cfg.PRINT_FREQ == 0:
+            report(run, cfg.PRINT_FREQ)
+        if stop.answer():
+            run.log.end_epoch()
+            return False
+        if cfg.TRAIN.CHECKPOINT_EVERY and position.step % cfg.TRAIN.CHECKPOINT_EVERY == 0:
+            save(run)
+            run.pace.start()
+    run.log.end_epoch()
+    return True
+
+
+def take_step(run: TrainingRun, batches: list[Batch]) -> None:
+    """One update from the mean gradient over the pictures of all batches and ranks."""
+    state, position = run.state, run.state.position
+    run.rate = run.schedule.apply(state.optimizer, progress(run), position.step)
+    for number, (batch, weight) in enumerate(zip(batches, run.shares.step_weights(position.seen), strict=True), start=1):
+        with gradients_stay_here(run, until_last=number < len(batches)):
+            terms = loss_of(run, batch)
+            check = FiniteCheck(terms)
+            state.precision.backward(terms.total * weight)
+        check.confirm(batch.image_ids, where(run))
+        if weight:
+            state.meter.add(terms)
+    state.precision.step(state.optimizer, state.network)
+    if state.averaged:
+        state.averaged.update(state.network, position.step)
+    position.seen = min(position.seen + run.shares.pictures_per_step, run.shares.length)
+    position.step += 1
+    run.log.advance()
+
+
+def loss_of(run: TrainingRun, batch: Batch) -> LossTerms:
+    """Network and losses on a batch of the device; only the network runs in mixed precision."""
+    layout = torch.channels_last if run.cfg.MODEL.CHANNELS_LAST else torch.contiguous_format
+    images = run.parts.normalise(batch.images).contiguous(memory_format=layout)
+    with run.state.precision.autocast():
+        output = run.forward(images)
+    return run.parts.loss(output, run.parts.targets(batch))
+
+
+def gradients_stay_here(run: TrainingRun, until_last: bool) -> AbstractContextManager[object]:
+    """For all but the last batch of a step: add gradients up on each rank, exchange them once."""
+    if until_last and isinstance(run.forward, DistributedDataParallel):
+        return run.forward.no_sync()
+    return nullcontext()
+
+
+def finish_epoch(run: TrainingRun) -> None:
+    """Count the epoch, save, and validate where it is due; a run killed while validating goes on with the validation."""
+    position, cfg = run.state.position, run.cfg
+    position.epoch, position.seen = position.epoch + 1, 0
+    due = cfg.TRAIN.VAL_EVERY and (position.epoch % cfg.TRAIN.VAL_EVERY == 0 or position.epoch == cfg.TRAIN.END_EPOCH)
+    position.validation_due = bool(due and run.parts.validate)
+    save(run)
+    if position.validation_due:
+        finish_validation(run)
+
+
+def finish_validation(run: TrainingRun) -> None:
+    """Score the weights, keep them if they are the best so far, and note that it is done."""
+    state, position = run.state, run.state.position
+    assert run.parts.validate is not None
+    run.place.copy_from_first(state.result.buffers())  # batch statistics are each rank's own; rank 0's are the run's
+    with kept_random_states():
+        scores = run.parts.validate(state.result)
+    if scores is not None:
+        run.log.numbers(position.step, progress(run), "val", scores.values)
+        run.log.say(f"epoch {position.epoch}: " + "  ".join(f"{name} {value:.3f}" for name, value in scores.values.items()))
+        for note in scores.notes:
+            run.log.say(f"  {note}")
+        if scores.main > state.best.score:
+            state.best.score, state.best.epoch = scores.main, position.epoch
+            save_weights(run, "best", {"epoch": position.epoch, "scores": dict(scores.values)})
+            run.log.say(f"  the best so far: {run.folder.model_best}")
+    position.validation_due = False
+    save(run)
+
+
+def save(run: TrainingRun) -> None:
+    """Write the checkpoint; all ranks must call it."""
+    content = run.state.content(run.place)
+    if run.place.first:
+        content |= {"config": config_text(run.cfg), "skeleton": dict(run.parts.skeleton), "metrics_csv_bytes": run.log.metrics.size()}
+        write_checkpoint(content, run.folder.checkpoint)
+    run.place.barrier()
+
+
+def save_weights(run: TrainingRun, which: str, extra: dict[str, object]) -> None:
+    """model_best.pth or model_final.pth: the weights with all that is needed to use them."""
+    if run.place.first:
+        path = {"best": run.folder.model_best, "final": run.folder.model_final}[which]
+        save_model(path, run.state.result.state_dict(), config_text(run.cfg), run.parts.skeleton, extra)
+
+
+def report(run: TrainingRun, steps: int) -> None:
+    """One log line about the last `steps` steps; the only place where a step waits for the device."""
+    position, cfg = run.state.position, run.cfg
+    terms = run.state.meter.read(run.place)
+    speed = run.pace.read(steps, run.feed.waited)
+    values = {**terms, "learning_rate": run.rate, **run.state.precision.read(), **speed}
+    run.log.numbers(position.step, progress(run), "train", values)
+    left = (cfg.TRAIN.END_EPOCH - position.epoch) * run.shares.num_steps() - run.shares.num_steps() + run.shares.num_steps(position.seen)
+    ending = f"  ETA {spoken_time(run.pace.seconds_left(left))}"
+    run.log.say(f"{where(run)}  " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()) + memory(run) + ending)
+    if advice := data_advice(cfg, speed["data_share"], os.cpu_count() or 1):
+        run.log.say(advice)
+
+
+def memory(run: TrainingRun) -> str:
+    """The GPU's peak so far, for the log line."""
+    if run.place.device.type != "cuda":
+        return ""
+    return f"  memory {torch.cuda.max_memory_allocated(run.place.device) / 2**30:.1f} GiB"
+
+
+def progress(run: TrainingRun) -> float:
+    """Epochs done, with fraction."""
+    return run.state.position.epoch + run.state.position.seen / run.shares.length
+
+
+def where(run: TrainingRun) -> str:
+    """'epoch 3/300, step 1207' for people: epochs count from 1, steps are updates since the start of the run."""
+    position = run.state.position
+    return f"epoch {position.epoch + 1}/{run.cfg.TRAIN.END_EPOCH}, step {position.step}"
