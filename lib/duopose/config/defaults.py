@@ -74,7 +74,7 @@ def default_config() -> CN:
     cfg.DATASET.MIN_SCALE = 0.75
     cfg.DATASET.MAX_SCALE = 1.5
     cfg.DATASET.SCALE_TYPE = "short"  # short: scale 1 shows the whole short side | long: the whole long side
-    cfg.DATASET.MAX_TRANSLATE = 40.0  # picture pixels either way
+    cfg.DATASET.MAX_TRANSLATE = 40.0  # either way, in 200ths of the square's side (the family: pixels times the scale in units of 200 px)
     cfg.DATASET.FLIP = 0.5  # probability of mirroring
 
     cfg.LOSS = CN()
