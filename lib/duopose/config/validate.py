@@ -25,6 +25,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "TRAIN.OPTIMIZER": ("adam", "adamw", "sgd"),
     "TRAIN.LR_SCHEDULE": ("step", "cosine"),
     "TEST.EVALUATOR": ("hotcoco", "pycocotools"),
+    "TEST.MPII_REGION": ("groups", "pictures"),
     "TEST.PRESET": ("leaderboard", "clean"),
     "TEST.PROTOCOL": ("", "single", "flip", "multiscale"),
     "TEST.MRM": ("off", "paper", "precision"),

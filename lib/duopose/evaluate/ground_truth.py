@@ -22,6 +22,11 @@ def load_annotations(path: str | Path) -> GroundTruth:
     return content
 
 
+def has_truth(path: str | Path) -> bool:
+    """False for a file that lists pictures only, as COCO gives for its test splits."""
+    return not Path(path).is_file() or b'"annotations"' in Path(path).read_bytes()
+
+
 def open_annotations(annotations: str | Path | GroundTruth) -> tuple[GroundTruth, str]:
     """The content of an annotation file, or the content given, and how errors call it."""
     return (annotations, "(in memory)") if isinstance(annotations, dict) else (load_annotations(annotations), str(annotations))

@@ -17,5 +17,5 @@ class Metrics:
 
     @property
     def main(self) -> float:
-        """The headline number; 0 where there was nothing to measure."""
-        return self.values[self.headline] or 0.0
+        """The headline number; 0 where there was nothing to measure, or no truth."""
+        return self.values.get(self.headline) or 0.0
