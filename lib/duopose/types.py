@@ -119,6 +119,7 @@ class Peaks(NamedTuple):
     secondary: np.ndarray  # (M,) bool: highest of its 3x3 cells only, in the shadow of a higher peak
     tag: np.ndarray  # (M, T)
     vote: np.ndarray  # (M, E, 2) x, y: where the layout's entry e says its target is, merged input frame; NaN where e is another joint's
+    mixed: np.ndarray  # (M,) bool: the votes are read where windows of several people overlap, so they are means over these people
 
 
 @dataclass(frozen=True)

@@ -17,26 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from duopose.decode.limbs import centre_votes, link_ratios, log_ratio, offset_sigma
+from duopose.decode.limbs import LOG_GAIN_OFFSET, LOG_GAIN_TAG, centre_votes, link_ratios, log_ratio, offset_sigma
+from duopose.decode.people import NOBODY, People
 from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import OffsetLayout, Skeleton
 from duopose.types import Peaks
-
-LOG_GAIN_OFFSET = 3.0
-LOG_GAIN_TAG = 1.5
-NOBODY = -1
-
-
-@dataclass
-class People:
-    """P people while they are being put together."""
-
-    tag: np.ndarray  # (P, T)
-    centre: np.ndarray  # (P, 2), NaN where nothing says where it is
-    radius: np.ndarray  # (P,) how far joints lie from the centre, NaN where unknown
-    evidence: np.ndarray  # (P,) number of tags averaged
-    member: np.ndarray  # (P, K) index of the peak, NOBODY where there is none
-    seed: np.ndarray  # (P,) index of the centre peak, NOBODY for people without
 
 
 @dataclass(frozen=True)
@@ -47,8 +32,8 @@ class Grouper:
     layout: OffsetLayout
     settings: DecoderSettings
 
-    def group(self, peaks: Peaks) -> np.ndarray:
-        """(P, K) index of each person's peaks, -1 where a joint was not found; people without any joint are left out."""
+    def group(self, peaks: Peaks) -> People:
+        """The people that have any joint."""
         scene = Scene(self.skeleton, self.layout, self.settings, peaks)
         people = scene.from_centres()
         for _ in range(self.settings.sweeps):
@@ -56,7 +41,7 @@ class Grouper:
         people = scene.add_leftovers(people)
         for _ in range(self.settings.sweeps):
             scene.sweep(people)
-        return people.member[(people.member != NOBODY).any(axis=1)]
+        return people.only(people.present.any(axis=1))
 
 
 class Scene:
@@ -76,12 +61,7 @@ class Scene:
         """One person a centre peak."""
         seed = np.arange(self.bounds[self.centre], self.bounds[self.centre + 1])
         seed = seed[~self.peaks.secondary[seed]]
-        return self._people(seed, self.peaks.tag[seed], self.peaks.position[seed])
-
-    def _people(self, seed: np.ndarray, tag: np.ndarray, centre: np.ndarray) -> People:
-        count = len(seed)
-        member = np.full((count, self.centre), NOBODY)
-        return People(tag.copy(), centre.copy(), np.full(count, np.nan), np.ones(count), member, seed)
+        return People.start(seed, self.peaks.tag[seed], self.peaks.position[seed], self.centre)
 
     def sweep(self, people: People) -> None:
         """Assign every joint type once, given the rest, and estimate the people anew."""
@@ -90,7 +70,8 @@ class Scene:
         unary = self._unary(people)
         for joint in self.order:
             self._assign(joint, people, unary)
-        self._estimate(people)
+        people.estimate(self.peaks, self.votes, 1 / self.sigma**2, 4 / self.settings.offset_sigma**2)
+        people.radius = np.maximum(people.radius, 2 * self.settings.offset_sigma)
 
     def _unary(self, people: People) -> np.ndarray:
         """(M, P) log-likelihood ratios of tag, centre and distance, joints only."""
@@ -122,34 +103,6 @@ class Scene:
         taken = worth[peak, person] > 0
         people.member[person[taken], joint] = first + peak[taken]
 
-    def _estimate(self, people: People) -> None:
-        """Tags, centres and radii from the members."""
-        present = people.member != NOBODY
-        index = np.where(present, people.member, 0)
-        seeded = people.seed != NOBODY
-        tags = np.where(present[..., None], self.peaks.tag[index], 0).sum(axis=1)
-        tags += np.where(seeded[:, None], self.peaks.tag[people.seed], 0)
-        people.evidence = np.maximum(present.sum(axis=1) + seeded, 1)
-        found = (present.any(axis=1) | seeded)[:, None]
-        people.tag = np.where(found, tags / people.evidence[:, None], people.tag)
-        self._estimate_centres(people, present, index, seeded)
-        from_centre = np.linalg.norm(self.peaks.position[index] - people.centre[:, None], axis=2)
-        people.radius = 1.5 * np.where(present, from_centre, np.nan).max(axis=1, initial=0, where=present)
-        people.radius = np.where(people.radius > 0, np.maximum(people.radius, 2 * self.settings.offset_sigma), np.nan)
-
-    def _estimate_centres(self, people: People, present: np.ndarray, index: np.ndarray, seeded: np.ndarray) -> None:
-        """Precision-weighted mean of the votes; a centre peak counts as its own vote."""
-        votes = self.votes[index]
-        usable = present & ~np.isnan(votes[..., 0])
-        weight = np.where(usable, 1 / self.sigma[index] ** 2, 0.0)
-        total = (weight[..., None] * np.where(usable[..., None], votes, 0)).sum(axis=1)
-        weights = weight.sum(axis=1)
-        own = np.where(seeded, 1 / self.settings.offset_sigma**2, 0.0) * 4
-        total += own[:, None] * self.peaks.position[people.seed]
-        weights = weights + own
-        known = weights > 0
-        people.centre = np.where(known[:, None], total / np.where(known, weights, 1)[:, None], people.centre)
-
     # ---- people without a centre peak ----
 
     def add_leftovers(self, people: People) -> People:
@@ -166,9 +119,9 @@ class Scene:
         tag = np.array([self.peaks.tag[left[group]].mean(axis=0) for group in groups])
         votes = self.votes[left]
         centre = np.array([_mean_or_nan(votes[group]) for group in groups])
-        fresh = self._people(np.full(len(groups), NOBODY), tag, centre)
+        fresh = People.start(np.full(len(groups), NOBODY), tag, centre, self.centre)
         fresh.evidence = np.array([float(len(group)) for group in groups])
-        return _join(people, fresh)
+        return people.join(fresh)
 
     def _affinity(self, left: np.ndarray) -> np.ndarray:
         """(L, L) log-likelihood ratios that two left-over peaks are one person's."""
@@ -204,14 +157,3 @@ def _greedy_groups(fits: np.ndarray, joint: np.ndarray) -> list[np.ndarray]:
 def _mean_or_nan(votes: np.ndarray) -> np.ndarray:
     known = votes[~np.isnan(votes[:, 0])]
     return known.mean(axis=0) if len(known) else np.full(2, np.nan)
-
-
-def _join(people: People, fresh: People) -> People:
-    return People(
-        np.concatenate([people.tag, fresh.tag]),
-        np.concatenate([people.centre, fresh.centre]),
-        np.concatenate([people.radius, fresh.radius]),
-        np.concatenate([people.evidence, fresh.evidence]),
-        np.concatenate([people.member, fresh.member]),
-        np.concatenate([people.seed, fresh.seed]),
-    )

@@ -17,6 +17,8 @@ import numpy as np
 from duopose.skeletons import OffsetLayout
 from duopose.types import Peaks
 
+MIXED_SHARE = 0.5
+LOG_GAIN_TAG = 1.5
 LOG_GAIN_OFFSET = 3.0  # an unrelated joint's vote falls into the same few sigma about once in twenty times
 
 
@@ -33,7 +35,7 @@ def offset_sigma(peaks: Peaks, layout: OffsetLayout, floor: float, relative: flo
     reach = np.where(known, length, 0).max(axis=1, initial=0)
     some = known.any(axis=1)
     reach = np.where(some, reach, reach[some].mean() if some.any() else 0.0)
-    return np.hypot(floor, relative * reach)
+    return np.hypot(floor, np.where(peaks.mixed, MIXED_SHARE, relative) * reach)
 
 
 def link_ratios(

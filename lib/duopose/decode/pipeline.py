@@ -9,8 +9,9 @@ import numpy as np
 
 from duopose.decode.fill import fill
 from duopose.decode.peaks import check_finite, find_cells, sub_pixel
+from duopose.decode.people import People
 from duopose.decode.refine import refine
-from duopose.decode.sample import read_tags, read_votes
+from duopose.decode.sample import read_tags, read_votes, window_overlaps
 from duopose.decode.score import not_duplicates, person_scores
 from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import OffsetLayout, Skeleton
@@ -20,8 +21,8 @@ from duopose.types import Peaks, PoseMaps, Poses
 class GroupsPeaks(Protocol):
     """Says which peak is whose."""
 
-    def group(self, peaks: Peaks) -> np.ndarray:
-        """(P, K) index of each person's peaks, -1 where a joint was not found."""
+    def group(self, peaks: Peaks) -> People:
+        """The people that have any joint."""
         ...
 
 
@@ -38,8 +39,8 @@ class Decoder:
         """The people of one picture in the merged input frame. ValueError where the maps hold NaN or infinity."""
         check_finite(maps)
         peaks = self.find_peaks(maps)
-        member = self.grouper.group(peaks)
-        return self.finish(maps, peaks, member)
+        people = self.grouper.group(peaks)
+        return self.finish(maps, peaks, people)
 
     def find_peaks(self, maps: PoseMaps) -> Peaks:
         """All peaks with their tags and the votes of their offsets."""
@@ -50,25 +51,35 @@ class Decoder:
         joint = cells[:, 0]
         position = maps.frame.to_input(cells[:, 2:0:-1] + maps.frame.peak_shift)
         tag = read_tags(maps.tags, joint, position)
-        vote = self._votes(maps, joint, position)
+        vote, mixed = self._votes(maps, joint, position)
         if settings.adjust:
             position = sub_pixel(maps.layers, joint, position, limit=maps.frame.stride)
-        return Peaks(joint, position, score, secondary, tag, vote)
+        return Peaks(joint, position, score, secondary, tag, vote, mixed)
 
-    def _votes(self, maps: PoseMaps, joint: np.ndarray, position: np.ndarray) -> np.ndarray:
+    def _votes(self, maps: PoseMaps, joint: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Votes (M, E, 2) from the layers where a peak is alone in its window; whether (M,) it is so in none.
+
+        Then the votes are those of the layer with the smallest window.
+        """
+        overlaps = window_overlaps(maps.offsets, joint, position, self.settings.offset_radius)
+        alone = overlaps == 0
+        mixed = ~alone.any(axis=1)
+        finest = np.array([layer.frame.stride / layer.to_pass.scale for layer in maps.offsets])
+        usable = np.where(mixed[:, None], finest == finest.min(initial=np.inf), alone)
+        weight = usable / np.maximum(usable.sum(axis=1), 1)[:, None]
         vote = np.full((len(joint), self.layout.num_entries, 2), np.nan)
         peak, entry = np.nonzero(joint[:, None] == self.layout.source[None])
-        vote[peak, entry] = read_votes(maps.offsets, entry, position[peak])
-        return vote
+        vote[peak, entry] = read_votes(maps.offsets, entry, position[peak], weight[peak])
+        return vote, mixed
 
-    def finish(self, maps: PoseMaps, peaks: Peaks, member: np.ndarray) -> Poses:
+    def finish(self, maps: PoseMaps, peaks: Peaks, people: People) -> Poses:
         """Refined, filled, scored, ranked."""
-        settings = self.settings
+        settings, member = self.settings, people.member
         score = np.where(member >= 0, peaks.score[member], 0.0) if len(peaks.score) else np.zeros(member.shape)
         position = refine(peaks, member, self.layout, settings)
         filled = np.zeros(member.shape, dtype=bool)
         if settings.fill:
-            position, score, filled = fill(peaks, maps, member, position, score, self.layout, settings)
+            position, score, filled = fill(peaks, maps, people, position, score, self.layout, settings)
         ranks = person_scores(score)
         order = np.argsort(-ranks, kind="stable")[: settings.max_people]
         order = order[ranks[order] >= settings.person_threshold]

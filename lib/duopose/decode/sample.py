@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -38,16 +39,32 @@ def read_tags(layers: Sequence[MapLayer], channel: np.ndarray, points: np.ndarra
     return values
 
 
-def read_votes(layers: Sequence[MapLayer], entry: np.ndarray, points: np.ndarray) -> np.ndarray:
+def read_votes(layers: Sequence[MapLayer], entry: np.ndarray, points: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """(N, 2) x, y of the merged input frame: where offset `entry` (N,), read at `points` (N, 2), says its target is.
 
     A layer holds target - pixel at the pixel, so the vote is the cell's own place plus its offset; it is moved to
-    the merged frame as a point, which divides by the scale and mirrors. Layers are averaged.
+    the merged frame as a point, which divides by the scale and mirrors. Layers are averaged with `weight` (N, layers), rows adding up to 1.
     """
     votes = np.zeros((len(points), 2))
-    for layer in layers:
+    for index, layer in enumerate(layers):
         cells = cells_of(layer, points)
         channel = 2 * layer.channel[entry]
         offset = gather(layer.maps, np.stack([channel + 1, channel], axis=1), cells[:, 1:], cells[:, :1])
-        votes += layer.to_pass.inverse().apply(layer.frame.to_input(cells.astype(np.float64)) + layer.unit * offset)
-    return votes / max(len(layers), 1)
+        place = layer.to_pass.inverse().apply(layer.frame.to_input(cells.astype(np.float64)) + layer.unit * offset)
+        votes += weight[:, index, None] * place
+    return votes
+
+
+def window_overlaps(layers: Sequence[MapLayer], joint: np.ndarray, points: np.ndarray, radius: float) -> np.ndarray:
+    """(N, layers) int: in how many other offset windows (2 radius + 1 cells wide) of the same joint type each of N peaks lies.
+
+    Joints and windows are rounded to cells, so that one cell more than the radius may still be inside.
+    """
+    reach = np.array([(radius + 1) * layer.frame.stride / layer.to_pass.scale for layer in layers])
+    overlaps = np.zeros((len(points), len(layers)), dtype=int)
+    bounds = np.flatnonzero(np.diff(joint, prepend=-1, append=-1))
+    for first, last in pairwise(bounds):
+        place = points[first:last]
+        apart = np.abs(place[:, None] - place[None]).max(axis=2)
+        overlaps[first:last] = (apart[..., None] <= reach).sum(axis=1) - 1
+    return overlaps

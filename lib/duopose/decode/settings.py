@@ -16,6 +16,7 @@ class DecoderSettings:
     start_threshold: float = 0.1
     tag_threshold: float = 1.0
     tag_sigma: float = 0.3
+    offset_radius: int = 7  # cells, of the windows in which offsets are taught
     offset_sigma: float = 4.0
     offset_sigma_relative: float = 0.12
     outlier_share: float = 0.02
@@ -26,5 +27,7 @@ class DecoderSettings:
     mrm: str = "precision"
     peak_sigma: float = 0.1
     fill: bool = True
+    fill_radius: int = 2  # cells of the tag maps
+    fill_accept: float = 0.0
     person_threshold: float = 0.0
     drop_duplicates: bool = False

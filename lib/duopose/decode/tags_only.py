@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from duopose.decode.people import NOBODY, People
 from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import Skeleton
 from duopose.types import Peaks
 
-NOBODY = -1
 FORBIDDEN = 1e6
 
 
@@ -28,8 +28,8 @@ class TagGrouper:
     skeleton: Skeleton
     settings: DecoderSettings
 
-    def group(self, peaks: Peaks) -> np.ndarray:
-        """(P, K) index of each person's peaks, -1 where a joint was not found."""
+    def group(self, peaks: Peaks) -> People:
+        """The people found."""
         skeleton = self.skeleton
         bounds = np.searchsorted(peaks.joint, np.arange(skeleton.num_keypoints + 1))
         member = np.full((0, skeleton.num_keypoints), NOBODY)
@@ -46,7 +46,10 @@ class TagGrouper:
             member[person, joint] = found
             total[person] += peaks.tag[found]
             count[person] += 1
-        return member
+        people = People.start(np.full(len(member), NOBODY), total, np.full((len(member), 2), np.nan), skeleton.num_keypoints)
+        people.member = member
+        people.estimate(peaks, np.full_like(peaks.position, np.nan), np.zeros(len(peaks.score)), 0.0)
+        return people
 
     def _assign(self, peaks: Peaks, found: np.ndarray, tag: np.ndarray) -> np.ndarray:
         """(N,) row of the person of each found peak, NOBODY where none is near enough."""
