@@ -16,6 +16,7 @@ from duopose.engine.distributed import Place
 from duopose.engine.metrics_file import MetricsFile
 from duopose.engine.run_folder import RunFolder
 
+RATES = ("learning_rate", "loss_scale", "skipped_steps")
 DATA_SHARE_TOO_LARGE = 0.2  # of the time; above it the log gives advice
 
 
@@ -102,6 +103,15 @@ class Pace:
     def seconds_left(self, steps: int) -> float:
         """Time that `steps` steps will take at the speed so far."""
         return steps * self.first / max(self.all_steps, 1)
+
+
+def log_line(values: Mapping[str, float]) -> str:
+    """'loss 1.2 (heatmap_4 0.3, push 0.1)  learning_rate 0.001  57.1 pictures/s  data 4 %' from a report's values."""
+    plain = {name: value for name, value in values.items() if name not in (*RATES, "loss", "pictures_per_second", "data_share")}
+    terms = ", ".join(f"{name} {value:.4g}" for name, value in plain.items())
+    rates = "  ".join(f"{name} {values[name]:.4g}" for name in RATES if name in values)
+    speed = f"{values['pictures_per_second']:.4g} pictures/s  data {values['data_share']:.0%}"
+    return f"loss {values.get('loss', float('nan')):.4g} ({terms})  {rates}  {speed}"
 
 
 def spoken_time(seconds: float) -> str:

@@ -80,6 +80,17 @@ class Precision:
             )
         return found
 
+    def advice(self, skipped: float, steps: int) -> str:
+        """What to say about `skipped` of the last `steps` steps; a dynamic scale that is still falling needs no advice."""
+        if not skipped:
+            return ""
+        sentence = f"notice: {skipped:.0f} of {steps} steps were left out, their gradients overflowed fp16"
+        return (
+            sentence
+            if self.static_scale is None
+            else f"{sentence}: lower FP16.STATIC_LOSS_SCALE (now {self.static_scale:g}) or use a dynamic one"
+        )
+
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
         return {"scaler": self.scaler.state_dict(), "skipped": float(self.skipped)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from inspect import signature
 
 import torch
 from torch import nn
@@ -19,6 +20,9 @@ from duopose.engine.run_folder import RunFolder
 from duopose.engine.sampler import Shares
 from duopose.engine.state import TrainState
 from duopose.errors import UserError
+
+_NAMES = signature(DistributedDataParallel).parameters
+OWN_BUFFERS = {"forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False}  # renamed in torch 2.13
 
 
 @dataclass
@@ -72,7 +76,7 @@ def wrap(cfg: CfgNode, network: nn.Module, place: Place) -> nn.Module:
     wrapped = network
     if place.world > 1:
         devices = [place.device.index] if place.device.type == "cuda" else None
-        wrapped = DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+        wrapped = DistributedDataParallel(network, device_ids=devices, gradient_as_bucket_view=True, **OWN_BUFFERS)
     return torch.compile(wrapped) if cfg.TRAIN.COMPILE else wrapped  # type: ignore[return-value]
 
 

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from duopose.config import config_text
 from duopose.engine.checkpoint import write_checkpoint
 from duopose.engine.finite import FiniteCheck
-from duopose.engine.logging import data_advice, spoken_time
+from duopose.engine.logging import data_advice, log_line, spoken_time
 from duopose.engine.seed import kept_random_states
 from duopose.engine.setup import TrainingRun
 from duopose.engine.stop import StopRequest
@@ -147,10 +147,11 @@ def report(run: TrainingRun, steps: int) -> None:
     values = {**terms, "learning_rate": run.rate, **run.state.precision.read(), **speed}
     run.log.numbers(position.step, progress(run), "train", values)
     left = (cfg.TRAIN.END_EPOCH - position.epoch) * run.shares.num_steps() - run.shares.num_steps() + run.shares.num_steps(position.seen)
-    ending = f"  ETA {spoken_time(run.pace.seconds_left(left))}"
-    run.log.say(f"{where(run)}  " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()) + memory(run) + ending)
-    if advice := data_advice(cfg, speed["data_share"], os.cpu_count() or 1):
-        run.log.say(advice)
+    run.log.say(f"{where(run)}  {log_line(values)}{memory(run)}  ETA {spoken_time(run.pace.seconds_left(left))}")
+    skipped = run.state.precision.advice(values.get("skipped_steps", 0), steps)
+    for advice in (skipped, data_advice(cfg, speed["data_share"], os.cpu_count() or 1)):
+        if advice:
+            run.log.say(advice)
 
 
 def memory(run: TrainingRun) -> str:

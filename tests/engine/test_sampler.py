@@ -1,0 +1,66 @@
+"""How an epoch's pictures are dealt out to processes and steps."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from duopose.engine.sampler import PositionSampler, Shares
+
+
+def counted(shares: Shares, epoch: int = 0, seen: int = 0) -> list[int]:
+    """Indices that count, of all batches of a rank; batches with weight 0 are left out."""
+    weights: list[float] = []
+    done = seen
+    while done < shares.length:
+        weights += shares.step_weights(done)
+        done += shares.pictures_per_step
+    return [index for batch, weight in zip(shares.batches(epoch, seen), weights, strict=True) if weight for _, index in batch]
+
+
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 4), st.integers(1, 3), st.integers(0, 5))
+def test_every_picture_once_an_epoch_over_all_ranks(length: int, batch: int, world: int, accumulate: int, epoch: int) -> None:
+    ranks = [Shares(length, batch, rank, world, accumulate) for rank in range(world)]
+    assert sorted(chain.from_iterable(counted(shares, epoch) for shares in ranks)) == list(range(length))
+    assert len({len(list(shares.batches(epoch))) for shares in ranks}) == 1  # nobody waits for a batch that never comes
+    assert ranks[0].num_batches() == len(list(ranks[0].batches(epoch)))
+
+
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 4), st.integers(1, 3))
+def test_weights_make_the_step_a_mean_over_its_pictures(length: int, batch: int, world: int, accumulate: int) -> None:
+    value = np.random.default_rng(0).normal(size=length)
+    ranks = [Shares(length, batch, rank, world, accumulate) for rank in range(world)]
+    feeds = [shares.batches(0) for shares in ranks]
+    for start in range(0, length, ranks[0].pictures_per_step):
+        total = 0.0
+        for shares, feed in zip(ranks, feeds):
+            total += sum(weight * np.mean([value[i] for _, i in next(feed)]) for weight in shares.step_weights(start)) / world
+        wanted = value[ranks[0].order(0)[start : start + ranks[0].pictures_per_step]].mean()
+        assert total == pytest.approx(wanted, abs=1e-12)
+
+
+def test_two_processes_see_what_one_with_the_double_batch_sees() -> None:
+    alone = [sorted(index for _, index in batch) for batch in Shares(11, 4).batches(3)]
+    both = zip(*(Shares(11, 2, rank, 2).batches(3) for rank in range(2)), strict=True)
+    assert [sorted(index for _, index in a + b) for a, b in both] == alone
+
+
+def test_order_changes_with_the_epoch_and_repeats_in_a_rerun() -> None:
+    shares = Shares(50, 2, seed=7)
+    assert shares.order(0).tolist() != shares.order(1).tolist()
+    assert shares.order(1).tolist() == Shares(50, 4, 1, 2, seed=7).order(1).tolist()
+    assert shares.order(1).tolist() != Shares(50, 2, seed=8).order(1).tolist()
+    assert Shares(5, 2, shuffle=False).order(3).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_position_in_the_epoch_goes_on_with_the_next_picture() -> None:
+    sampler = PositionSampler(Shares(11, 2))
+    whole = list(sampler)
+    sampler.set_position(0, 4)
+    assert list(sampler) == whole[2:] and len(sampler) == 4
+    sampler.set_position(0, 11)
+    assert list(sampler) == [] and sampler.shares.num_steps(11) == 0
