@@ -41,9 +41,7 @@ def default_config() -> CN:
     cfg.MODEL.MODULES = [1, 4, 3]  # HRNet modules in stages 2, 3, 4
     cfg.MODEL.BLOCKS = 4  # residual blocks per branch and module, and in layer1
     cfg.MODEL.STEM_CHANNELS = 64  # of the two stem convolutions and of layer1's bottlenecks
-    cfg.MODEL.UPSAMPLE = (
-        ""  # of coarser branches: nearest (HRNet, HigherHRNet) | bilinear (public DE) | empty: as MODEL.NAME's public weights
-    )
+    cfg.MODEL.UPSAMPLE = ""  # of coarser branches: nearest (HigherHRNet) | bilinear (public DE) | empty: as MODEL.NAME's public weights
     cfg.MODEL.DECONV_CHANNELS = 0  # of the stride-2 head; 0: WIDTH
     cfg.MODEL.DECONV_BLOCKS = 4  # basic blocks after the deconvolution
     cfg.MODEL.HEAD_BLOCKS = 3  # bottlenecks at the start of each Double Embedding head
