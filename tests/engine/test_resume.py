@@ -49,21 +49,24 @@ def killed_at_step(out: Path, step: int, *settings: object) -> Callable[[], None
     return work
 
 
-def killed_in_write(out: Path, number: int) -> Callable[[], None]:
-    """Train until checkpoint `number` of this process is half on the disk."""
+def killed_in_write(out: Path, number: int, half: bool) -> Callable[[], None]:
+    """Train until checkpoint `number` of this process is half on the disk, or whole but not yet renamed."""
 
     def work() -> None:
-        fsync, count = os.fsync, 0
+        keep_previous, count = checkpoint._keep_previous, 0
 
-        def sync_or_die(descriptor: int) -> None:
+        def keep_or_die(path: Path) -> None:
             nonlocal count
             count += 1
-            if count == number:
-                os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+            aside = path.with_name(path.name + ".new")
+            if count == number and half:
+                os.truncate(aside, aside.stat().st_size // 2)
                 die()
-            fsync(descriptor)
+            keep_previous(path)
+            if count == number:
+                die()
 
-        checkpoint.os.fsync = sync_or_die  # type: ignore[attr-defined]
+        checkpoint._keep_previous = keep_or_die
         train_here(out, *SETTINGS, "AUTO_RESUME", True)
 
     return work
@@ -117,8 +120,8 @@ def test_killed_at_three_random_steps(tmp_path: Path, uninterrupted: Path) -> No
 
 
 def test_killed_while_a_checkpoint_is_written(tmp_path: Path, uninterrupted: Path) -> None:
-    for number in (3, 5):
-        assert in_child(killed_in_write(tmp_path, number)) == -signal.SIGKILL
+    for number, half in ((3, True), (1, True), (4, False)):
+        assert in_child(killed_in_write(tmp_path, number, half)) == -signal.SIGKILL
         assert (folder_of(tmp_path).root / "checkpoint.pth.new").exists()
     assert train_here(tmp_path, *SETTINGS, "AUTO_RESUME", True) == 0
     identical(tmp_path, uninterrupted)

@@ -28,6 +28,7 @@ class RunLog:
         self.metrics = MetricsFile(run.metrics_csv)
         self.bar: tqdm[Any] | None = None
         self.board: SummaryWriter | None = None
+        self._advised: set[tuple[int, str]] = set()
         self._file = open(run.train_log, "a", buffering=1) if self.speaks else None  # noqa: SIM115  closed by `close`
 
     def say(self, text: str) -> None:
@@ -38,6 +39,12 @@ class RunLog:
         self._file.write("".join(f"{stamp}  {line}\n" for line in text.splitlines()))
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
+
+    def advise(self, epoch: int, about: str, text: str) -> None:
+        """A notice, unless it is empty; one an epoch about the same thing is enough."""
+        if text and (epoch, about) not in self._advised:
+            self._advised.add((epoch, about))
+            self.say(text)
 
     def numbers(self, step: int, epoch: float, kind: str, values: Mapping[str, float]) -> None:
         """Values to metrics.csv and TensorBoard; kind is train or val."""
@@ -126,7 +133,7 @@ def data_advice(cfg: CfgNode, share: float, cores: int) -> str:
     """What to do about a large share of time spent waiting for data; empty where it is small."""
     if share < DATA_SHARE_TOO_LARGE:
         return ""
-    if cores > cfg.WORKERS + 1:
+    if cores > cfg.WORKERS:
         what = f"raise WORKERS (now {cfg.WORKERS}; this machine has {cores} cores)"
     else:
         what = f"WORKERS {cfg.WORKERS} already fills {cores} cores: use a faster disk, smaller pictures, or more cores"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from inspect import signature
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,7 +23,9 @@ from duopose.engine.state import TrainState
 from duopose.errors import UserError
 
 _NAMES = signature(DistributedDataParallel).parameters
-OWN_BUFFERS = {"forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False}  # renamed in torch 2.13
+OWN_BUFFERS: dict[str, Any] = {
+    "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False
+}  # renamed in torch 2.13
 
 
 @dataclass

@@ -149,9 +149,8 @@ def report(run: TrainingRun, steps: int) -> None:
     left = (cfg.TRAIN.END_EPOCH - position.epoch) * run.shares.num_steps() - run.shares.num_steps() + run.shares.num_steps(position.seen)
     run.log.say(f"{where(run)}  {log_line(values)}{memory(run)}  ETA {spoken_time(run.pace.seconds_left(left))}")
     skipped = run.state.precision.advice(values.get("skipped_steps", 0), steps)
-    for advice in (skipped, data_advice(cfg, speed["data_share"], os.cpu_count() or 1)):
-        if advice:
-            run.log.say(advice)
+    run.log.advise(position.epoch, "steps", skipped)
+    run.log.advise(position.epoch, "data", data_advice(cfg, speed["data_share"], os.cpu_count() or 1))
 
 
 def memory(run: TrainingRun) -> str:
