@@ -213,3 +213,10 @@ def test_ids_may_be_words_and_other_categories_are_not_people(tmp_path: Path) ->
     (root / "annotations" / "person_keypoints_train2017.json").write_text(json.dumps(content))
     sample = dataset_of(root).load(0)
     assert sample.image_id == "ten" and len(sample.keypoints) == 2
+
+
+def test_a_broken_segmentation_names_the_picture(tmp_path: Path) -> None:
+    content = tiny_content()
+    content["annotations"][2]["segmentation"] = {"size": [HEIGHT, WIDTH]}
+    with pytest.raises(UserError, match=r"picture id 10 in .*'segmentation' cannot be used"):
+        dataset_of(write_tiny(tmp_path, content)).load(0)

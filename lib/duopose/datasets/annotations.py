@@ -79,7 +79,8 @@ def collect_people(file: AnnotationFile, skeleton: Skeleton, limit: int = 0) -> 
     of_image: list[list[Record]] = [[] for _ in images]
     wanted = person_categories(file.categories, skeleton.num_keypoints)
     for annotation in file.annotations:
-        index = position.get(annotation.get("image_id"))  # type: ignore[arg-type]
+        image_id = annotation.get("image_id")
+        index = position.get(image_id) if isinstance(image_id, (int, str)) else None
         if index is not None and (wanted is None or annotation.get("category_id") in wanted):
             of_image[index].append(annotation)
     rows: list[np.ndarray] = []
@@ -113,6 +114,8 @@ def _positions(path: Path, images: list[Record]) -> dict[int | str, int]:
         missing = [key for key in ("id", "file_name", "width", "height") if key not in image]
         if missing:
             raise UserError(f"annotation file {path}: images[{number}] (id {image.get('id')}) has no {', '.join(missing)}")
+        if not isinstance(image["id"], (int, str)) or not isinstance(image["file_name"], str):
+            raise UserError(f"annotation file {path}: images[{number}] must have a number or word as 'id' and a word as 'file_name'")
         size = (image["width"], image["height"])
         if not all(isinstance(side, (int, float)) and side >= 1 for side in size):
             raise UserError(f"annotation file {path}: images[{number}] (id {image['id']}) has width and height {size}; they must be pixels")

@@ -75,5 +75,9 @@ class CocoFormatDataset(Dataset[Sample]):
         """The left-out region, kept after the first time: a few hundred bytes a picture."""
         if index not in self._codes:
             width, height = self.people.sizes[index].tolist()
-            self._codes[index] = encode_regions(self.people.regions[index], width, height)
+            try:
+                self._codes[index] = encode_regions(self.people.regions[index], width, height)
+            except (TypeError, ValueError, KeyError) as error:
+                where = f"picture id {self.people.image_ids[index]} in {self.annotation_path}"
+                raise UserError(f"{where}: a 'segmentation' cannot be used ({error}); tools/check_data.py lists all such ones") from error
         return self._codes[index]

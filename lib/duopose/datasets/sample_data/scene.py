@@ -47,7 +47,7 @@ def draw_scene(rng: np.random.Generator, size: int, keypoints: tuple[str, ...]) 
     for number, person in enumerate(people):
         annotations.append(_annotate(canvas, person, number, keypoints))
     image = cv2.resize(canvas.image, (size, size), interpolation=cv2.INTER_AREA)
-    return _photographed(rng, image), [annotation for annotation in annotations if annotation["area"] > 0]
+    return _photographed(rng, image), [annotation for annotation in annotations if annotation["segmentation"]]
 
 
 # ---- placing ----

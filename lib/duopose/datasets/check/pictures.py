@@ -1,0 +1,64 @@
+"""Checks of the picture files against the annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from duopose.datasets.annotations import AnnotationFile, Record
+from duopose.datasets.check.findings import Findings
+from duopose.datasets.image_io import PictureSource, decode_picture
+from duopose.errors import UserError
+
+START_OF_JPEG, END_OF_JPEG = b"\xff\xd8", b"\xff\xd9"
+
+
+def check_files_exist(file: AnnotationFile, pictures: PictureSource, findings: Findings) -> None:
+    """Pictures listed but missing; a notice of files that no annotation file entry names."""
+    try:
+        there = pictures.names()
+    except UserError as error:
+        findings.problem(str(error))
+        return
+    named = {image["file_name"] for image in file.images if isinstance(image.get("file_name"), str)}
+    for image in file.images:
+        if isinstance(image.get("file_name"), str) and image["file_name"] not in there:
+            findings.problem(f"the file of a picture is not in {pictures.path}", "picture", f"{image.get('id')} ({image['file_name']})")
+    for name in sorted(there - named):
+        findings.notice(f"files in {pictures.path} are not in 'images' and will not be used", "file", name)
+
+
+def check_files(
+    file: AnnotationFile, pictures: PictureSource, findings: Findings, threads: int = 2, progress: Callable[[int], object] | None = None
+) -> None:
+    """Decode every picture: unreadable, cut off, of another size than annotated. `progress` is told of each picture."""
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        for image, sentence in zip(file.images, pool.map(lambda image: _problem_of(image, pictures), file.images), strict=True):
+            if sentence:
+                findings.problem(sentence, "picture", f"{image.get('id')} ({image.get('file_name')})")
+            if progress:
+                progress(1)
+
+
+def _problem_of(image: Record, pictures: PictureSource) -> str:
+    """A sentence, or nothing where the file is right; missing files are told by `check_files_exist`."""
+    name = image.get("file_name")
+    if not isinstance(name, str):
+        return ""
+    try:
+        content = pictures.read_bytes(name)
+    except (OSError, KeyError, UserError):
+        return ""
+    except Exception:  # zipfile raises many kinds for a damaged member
+        return "the file of a picture cannot be unpacked"
+    if content[:2] == START_OF_JPEG and END_OF_JPEG not in content[-2048:]:
+        return "the file is cut off: a JPEG without its end"
+    decoded = decode_picture(content)
+    if decoded is None:
+        return "the file cannot be read as a picture"
+    height, width = decoded.shape[:2]
+    if (width, height) == (image.get("width"), image.get("height")):
+        return ""
+    if (height, width) == (image.get("width"), image.get("height")):
+        return "width and height are exchanged between file and annotation (a picture turned by its camera's note?)"
+    return "the file has another size than 'width' and 'height' say"

@@ -1,0 +1,59 @@
+"""Check the data of a config before training: python tools/check_data.py --cfg X.yaml [--skip-pictures] [KEY VALUE ...]"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+from duopose.config import load_config
+from duopose.datasets.build import build_skeleton, find_files
+from duopose.datasets.check.findings import Findings
+from duopose.datasets.check.records import check_skeleton
+from duopose.datasets.check.splits import Rules, SplitReport, check_pair, check_split
+from duopose.errors import UserError
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 0: nothing wrong; 1: problems; 2: the settings themselves are wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cfg", required=True, type=Path, help="the yaml of the training")
+    parser.add_argument("--skip-pictures", action="store_true", help="do not open the pictures (their presence is checked all the same)")
+    parser.add_argument("overrides", nargs=argparse.REMAINDER, help="KEY VALUE pairs")
+    args = parser.parse_args(arguments)
+    try:
+        cfg = load_config(args.cfg, args.overrides)
+        reports = [check_one(cfg, cfg.DATASET.TRAIN, True, args.skip_pictures), check_one(cfg, cfg.DATASET.TEST, False, args.skip_pictures)]
+        of_skeleton = Findings("skeleton")
+        check_skeleton(build_skeleton(cfg), of_skeleton)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    everything = [of_skeleton, *(report.findings for report in reports), check_pair(*reports)]
+    for report in reports:
+        print("\n".join([report.findings.where, *report.summary]))
+    for findings in everything:
+        print("".join(f"{line}\n" for line in findings.lines()), end="")
+    problems = sum(len(findings.problems) for findings in everything)
+    print(f"{problems} kinds of problems found" if problems else "the data are in order: no problems found")
+    return 1 if problems else 0
+
+
+def check_one(cfg: CfgNode, split: str, train: bool, skip_pictures: bool) -> SplitReport:
+    """A split's report; a missing file or folder is its only problem."""
+    try:
+        annotations, pictures = find_files(cfg, split, train)
+    except UserError as error:
+        report = SplitReport(Findings(split))
+        report.findings.problem(str(error))
+        return report
+    rules = Rules(build_skeleton(cfg), cfg.DATASET.DATASET, cfg.DATASET.MAX_NUM_PEOPLE)
+    with tqdm(desc=f"pictures of {split}", unit="picture", disable=not sys.stderr.isatty()) as bar:
+        return check_split(split, annotations, pictures, rules, not skip_pictures, max(cfg.WORKERS, 1), bar.update)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
