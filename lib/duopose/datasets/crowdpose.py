@@ -1,0 +1,97 @@
+"""CrowdPose comes as train, val and test; the benchmark trains on train + val together."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from duopose.datasets.annotations import AnnotationFile, Record, read_annotation_file
+from duopose.errors import UserError
+from duopose.skeletons import CROWDPOSE
+
+OFFICIAL_PICTURES = {"train": 10000, "val": 2000, "test": 8000}  # Li et al. 2019, "CrowdPose"
+
+
+@dataclass
+class Prepared:
+    """What was written, and what the user should know."""
+
+    path: Path
+    pictures: int
+    people: int
+    notices: list[str] = field(default_factory=list)
+
+
+def prepare_crowdpose(root: Path) -> Prepared:
+    """Write json/crowdpose_trainval.json below `root` from crowdpose_train.json and crowdpose_val.json beside it.
+
+    Annotations keep all they have (`num_keypoints` too, though it is 0 for some people with keypoints) and are numbered
+    anew from 1, since ids repeat between the files and evaluators disagree about id 0. Raises UserError where a file is
+    missing or no CrowdPose file, or where splits share pictures.
+    """
+    folder = root / "json"
+    files = {split: _read(folder / f"crowdpose_{split}.json") for split in ("train", "val")}
+    notices = [notice for split, file in files.items() for notice in _compare_count(split, file)]
+    _refuse_shared(files["train"], files["val"])
+    test = folder / "crowdpose_test.json"
+    if test.is_file():
+        truth = _read(test)
+        notices += _compare_count("test", truth)
+        for file in files.values():
+            _refuse_shared(file, truth)
+    else:
+        notices.append(f"{test} is missing: the model can be trained but not scored")
+    images = [image for file in files.values() for image in file.images]
+    notices += _missing_pictures(root, images)
+    annotations = [
+        record | {"id": number} for number, record in enumerate((a for file in files.values() for a in file.annotations), start=1)
+    ]
+    path = folder / "crowdpose_trainval.json"
+    _write(path, {"categories": files["train"].categories, "images": images, "annotations": annotations})
+    return Prepared(path, len(images), len(annotations), notices)
+
+
+def _read(path: Path) -> AnnotationFile:
+    """A CrowdPose file: COCO's lists with 14 keypoints and a crowdIndex per picture."""
+    file = read_annotation_file(path)
+    expected = 3 * CROWDPOSE.num_keypoints
+    for annotation in file.annotations:
+        if len(annotation.get("keypoints", [])) not in (0, expected):
+            numbers = len(annotation["keypoints"])
+            raise UserError(
+                f"{path} is no CrowdPose file: annotation {annotation.get('id')} has {numbers} numbers in 'keypoints', not {expected}"
+            )
+    without = [image.get("id") for image in file.images if "crowdIndex" not in image]
+    if without:
+        raise UserError(f"{path} is no CrowdPose file: {len(without)} pictures have no 'crowdIndex', first ids {without[:3]}")
+    return file
+
+
+def _compare_count(split: str, file: AnnotationFile) -> list[str]:
+    count, official = len(file.images), OFFICIAL_PICTURES[split]
+    return [] if count == official else [f"{file.path} has {count} pictures, CrowdPose's {split} split has {official}"]
+
+
+def _refuse_shared(one: AnnotationFile, two: AnnotationFile) -> None:
+    shared = sorted({str(image["id"]) for image in one.images} & {str(image["id"]) for image in two.images})
+    if shared:
+        raise UserError(f"{one.path} and {two.path} share {len(shared)} pictures, first ids {shared[:3]}; download the files anew")
+
+
+def _missing_pictures(root: Path, images: list[Record]) -> list[str]:
+    folder = root / "images"
+    if not folder.is_dir():
+        return [f"{folder} does not exist; put CrowdPose's pictures there"]
+    there = set(os.listdir(folder))
+    missing = [image["file_name"] for image in images if image["file_name"] not in there]
+    return [f"{len(missing)} of {len(images)} pictures are not in {folder}, first {missing[:3]}"] if missing else []
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    aside = path.with_name(f"{path.name}.part")
+    aside.write_bytes(orjson.dumps(content))
+    os.replace(aside, path)

@@ -1,0 +1,83 @@
+"""Joining CrowdPose's train and val, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from duopose.datasets.crowdpose import prepare_crowdpose
+from duopose.errors import UserError
+
+
+def content(first: int, count: int = 2) -> dict[str, Any]:
+    images = [{"id": i, "file_name": f"{i}.jpg", "width": 9, "height": 9, "crowdIndex": 0.3} for i in range(first, first + count)]
+    annotations = [
+        {
+            "id": n,
+            "image_id": image["id"],
+            "keypoints": [1, 2, 2] * 14,
+            "num_keypoints": 0,
+            "iscrowd": 0,
+            "bbox": [0, 0, 5, 5],
+            "category_id": 1,
+        }
+        for n, image in enumerate(images)
+    ]
+    return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "json").mkdir()
+    (tmp_path / "images").mkdir()
+    for split, first in (("train", 10), ("val", 20), ("test", 30)):
+        write(tmp_path, split, content(first))
+    (tmp_path / "images" / "10.jpg").touch()
+    return tmp_path
+
+
+def write(root: Path, split: str, what: dict[str, Any]) -> None:
+    (root / "json" / f"crowdpose_{split}.json").write_text(json.dumps(what))
+
+
+def test_trainval_has_both_and_new_ids(root: Path) -> None:
+    prepared = prepare_crowdpose(root)
+    written = json.loads(prepared.path.read_text())
+    assert [image["id"] for image in written["images"]] == [10, 11, 20, 21]
+    assert [(a["id"], a["image_id"], a["num_keypoints"]) for a in written["annotations"]] == [
+        (1, 10, 0),
+        (2, 11, 0),
+        (3, 20, 0),
+        (4, 21, 0),
+    ]
+    assert any("3 of 4 pictures are not in" in notice for notice in prepared.notices)
+    assert any("has 2 pictures, CrowdPose's train split has 10000" in notice for notice in prepared.notices)
+
+
+def test_shared_pictures_are_refused(root: Path) -> None:
+    write(root, "val", content(11))
+    with pytest.raises(UserError, match=r"share 1 pictures, first ids \['11'\]"):
+        prepare_crowdpose(root)
+    write(root, "val", content(31))
+    with pytest.raises(UserError, match="share 1 pictures"):
+        prepare_crowdpose(root)
+
+
+def test_other_files_are_refused(root: Path) -> None:
+    other = content(20)
+    other["annotations"][1]["keypoints"] = [0] * 51
+    write(root, "val", other)
+    with pytest.raises(UserError, match="no CrowdPose file: annotation 1 has 51"):
+        prepare_crowdpose(root)
+    del other["images"][0]["crowdIndex"]
+    other["annotations"] = []
+    write(root, "val", other)
+    with pytest.raises(UserError, match="no 'crowdIndex'"):
+        prepare_crowdpose(root)
+    (root / "json" / "crowdpose_val.json").unlink()
+    with pytest.raises(UserError, match=r"crowdpose_val\.json cannot be read: No such file"):
+        prepare_crowdpose(root)
+    assert not (root / "json" / "crowdpose_trainval.json").exists()

@@ -1,0 +1,30 @@
+"""Join CrowdPose's train and val to trainval, with checks: python tools/prepare_crowdpose.py data/crowdpose"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from duopose.datasets.crowdpose import prepare_crowdpose
+from duopose.errors import UserError
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 0, or 2 with a sentence."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("root", type=Path, nargs="?", default=Path("data/crowdpose"), help="folder with json/ and images/")
+    args = parser.parse_args(arguments)
+    try:
+        prepared = prepare_crowdpose(args.root)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for notice in prepared.notices:
+        print(f"notice: {notice}")
+    print(f"{prepared.path}: {prepared.pictures} pictures, {prepared.people} annotations")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
