@@ -8,7 +8,7 @@ from duopose.skeletons import OffsetLayout, Skeleton
 from duopose.types import Batch, NetworkOutput
 
 
-def example_batch(skeleton: Skeleton, pictures: int, people: int, size: int, seed: int = 0) -> Batch:
+def example_batch(skeleton: Skeleton, pictures: int, people: int, size: int, device: str = "cpu", seed: int = 0) -> Batch:
     """Pictures of size x size noise with that many people each: keypoints scattered round random places, 40 to 200 px across.
 
     All keypoints inside the picture are labelled, which is more than real annotations have. Nothing is masked.
@@ -22,16 +22,16 @@ def example_batch(skeleton: Skeleton, pictures: int, people: int, size: int, see
     keypoints = torch.cat([place * inside, 2.0 * inside], dim=-1)
     images = torch.randint(0, 256, (pictures, 3, size, size), generator=generator, dtype=torch.uint8)
     masks = tuple(torch.ones(pictures, size // stride, size // stride, dtype=torch.uint8) for stride in (4, 2))
-    return Batch(images, keypoints, masks, list(range(pictures)))
+    return Batch(images.to(device), keypoints.to(device), tuple(mask.to(device) for mask in masks), list(range(pictures)))
 
 
-def example_output(skeleton: Skeleton, layout: OffsetLayout, pictures: int, size: int, seed: int = 1) -> NetworkOutput:
+def example_output(skeleton: Skeleton, layout: OffsetLayout, pictures: int, size: int, device: str = "cpu", seed: int = 1) -> NetworkOutput:
     """Random maps of Double Embedding that want gradients, at strides 4 and 2."""
     generator = torch.Generator().manual_seed(seed)
 
     def maps(channels: int, stride: int) -> torch.Tensor:
         values = torch.randn(pictures, channels, size // stride, size // stride, generator=generator) * 0.1
-        return values.requires_grad_()
+        return values.to(device).requires_grad_()
 
     joints = skeleton.num_keypoints + 1
     return NetworkOutput(
