@@ -1,0 +1,79 @@
+"""The user's mistakes on the command line: a sentence and exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+PROJECT = Path(__file__).resolve().parents[2]
+RECIPE = "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
+
+
+def refused(tool: str, *words: object) -> str:
+    """Run a tool that must refuse; its sentence."""
+    command = [sys.executable, f"tools/{tool}.py", *map(str, words)]
+    ended = subprocess.run(command, check=False, cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr and ended.stderr.strip()
+    return ended.stderr
+
+
+@pytest.mark.parametrize("tool", ["dist_train", "valid"])
+def test_unknown_key_names_the_nearest(tool: str) -> None:
+    assert "did you mean TRAIN.LR?" in refused(tool, "--cfg", RECIPE, "TRAIN.LRR", "0.1")
+
+
+def test_wrong_type() -> None:
+    assert "FP16.ENABLED: expected True or False, got 'perhaps'" in refused("dist_train", "--cfg", RECIPE, "FP16.ENABLED", "perhaps")
+
+
+def test_python_config_is_never_run(tmp_path: Path) -> None:
+    trap = tmp_path / "trap.py"
+    trap.write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n")
+    assert "must be a .yaml file" in refused("dist_train", "--cfg", trap)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_missing_config() -> None:
+    assert "'nowhere.yaml' does not exist" in refused("dist_train", "--cfg", "nowhere.yaml")
+
+
+def test_missing_data_names_the_paths_tried(tmp_path: Path) -> None:
+    out = ["OUTPUT_DIR", tmp_path / "output", "LOG_DIR", tmp_path / "log"]
+    said = refused("dist_train", "--cfg", RECIPE, "DATASET.ROOT", tmp_path / "none", *out)
+    assert str(tmp_path / "none" / "annotations" / "person_keypoints_train2017.json") in said
+
+
+def test_annotations_that_are_not_coco(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images" / "train2017").mkdir(parents=True)
+    file = tmp_path / "annotations" / "person_keypoints_train2017.json"
+    file.write_text('{"pictures": []}')
+    out = ["OUTPUT_DIR", tmp_path / "output", "LOG_DIR", tmp_path / "log"]
+    assert str(file) in refused("dist_train", "--cfg", RECIPE, "DATASET.ROOT", tmp_path, *out)
+
+
+def test_weights_of_another_shape(tmp_path: Path) -> None:
+    weights = tmp_path / "other.pth"
+    torch.save({"conv1.weight": torch.zeros(8, 3, 3, 3)}, weights)
+    said = refused("valid", "--cfg", RECIPE, "TEST.MODEL_FILE", weights, "OUTPUT_DIR", tmp_path)
+    assert str(weights) in said and "shape" in said
+
+
+def test_no_weights_to_evaluate(tmp_path: Path) -> None:
+    assert "there are no weights to evaluate" in refused("valid", "--cfg", RECIPE, "OUTPUT_DIR", tmp_path)
+
+
+def test_valid_needs_something_to_do() -> None:
+    assert "--cfg" in refused("valid")
+
+
+@pytest.mark.parametrize("content", ["not json", "[]", "{}"])
+def test_results_that_are_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "results.json").write_text(content)
+    said = refused("valid", "--results", tmp_path / "results.json", "--annotations", tmp_path / "missing.json", "--out", tmp_path)
+    assert str(tmp_path) in said
