@@ -1,0 +1,62 @@
+"""metrics.csv becomes curves."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from duopose.errors import UserError
+from duopose.visualize.curves import plot_curves, read_metrics, smooth
+
+HEADER = "step,epoch,kind,name,value\n"
+
+
+def write(folder: Path, steps: int = 40) -> Path:
+    lines = [HEADER]
+    for step in range(1, steps + 1):
+        loss = {"loss": 3 / step, "heatmap_4": 2 / step, "push": 1 / step, "learning_rate": 1e-3, "data_share": 0.1}
+        lines += [f"{step},{step / 10},train,{name},{value}\n" for name, value in loss.items()]
+        if step % 10 == 0:
+            lines += [f"{step},{step / 10},val,AP,{step / 100}\n"]
+    path = folder / "metrics.csv"
+    path.write_text("".join(lines))
+    return path
+
+
+def test_reading(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    path.write_text(path.read_text() + "41,4.1,train,lo")  # a killed run's last line
+    curves = read_metrics(path)
+    assert curves["val", "AP"].epochs == [1, 2, 3, 4] and curves["val", "AP"].values == [0.1, 0.2, 0.3, 0.4]
+    assert len(curves["train", "push"].values) == 40
+
+
+def test_plot_is_a_picture_with_lines(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "curves.png"
+    plot_curves(write(tmp_path), target, "a run")
+    picture = cv2.imread(str(target))
+    assert picture.shape[1] > 1500 and picture.shape[0] > 400  # three panels
+    assert (np.ptp(picture.astype(int), axis=2) > 60).sum() > 500  # coloured ink
+    assert [entry.name for entry in target.parent.iterdir()] == ["curves.png"]
+
+
+def test_smoothing() -> None:
+    values = np.sin(np.linspace(0, 3, 1000)) + np.random.default_rng(0).normal(0, 0.3, 1000)
+    assert np.array_equal(smooth(values[:40]), values[:40])
+    smoothed = smooth(values)
+    assert len(smoothed) == 1000
+    assert np.isclose(smoothed[500], values[490:511].mean())
+    values[500] = np.nan
+    assert np.isfinite(smooth(values)).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [(None, "no metrics file"), ("epoch,loss\n1,2\n", "first line must be"), (HEADER, "no values yet")]
+)
+def test_what_cannot_be_plotted(tmp_path: Path, text: str | None, said: str) -> None:
+    path = tmp_path / "metrics.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=said):
+        plot_curves(path, tmp_path / "curves.png")
