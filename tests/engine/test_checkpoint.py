@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,16 +20,17 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "checkpoint.pth"
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
     """A file system of one megabyte; needs root."""
-    folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_the_newest_is_read_and_the_one_before_is_kept(path: Path) -> None:
@@ -79,10 +81,11 @@ def test_works_without_hard_links(path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert torch.load(previous(path), weights_only=True)["step"] == 1
 
 
-def test_a_full_disk_is_a_sentence_and_leaves_the_last_good_one(small_disk: Path) -> None:
-    path = small_disk / "checkpoint.pth"
-    write_checkpoint({"step": 1, "weights": torch.rand(100_000)}, path)
-    with pytest.raises(UserError, match=r"could not be written: No space left.*needs 4\.0 MB.*last good checkpoint is whole"):
-        write_checkpoint({"step": 2, "weights": torch.rand(1_000_000)}, path)
-    assert read_checkpoint(path).content["step"] == 1
-    assert [file.name for file in small_disk.iterdir()] == ["checkpoint.pth"]
+def test_a_full_disk_is_a_sentence_and_leaves_the_last_good_one(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        path = disk / "checkpoint.pth"
+        write_checkpoint({"step": 1, "weights": torch.rand(100_000)}, path)
+        with pytest.raises(UserError, match=r"could not be written: No space left.*needs 4\.0 MB.*last good checkpoint is whole"):
+            write_checkpoint({"step": 2, "weights": torch.rand(1_000_000)}, path)
+        assert read_checkpoint(path).content["step"] == 1
+        assert [file.name for file in disk.iterdir()] == ["checkpoint.pth"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from duopose.engine.device import pick_device
 
@@ -89,11 +90,18 @@ def join(device_name: str, rank: int = 0, world: int = 1, store: dist.Store | No
     if world == 1 and not started_by_torchrun():
         return Place(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    if store is not None:
-        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=TIMEOUT)
-    else:
-        dist.init_process_group(backend, init_method="env://", timeout=TIMEOUT)
+    dist.init_process_group(backend, store=store or _store_of_torchrun(world), rank=rank, world_size=world, timeout=TIMEOUT)
     return Place(device, rank, world, local_rank, dist.new_group(backend="gloo", timeout=TIMEOUT))
+
+
+def _store_of_torchrun(world: int) -> dist.Store:
+    """The meeting point of this start of the workers.
+
+    torchrun keeps one store for all restarts, in which gloo would find the addresses of the workers that are gone.
+    """
+    store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
+    store.set_timeout(TIMEOUT)
+    return dist.PrefixStore(f"duopose/{restarts()}/{world}", store)
 
 
 def leave() -> None:

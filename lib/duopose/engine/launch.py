@@ -28,17 +28,17 @@ PATIENCE = 30.0  # seconds for ranks to end after SIGTERM, then SIGKILL
 Worker = Callable[..., int]  # (place, *arguments) -> exit code; must be importable by name
 
 
-def launch(worker: Worker, count: int, device: str, arguments: tuple[Any, ...]) -> int:
+def launch(worker: Worker, count: int, device: str, arguments: tuple[Any, ...], method: str = "spawn") -> int:
     """Run `worker(place, *arguments)` in `count` processes (1: in this one) and return the run's exit code.
 
     Under torchrun this process is one of its workers and `count` is not looked at. The first rank that fails ends the run; its
-    error is printed with its rank.
+    error is printed with its rank. method: spawn works everywhere; fork starts at once, where CUDA is not in use.
     """
     if count == 1 or "RANK" in os.environ:
         return guarded(worker, device, arguments)
     with TemporaryDirectory(prefix="duopose-") as folder:
         store = dist.TCPStore("127.0.0.1", 0, world_size=None, is_master=True, wait_for_workers=False)
-        context = multiprocessing.get_context("spawn")
+        context: Any = multiprocessing.get_context(method)
         processes: list[BaseProcess] = [
             context.Process(target=_child, args=(worker, rank, count, store.port, device, arguments, folder), name=f"rank {rank}")
             for rank in range(count)

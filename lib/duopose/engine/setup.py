@@ -23,9 +23,8 @@ from duopose.engine.state import TrainState
 from duopose.errors import UserError
 
 _NAMES = signature(DistributedDataParallel).parameters
-OWN_BUFFERS: dict[str, Any] = {
-    "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False
-}  # renamed in torch 2.13
+_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers"  # renamed in torch 2.13
+OWN_BUFFERS: dict[str, Any] = {_BUFFERS: False}
 
 
 @dataclass

@@ -27,7 +27,8 @@ def train(run: TrainingRun, stop: StopRequest) -> bool:
     while position.epoch < end:
         if not train_epoch(run, stop):
             save(run)
-            run.log.say(f"stopped by {run.place.gather(stop.asked)} at {where(run)}; go on with AUTO_RESUME True")
+            signals = " and ".join(sorted(set(filter(None, run.place.gather(stop.asked)))))
+            run.log.say(f"stopped by {signals} at {where(run)}; everything is saved, go on with AUTO_RESUME True")
             return False
         finish_epoch(run)
     save_weights(run, "final", {"epoch": position.epoch})
