@@ -16,7 +16,7 @@ from duopose.errors import UserError
 from duopose.types import Batch, Sample
 
 CONFIG = Path(__file__).resolve().parents[2] / "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
-KEYS = [(0, 0), (0, 2), (0, 1), (3, 0), (3, 1)]
+KEYS = [[(0, 0), (0, 2)], [(0, 1), (3, 0)], [(3, 1)]]
 
 
 def training_set(root: Path, size: int = 128, *overrides: object) -> CocoFormatDataset:
@@ -31,8 +31,8 @@ def same(one: Batch, two: Batch) -> bool:
 @pytest.mark.parametrize(("workers", "context"), [(1, "fork"), (2, "fork"), (2, "spawn")])
 def test_batches_do_not_depend_on_workers(tiny_root: Path, workers: int, context: str) -> None:
     dataset = training_set(tiny_root)
-    expected = list(build_loader(dataset, KEYS, 2))
-    loader = build_loader(dataset, KEYS, 2, workers=workers, context=context)
+    expected = list(build_loader(dataset, KEYS))
+    loader = build_loader(dataset, KEYS, workers=workers, context=context)
     for _ in range(2):  # persistent workers serve a second epoch
         found = list(loader)
         assert len(found) == len(loader) == 3
@@ -73,7 +73,7 @@ def test_a_sample_is_below_one_megabyte(real_data: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_missing_picture_is_a_sentence_from_any_process(tiny_root: Path, workers: int) -> None:
     (tiny_root / "images" / "train2017" / "p20.png").unlink()
-    loader = build_loader(training_set(tiny_root), KEYS, 1, workers=workers)
+    loader = build_loader(training_set(tiny_root), KEYS, workers=workers)
     with pytest.raises(UserError) as error:
         list(loader)
     assert "p20.png (id 20)" in str(error.value) and "Traceback" not in str(error.value)

@@ -86,7 +86,7 @@ def test_each_rank_loads_its_share_through_the_workers() -> None:
     counts: Counter[int] = Counter()
     for rank in range(2):
         shares = Shares(9, 2, rank, 2)
-        feed = Feed(TinyData(Trick(length=9)), tiny_parts(tiny_config(Path()), *[None] * 2).collate, shares, torch.device("cpu"), 1)  # type: ignore[list-item]
+        feed = Feed(TinyData(Trick(length=9)), tiny_parts(tiny_config(Path()), *[None] * 2).collate, shares, torch.device("cpu"), 1, 1)  # type: ignore[list-item]
         for seen, batches in zip(range(0, 9, 4), feed.steps(0, 0)):
             for batch, weight in zip(batches, shares.step_weights(seen)):
                 counts.update(batch.image_ids if weight else [])

@@ -57,10 +57,13 @@ def test_order_changes_with_the_epoch_and_repeats_in_a_rerun() -> None:
     assert Shares(5, 2, shuffle=False).order(3).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_a_position_in_the_epoch_goes_on_with_the_next_picture() -> None:
-    sampler = PositionSampler(Shares(11, 2))
+def test_a_position_in_the_epoch_goes_on_with_the_next_picture_and_over_epochs() -> None:
+    shares = Shares(11, 2)
+    sampler = PositionSampler(shares, end_epoch=3)
     whole = list(sampler)
-    sampler.set_position(0, 4)
-    assert list(sampler) == whole[2:] and len(sampler) == 4
-    sampler.set_position(0, 11)
-    assert list(sampler) == [] and sampler.shares.num_steps(11) == 0
+    assert whole == [batch for epoch in range(3) for batch in shares.batches(epoch)] and len(sampler) == len(whole) == 18
+    sampler.set_position(1, 4)
+    assert list(sampler) == whole[8:] and len(sampler) == 10
+    sampler.set_position(2, 11)
+    assert list(sampler) == [] and len(sampler) == 0
+    assert shares.num_steps(11) == 0

@@ -94,7 +94,7 @@ def test_a_loss_that_is_not_finite_names_term_and_pictures_before_the_update(tmp
 
 def test_a_vanished_data_folder_is_a_sentence(tmp_path: Path) -> None:
     for workers in (0, 1):
-        with pytest.raises(UserError, match=r"could not be read.*gone\.jpg.*is the data folder still there"):
+        with pytest.raises(UserError, match=r"key \(0, \d\) could not be read.*gone\.jpg.*is the data folder still there"):
             train_here(tmp_path, "WORKERS", workers, trick=Trick(gone=str(tmp_path / "gone.jpg")))
 
 

@@ -62,9 +62,9 @@ def _one_core(dataset: CocoFormatDataset, repeats: int) -> Row:
 
 def _throughput(dataset: CocoFormatDataset, workers: int, batch: int = 8, batches: int = 25) -> Row:
     """Samples a second once the workers run; the first batches are not counted."""
-    keys = [(0, index % len(dataset)) for index in range(batch * (batches + workers * 2))]
+    keys = [[(0, (first + place) % len(dataset)) for place in range(batch)] for first in range(0, batch * (batches + workers * 2), batch)]
     start, counted = 0.0, 0
-    for number, _ in enumerate(build_loader(dataset, keys, batch, workers)):
+    for number, _ in enumerate(build_loader(dataset, keys, workers)):
         if number == workers * 2:
             start = time.perf_counter()
         counted += batch if number > workers * 2 else 0

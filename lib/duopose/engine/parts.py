@@ -12,10 +12,10 @@ from yacs.config import CfgNode
 
 from duopose.config.validate import skeleton_name
 from duopose.datasets import build_dataset
-from duopose.datasets.loader import collate
+from duopose.datasets.loader import KeyedDataset, collate
 from duopose.datasets.transforms import normalise
 from duopose.engine.distributed import Place
-from duopose.engine.feed import Collate, KeyedDataset
+from duopose.engine.feed import Collate
 from duopose.engine.run_folder import RunFolder
 from duopose.losses import build_loss
 from duopose.network import build_network, load_weights

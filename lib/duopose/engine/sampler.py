@@ -75,10 +75,10 @@ class Shares:
 
 
 class PositionSampler(Sampler[list[Key]]):
-    """A batch sampler that a run can set to a place in the middle of an epoch."""
+    """A rank's batches from a place in the middle of an epoch to the end of the run, so that workers can read ahead over epochs."""
 
-    def __init__(self, shares: Shares) -> None:
-        self.shares = shares
+    def __init__(self, shares: Shares, end_epoch: int) -> None:
+        self.shares, self.end_epoch = shares, end_epoch
         self.epoch = 0
         self.seen = 0
 
@@ -87,7 +87,11 @@ class PositionSampler(Sampler[list[Key]]):
         self.epoch, self.seen = epoch, seen
 
     def __iter__(self) -> Iterator[list[Key]]:
-        return self.shares.batches(self.epoch, self.seen)
+        seen = self.seen
+        for epoch in range(self.epoch, self.end_epoch):
+            yield from self.shares.batches(epoch, seen)
+            seen = 0
 
     def __len__(self) -> int:
-        return self.shares.num_batches(self.seen)
+        rest = self.shares.num_batches(self.seen)
+        return rest + self.shares.num_batches() * (self.end_epoch - self.epoch - 1) if self.epoch < self.end_epoch else 0

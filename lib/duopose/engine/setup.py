@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
@@ -42,7 +42,8 @@ class TrainingRun:
     forward: nn.Module  # the network as wrapped for several processes and compilation; shares its weights
     schedule: Schedule
     pace: Pace
-    rate: float = field(default=0.0)  # learning rate of the last step
+    rate: float = 0.0  # learning rate of the last step
+    last_save: float = float("-inf")  # when the last checkpoint was written, by time.monotonic
 
 
 def build_run(cfg: CfgNode, parts: Parts, place: Place, folder: RunFolder, log: RunLog) -> TrainingRun:
@@ -54,7 +55,7 @@ def build_run(cfg: CfgNode, parts: Parts, place: Place, folder: RunFolder, log: 
     averaged = AveragedWeights(network, cfg.TRAIN.EMA) if cfg.TRAIN.EMA else None
     state = TrainState(network, build_optimizer(cfg, network), Precision.of(cfg, place.device), averaged)
     state.position.epoch = cfg.TRAIN.BEGIN_EPOCH
-    feed = Feed(parts.dataset, parts.collate, shares, place.device, cfg.WORKERS)
+    feed = Feed(parts.dataset, parts.collate, shares, place.device, cfg.WORKERS, cfg.TRAIN.END_EPOCH)
     schedule, pace = Schedule.of(cfg), Pace(shares.pictures_per_step)
     return TrainingRun(cfg, parts, place, folder, log, shares, feed, state, wrap(cfg, network, place), schedule, pace)
 

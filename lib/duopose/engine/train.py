@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -17,6 +18,8 @@ from duopose.engine.setup import TrainingRun
 from duopose.engine.stop import StopRequest
 from duopose.network import save_model
 from duopose.types import Batch, LossTerms
+
+SAVE_PAUSE = 10.0  # seconds; epochs that are shorter do not each end with a checkpoint
 
 
 def train(run: TrainingRun, stop: StopRequest) -> bool:
@@ -99,7 +102,9 @@ def finish_epoch(run: TrainingRun) -> None:
     position.epoch, position.seen = position.epoch + 1, 0
     due = cfg.TRAIN.VAL_EVERY and (position.epoch % cfg.TRAIN.VAL_EVERY == 0 or position.epoch == cfg.TRAIN.END_EPOCH)
     position.validation_due = bool(due and run.parts.validate)
-    save(run)
+    last = position.epoch == cfg.TRAIN.END_EPOCH
+    if position.validation_due or last or run.place.from_first(time.monotonic() - run.last_save > SAVE_PAUSE):
+        save(run)
     if position.validation_due:
         finish_validation(run)
 
@@ -130,6 +135,7 @@ def save(run: TrainingRun) -> None:
     if run.place.first:
         content |= {"config": config_text(run.cfg), "skeleton": dict(run.parts.skeleton), "metrics_csv_bytes": run.log.metrics.size()}
         write_checkpoint(content, run.folder.checkpoint)
+    run.last_save = time.monotonic()
     run.place.barrier()
 
 
