@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from duopose.errors import UserError
+from duopose.evaluate import oks
 from duopose.evaluate.coco import evaluate_coco
 from duopose.evaluate.oks import METRIC_NAMES, _is_plain_file
 from duopose.skeletons import COCO, CROWDPOSE, MPII, Skeleton
@@ -215,3 +216,16 @@ def test_not_coco_format(tmp_path: Path) -> None:
     path.write_text('{"images": []}')
     with pytest.raises(UserError, match=r"not in COCO format: \['annotations', 'categories'\] missing"):
         evaluate_coco(path, [], COCO)
+
+
+def test_counting_in_blocks_misses_no_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "found.json"
+    person = one_person()[1][0]
+    path.write_text(json.dumps([person] * 3))
+    incomplete = tmp_path / "incomplete.json"
+    incomplete.write_text(json.dumps([person, person | {"score": None}]))
+    for block in range(10, 60):
+        monkeypatch.setattr(oks, "BLOCK", block)
+        assert oks._is_plain_file(path, 17), block
+        assert not oks._is_plain_file(path, 14)
+        assert not oks._is_plain_file(incomplete, 17)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from duopose.errors import UserError
-from duopose.evaluate.results import as_entries, check_entries, from_entries, read_entries, write_results
+from duopose.evaluate.results import check_entries, from_entries, read_entries, to_entries, write_results
 from duopose.types import ImageResult, Poses
 
 
@@ -48,8 +48,8 @@ def test_the_servers_format_is_kept_clean(tmp_path: Path) -> None:
 def test_memory_and_file_say_the_same(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     write_results(path, some_results())
-    for written, kept in zip(read_entries(path), as_entries(some_results()), strict=True):
-        assert written["keypoints"] == kept["keypoints"].tolist()
+    for written, kept in zip(read_entries(path), to_entries(some_results()), strict=True):
+        assert written["keypoints"] == kept["keypoints"]
         assert written["score"] == kept["score"]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from duopose.errors import UserError
 from duopose.evaluate.ground_truth import GroundTruth, chosen_images
-from duopose.evaluate.results import Entry, Results, as_entries, check_entries
+from duopose.evaluate.results import Entry, Results, checked_entries
 from duopose.skeletons import Skeleton
 
 # Joint ids of the metric: MPII's order without pelvis and thorax.
@@ -39,10 +39,9 @@ def metric_images(
     if region not in REGIONS:
         raise UserError(f"TEST.MPII_REGION '{region}' is unknown; use one of {', '.join(REGIONS)}")
     joints = scored_indices(skeleton)
-    entries = as_entries(results)
-    check_entries(entries, skeleton.num_keypoints, {image["id"] for image in content["images"]})
+    entries = checked_entries(results, skeleton.num_keypoints, {image["id"] for image in content["images"]})
     chosen = set(chosen_images(content, image_ids, where))
-    people, found = _by_picture(content["annotations"]), _by_picture(entries)
+    people, found = by_picture(content["annotations"]), by_picture(entries)
     images: list[MetricImage] = []
     for picture in (image for image in content["images"] if image["id"] in chosen):
         here, predictions = people[picture["id"]], found[picture["id"]]
@@ -63,11 +62,12 @@ def scored_indices(skeleton: Skeleton) -> list[int]:
     return [skeleton.index(joint) for joint in SCORED_JOINTS]
 
 
-def _by_picture(items: list[dict[str, Any]]) -> dict[int | str, list[dict[str, Any]]]:
-    by_picture: dict[int | str, list[dict[str, Any]]] = defaultdict(list)
+def by_picture(items: list[dict[str, Any]]) -> dict[int | str, list[dict[str, Any]]]:
+    """Annotations or entries by their image_id; a picture without any has an empty list."""
+    collected: dict[int | str, list[dict[str, Any]]] = defaultdict(list)
     for item in items:
-        by_picture[item["image_id"]].append(item)
-    return by_picture
+        collected[item["image_id"]].append(item)
+    return collected
 
 
 def _metric_image(people: list[dict[str, Any]], predictions: list[Entry], joints: list[int]) -> MetricImage:

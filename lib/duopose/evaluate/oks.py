@@ -20,11 +20,14 @@ from pycocotools.cocoeval import COCOeval as ReferenceEvaluation
 
 from duopose.errors import UserError
 from duopose.evaluate.ground_truth import GroundTruth, chosen_images, scoring_annotations
-from duopose.evaluate.results import Entry, Results, as_entries, check_entries
+from duopose.evaluate.results import Entry, Results, checked_entries, read_entries, results_name
 from duopose.skeletons import Skeleton
 
 METRIC_NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 NOTHING_TO_MEASURE = -1  # what both libraries say where the ground truth has no such people
+
+PERSON = b'"image_id"'  # once a person in a results file
+BLOCK = 1 << 20  # bytes looked at at a time: they stay in the processor's cache, twice as fast as the whole file at once
 
 Ids = list[int | str]
 Detections = Path | list[Entry]
@@ -52,8 +55,7 @@ class OksScoring:
         plain = evaluator == "hotcoco" and isinstance(results, (str, Path)) and _is_plain_file(Path(results), skeleton.num_keypoints)
         if plain and _has_integer_ids(truth):
             return OksScoring(truth, Path(str(results)), chosen, skeleton, evaluator)
-        entries = as_entries(results)
-        check_entries(entries, skeleton.num_keypoints, _ids(truth), _name(results))
+        entries = checked_entries(results, skeleton.num_keypoints, _ids(truth))
         return OksScoring(truth, entries, chosen, skeleton, evaluator)
 
     def numbers(self, image_ids: Ids | None = None) -> dict[str, float | None]:
@@ -93,8 +95,8 @@ def _ids(truth: GroundTruth) -> set[int | str]:
     return {image["id"] for image in truth["images"]}
 
 
-def _name(results: Results) -> str:
-    return f"results file '{results}'" if isinstance(results, (str, Path)) else "results"
+def _in_memory(detections: Detections) -> list[Entry]:
+    return read_entries(detections) if isinstance(detections, Path) else detections
 
 
 def _is_plain_file(path: Path, num_keypoints: int) -> bool:
@@ -104,9 +106,15 @@ def _is_plain_file(path: Path, num_keypoints: int) -> bool:
     """
     if not path.is_file():
         return False
-    content = path.read_bytes()
-    people = content.count(b'"image_id"')
-    return people > 0 and content.count(b",") == people * (3 * num_keypoints + 3) - 1 and b"null" not in content
+    people, commas, nulls, tail = 0, 0, 0, b""
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            seam = tail + block[: len(PERSON) - 1]  # holds a word that the blocks' border cuts in two
+            people += block.count(PERSON) + seam.count(PERSON)
+            nulls += block.count(b"null") + seam.count(b"null")
+            commas += int(np.count_nonzero(np.frombuffer(block, np.uint8) == ord(",")))
+            tail = block[1 - len(PERSON) :]
+    return people > 0 and commas == people * (3 * num_keypoints + 3) - 1 and not nulls
 
 
 def _has_integer_ids(truth: GroundTruth) -> bool:
@@ -126,12 +134,12 @@ def _with_numbered_images(truth: GroundTruth, entries: list[Entry], image_ids: I
 
 def _hotcoco_numbers(truth: GroundTruth, detections: Detections, sigmas: list[float], image_ids: Ids) -> np.ndarray:
     if not _has_integer_ids(truth):
-        truth, detections, image_ids = _with_numbered_images(truth, as_entries(detections), image_ids)
+        truth, detections, image_ids = _with_numbered_images(truth, _in_memory(detections), image_ids)
     reference = hotcoco.COCO(truth)
     found = _load_detections(reference, detections)
     if found.load_warnings:
         # Only a file that hotcoco read by itself comes here unchecked; reading it again says what is wrong in our words.
-        check_entries(as_entries(detections), len(sigmas), _ids(truth), _name(detections))
+        checked_entries(detections, len(sigmas), _ids(truth))
     evaluation = hotcoco.COCOeval(reference, found, "keypoints")
     evaluation.params.kpt_oks_sigmas = sigmas
     evaluation.params.img_ids = [int(image_id) for image_id in image_ids]
@@ -142,11 +150,11 @@ def _load_detections(reference: hotcoco.COCO, detections: Detections) -> hotcoco
     try:
         return reference.load_res(str(detections) if isinstance(detections, Path) else detections)
     except ValueError as error:
-        raise UserError(f"{_name(detections)}: {error}") from error
+        raise UserError(f"{results_name(detections)}: {error}") from error
 
 
 def _pycocotools_numbers(truth: GroundTruth, detections: Detections, sigmas: list[float], image_ids: Ids) -> np.ndarray:
-    entries = as_entries(detections)
+    entries = _in_memory(detections)
     with contextlib.redirect_stdout(io.StringIO()):
         # The library writes into the dictionaries it is given.
         reference = _indexed(truth | {"annotations": [dict(annotation) for annotation in truth["annotations"]]})

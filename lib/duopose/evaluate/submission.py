@@ -11,7 +11,7 @@ import orjson
 
 from duopose.errors import UserError
 from duopose.evaluate.files import read_json, write_atomically
-from duopose.evaluate.results import FIELDS, Results, as_entries, check_entries
+from duopose.evaluate.results import FIELDS, Results, checked_entries
 from duopose.skeletons import Skeleton
 
 # https://cocodataset.org/#upload: one json, named person_keypoints_[testset]_[alg]_results.json, in a zip of the same name.
@@ -31,8 +31,7 @@ def write_submission(folder: str | Path, results: Results, annotations: str | Pa
     content = read_json(annotations, "picture list")
     if not isinstance(content, dict) or "images" not in content:
         raise UserError(f"picture list '{annotations}' is not in COCO format: ['images'] missing")
-    entries = as_entries(results)
-    check_entries(entries, skeleton.num_keypoints, {image["id"] for image in content["images"]})
+    entries = checked_entries(results, skeleton.num_keypoints, {image["id"] for image in content["images"]})
     plain = [{field: entry[field] for field in FIELDS} for entry in entries]
     stem = NAME.format(split=split, name=name)
     path = Path(folder) / f"{stem}.zip"
