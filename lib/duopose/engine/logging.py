@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -23,8 +24,9 @@ DATA_SHARE_TOO_LARGE = 0.2  # of the time; above it the log gives advice
 class RunLog:
     """The voice of rank 0; on other ranks every method does nothing."""
 
-    def __init__(self, run: RunFolder, place: Place, verbose: bool) -> None:
-        self.speaks, self.verbose, self.run = place.first, verbose, run
+    def __init__(self, run: RunFolder, place: Place, verbose: bool, silent: bool = False) -> None:
+        """silent: rank 0 does nothing either, for a dry run."""
+        self.speaks, self.verbose, self.run = place.first and not silent, verbose, run
         self.metrics = MetricsFile(run.metrics_csv)
         self.bar: tqdm[Any] | None = None
         self.board: SummaryWriter | None = None
@@ -129,10 +131,11 @@ def spoken_time(seconds: float) -> str:
     return f"{days} d {hour:02}:{minute:02}" if days else f"{hour:02}:{minute:02}:{second:02}"
 
 
-def data_advice(cfg: CfgNode, share: float, cores: int) -> str:
+def data_advice(cfg: CfgNode, share: float) -> str:
     """What to do about a large share of time spent waiting for data; empty where it is small."""
     if share < DATA_SHARE_TOO_LARGE:
         return ""
+    cores = os.cpu_count() or 1
     if cores > cfg.WORKERS:
         what = f"raise WORKERS (now {cfg.WORKERS}; this machine has {cores} cores)"
     else:

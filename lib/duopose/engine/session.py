@@ -9,6 +9,7 @@ from yacs.config import CfgNode
 
 from duopose.engine.checkpoint import Content, read_checkpoint
 from duopose.engine.distributed import Place, restarts
+from duopose.engine.dry_run import dry_run
 from duopose.engine.logging import RunLog
 from duopose.engine.parts import Builder, build_parts
 from duopose.engine.protocol import protocol
@@ -38,6 +39,10 @@ def run_training(cfg: CfgNode, options: Options, place: Place, build: Builder = 
     seed_everything(cfg.SEED)  # the same weights on every rank
     folder = RunFolder.of(cfg, options.config)
     parts = build(cfg, place, folder)
+    if options.dry_run:
+        lines = dry_run(cfg, parts, place, folder)
+        print(*(lines if place.first else []), sep="\n", end="\n" if place.first else "", flush=True)
+        return DONE
     resuming = checkpoint_to_resume(folder, options.resume, cfg.AUTO_RESUME or restarts() > 0)
     content: Content | None = None
     told: list[str] = []

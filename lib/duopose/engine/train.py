@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import AbstractContextManager, nullcontext
 
@@ -157,7 +156,7 @@ def report(run: TrainingRun, steps: int) -> None:
     run.log.say(f"{where(run)}  {log_line(values)}{memory(run)}  ETA {spoken_time(run.pace.seconds_left(left))}")
     skipped = run.state.precision.advice(values.get("skipped_steps", 0), steps)
     run.log.advise(position.epoch, "steps", skipped)
-    run.log.advise(position.epoch, "data", data_advice(cfg, speed["data_share"], os.cpu_count() or 1))
+    run.log.advise(position.epoch, "data", data_advice(cfg, speed["data_share"]))
 
 
 def memory(run: TrainingRun) -> str:
