@@ -118,6 +118,7 @@ class Peaks(NamedTuple):
     score: np.ndarray  # (M,) float64 peak height
     secondary: np.ndarray  # (M,) bool: highest of its 3x3 cells only, in the shadow of a higher peak
     tag: np.ndarray  # (M, T)
+    tag_around: np.ndarray  # (M, cells, T) tags of the same joint type in a small square round the peak
     vote: np.ndarray  # (M, E, 2) x, y: where the layout's entry e says its target is, merged input frame; NaN where e is another joint's
     mixed: np.ndarray  # (M,) bool: the votes are read where windows of several people overlap, so they are means over these people
 

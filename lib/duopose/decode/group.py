@@ -41,7 +41,7 @@ class Grouper:
         people = scene.add_leftovers(people)
         for _ in range(self.settings.sweeps):
             scene.sweep(people)
-        return people.only(people.present.any(axis=1))
+        return people.only(np.flatnonzero(people.present.any(axis=1)))
 
 
 class Scene:

@@ -11,7 +11,7 @@ from duopose.decode.fill import fill
 from duopose.decode.peaks import check_finite, find_cells, sub_pixel
 from duopose.decode.people import People
 from duopose.decode.refine import refine
-from duopose.decode.sample import read_tags, read_votes, window_overlaps
+from duopose.decode.sample import read_tags_around, read_votes, window_overlaps
 from duopose.decode.score import not_duplicates, person_scores
 from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import OffsetLayout, Skeleton
@@ -40,7 +40,7 @@ class Decoder:
         check_finite(maps)
         peaks = self.find_peaks(maps)
         people = self.grouper.group(peaks)
-        return self.finish(maps, peaks, people)
+        return self.finish(peaks, people)
 
     def find_peaks(self, maps: PoseMaps) -> Peaks:
         """All peaks with their tags and the votes of their offsets."""
@@ -50,11 +50,11 @@ class Decoder:
         cells, score, secondary = find_cells(maps.heatmaps, settings.detection_threshold, radius, 2 * settings.max_people)
         joint = cells[:, 0]
         position = maps.frame.to_input(cells[:, 2:0:-1] + maps.frame.peak_shift)
-        tag = read_tags(maps.tags, joint, position)
+        around = read_tags_around(maps.tags, joint, position, settings.fill_radius)
         vote, mixed = self._votes(maps, joint, position)
         if settings.adjust:
             position = sub_pixel(maps.layers, joint, position, limit=maps.frame.stride)
-        return Peaks(joint, position, score, secondary, tag, vote, mixed)
+        return Peaks(joint, position, score, secondary, around[:, around.shape[1] // 2], around, vote, mixed)
 
     def _votes(self, maps: PoseMaps, joint: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Votes (M, E, 2) from the layers where a peak is alone in its window; whether (M,) it is so in none.
@@ -72,15 +72,15 @@ class Decoder:
         vote[peak, entry] = read_votes(maps.offsets, entry, position[peak], weight[peak])
         return vote, mixed
 
-    def finish(self, maps: PoseMaps, peaks: Peaks, people: People) -> Poses:
+    def finish(self, peaks: Peaks, people: People) -> Poses:
         """Refined, filled, scored, ranked."""
         settings, member = self.settings, people.member
         score = np.where(member >= 0, peaks.score[member], 0.0) if len(peaks.score) else np.zeros(member.shape)
         position = refine(peaks, member, self.layout, settings)
         filled = np.zeros(member.shape, dtype=bool)
         if settings.fill:
-            position, score, filled = fill(peaks, maps, people, position, score, self.layout, settings)
-        ranks = person_scores(score)
+            position, score, filled = fill(peaks, people, position, score, self.layout, settings)
+        ranks = person_scores(np.where(filled, settings.fill_worth * score, score))
         order = np.argsort(-ranks, kind="stable")[: settings.max_people]
         order = order[ranks[order] >= settings.person_threshold]
         if settings.drop_duplicates:

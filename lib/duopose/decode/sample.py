@@ -30,12 +30,18 @@ def cells_of(layer: MapLayer, points: np.ndarray, margin: int = 0) -> np.ndarray
     return np.minimum(np.maximum(np.floor(cells + 0.5), margin), limit).astype(np.int64)
 
 
-def read_tags(layers: Sequence[MapLayer], channel: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """(N, T) tags of N points (N, 2) of joints `channel` (N,), one per layer, each from the cell the tag was taught at."""
-    values = np.empty((len(points), len(layers)))
+def read_tags_around(layers: Sequence[MapLayer], channel: np.ndarray, points: np.ndarray, radius: int) -> np.ndarray:
+    """(N, cells, T) tags in the square of 2 radius + 1 cells round each of N points (N, 2) of joints `channel` (N,).
+
+    The middle one is the cell at which the tag was taught.
+    """
+    steps = np.argwhere(np.ones((2 * radius + 1, 2 * radius + 1))) - radius
+    values = np.empty((len(points), len(steps), len(layers)))
     for index, layer in enumerate(layers):
-        cells = cells_of(layer, points)
-        values[:, index] = gather(layer.maps, layer.channel[channel], cells[:, 1], cells[:, 0])
+        cells = cells_of(layer, points)[:, None] + steps
+        cells = np.clip(cells, 0, np.array([layer.maps.shape[-1], layer.maps.shape[-2]]) - 1)
+        source = np.broadcast_to(layer.channel[channel][:, None], cells.shape[:2])
+        values[..., index] = gather(layer.maps, source, cells[..., 1], cells[..., 0])
     return values
 
 

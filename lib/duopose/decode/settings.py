@@ -28,6 +28,7 @@ class DecoderSettings:
     peak_sigma: float = 0.1
     fill: bool = True
     fill_radius: int = 2  # cells of the tag maps
-    fill_accept: float = 0.0
+    fill_accept: float = -5.0
+    fill_worth: float = 0.0
     person_threshold: float = 0.0
     drop_duplicates: bool = False
