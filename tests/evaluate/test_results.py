@@ -74,9 +74,9 @@ GOOD = {"image_id": 7, "category_id": 1, "keypoints": [1.0, 2.0, 0.5] * 3, "scor
         ({"category_id": 2}, r"person 1 \(picture 7\) has category_id 2"),
         ({"keypoints": [1.0] * 51}, r"person 1 \(picture 7\) has 51 keypoint numbers, but the skeleton has 3"),
         ({"keypoints": [float("nan")] * 9}, r"person 1 \(picture 7\) has a keypoint or score that is not finite"),
-        ({"keypoints": ["x"] * 9}, "must be numbers"),
+        ({"keypoints": ["x"] * 9}, "person 1 must have .* being numbers, but: unsupported operand"),
         ({"keypoints": None}, "person 1 must have image_id, category_id, keypoints, score"),
-        ({"score": None}, "not finite"),
+        ({"score": None}, "person 1 must have .* being numbers"),
         ({"score": float("inf")}, "not finite"),
     ],
 )

@@ -19,6 +19,7 @@ from pycocotools.coco import COCO as ReferenceCOCO
 from pycocotools.cocoeval import COCOeval as ReferenceEvaluation
 
 from duopose.errors import UserError
+from duopose.evaluate.files import paused_garbage_collection
 from duopose.evaluate.ground_truth import GroundTruth, chosen_images, scoring_annotations
 from duopose.evaluate.results import Entry, Results, checked_entries, read_entries, results_name
 from duopose.skeletons import Skeleton
@@ -51,11 +52,13 @@ class OksScoring:
         if evaluator not in EVALUATORS:
             raise UserError(f"TEST.EVALUATOR '{evaluator}' is unknown; use one of {', '.join(EVALUATORS)}")
         chosen = chosen_images(content, image_ids, where)
-        truth = scoring_annotations(content, skeleton.num_keypoints, where)
+        with paused_garbage_collection():
+            truth = scoring_annotations(content, skeleton.num_keypoints, where)
         plain = evaluator == "hotcoco" and isinstance(results, (str, Path)) and _is_plain_file(Path(results), skeleton.num_keypoints)
         if plain and _has_integer_ids(truth):
             return OksScoring(truth, Path(str(results)), chosen, skeleton, evaluator)
-        entries = checked_entries(results, skeleton.num_keypoints, _ids(truth))
+        with paused_garbage_collection():
+            entries = checked_entries(results, skeleton.num_keypoints, _ids(truth))
         return OksScoring(truth, entries, chosen, skeleton, evaluator)
 
     def numbers(self, image_ids: Ids | None = None) -> dict[str, float | None]:

@@ -7,6 +7,7 @@ joints that were filled in without a peak of their own. The server's format has 
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -77,49 +78,41 @@ def read_entries(path: str | Path) -> list[Entry]:
     return content
 
 
-def check_entries(
-    entries: list[Entry], num_keypoints: int, image_ids: Collection[int | str], where: str = "results", numbers: bool = True
-) -> None:
-    """UserError on the first person that has a field missing or of another kind, a wrong keypoint count, or an unknown picture.
-
-    numbers: also see that keypoints and scores are finite numbers, which those of `to_entries` are.
-    """
-    length, known = 3 * num_keypoints, image_ids if isinstance(image_ids, (set, frozenset)) else set(image_ids)
+def check_entries(entries: list[Entry], num_keypoints: int, image_ids: Collection[int | str], where: str = "results") -> None:
+    """UserError on the first person that has a field missing or not of numbers, a wrong keypoint count, or an unknown picture."""
+    length, known = 3 * num_keypoints, set(image_ids)
+    number = 0
     try:
         for number, entry in enumerate(entries):
-            if len(entry["keypoints"]) != length or entry["image_id"] not in known or entry["category_id"] != PERSON_CATEGORY:
+            keypoints = entry["keypoints"]
+            right = len(keypoints) == length and entry["image_id"] in known and entry["category_id"] == PERSON_CATEGORY
+            # A sum with a value that is not finite is not finite, and one with something else than numbers is a TypeError.
+            if not right or not math.isfinite(sum(keypoints) + entry["score"]):
                 raise UserError(f"{where}: person {number} {_what_is_wrong(entry, num_keypoints, known)}")
-        if numbers:
-            _check_numbers(entries, length, where)
     except (KeyError, TypeError) as error:
-        raise UserError(f"{where}: person {number} must have {', '.join(FIELDS)}, but: {_missing(entry) or error}") from error
+        raise UserError(
+            f"{where}: person {number} must have {', '.join(FIELDS)}, keypoints and score being numbers, but: "
+            f"{_missing(entries[number]) or error}"
+        ) from error
 
 
 def _missing(entry: Any) -> str:
-    return f"{[field for field in FIELDS if field not in entry]} missing" if isinstance(entry, dict) else f"it is {entry!r}"
+    missing = [field for field in FIELDS if not isinstance(entry, dict) or field not in entry]
+    return f"{missing} missing" if missing else ""
 
 
 def _what_is_wrong(entry: Entry, num_keypoints: int, known: Collection[int | str]) -> str:
     if entry["image_id"] not in known:
         return f"is in picture {entry['image_id']!r}, which the annotation file does not have; is it of another split?"
+    place = f"(picture {entry['image_id']})"
     if entry["category_id"] != PERSON_CATEGORY:
-        return f"(picture {entry['image_id']}) has category_id {entry['category_id']!r}; people have {PERSON_CATEGORY}"
-    return (
-        f"(picture {entry['image_id']}) has {len(entry['keypoints'])} keypoint numbers, but the skeleton has {num_keypoints} keypoints, "
-        f"so there must be {3 * num_keypoints}; was the file made with another skeleton (DATASET.SKELETON)?"
-    )
-
-
-def _check_numbers(entries: list[Entry], length: int, where: str) -> None:
-    try:
-        keypoints = np.array([entry["keypoints"] for entry in entries], dtype=np.float64)
-        scores = np.array([entry["score"] for entry in entries], dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: keypoints and scores must be numbers ({error})") from error
-    wrong = ~(np.isfinite(keypoints.reshape(len(entries), length)).all(axis=1) & np.isfinite(scores))
-    if wrong.any():
-        number = int(np.argmax(wrong))
-        raise UserError(f"{where}: person {number} (picture {entries[number]['image_id']}) has a keypoint or score that is not finite")
+        return f"{place} has category_id {entry['category_id']!r}; people have {PERSON_CATEGORY}"
+    if len(entry["keypoints"]) != 3 * num_keypoints:
+        return (
+            f"{place} has {len(entry['keypoints'])} keypoint numbers, but the skeleton has {num_keypoints} keypoints, "
+            f"so there must be {3 * num_keypoints}; was the file made with another skeleton (DATASET.SKELETON)?"
+        )
+    return f"{place} has a keypoint or score that is not finite"
 
 
 def from_entries(entries: Iterable[Entry]) -> list[ImageResult]:
@@ -141,9 +134,8 @@ def _poses(people: list[Entry]) -> Poses:
 def checked_entries(results: Results, num_keypoints: int, image_ids: Collection[int | str]) -> list[Entry]:
     """The people of any form of results, found to be about these pictures and this number of keypoints (UserError)."""
     items: list[Any] = read_entries(results) if isinstance(results, (str, Path)) else list(results)
-    are_ours = bool(items) and isinstance(items[0], ImageResult)
-    entries = to_entries(items) if are_ours else items
-    check_entries(entries, num_keypoints, image_ids, results_name(results), numbers=not are_ours)
+    entries = to_entries(items) if items and isinstance(items[0], ImageResult) else items
+    check_entries(entries, num_keypoints, image_ids, results_name(results))
     return entries
 
 
