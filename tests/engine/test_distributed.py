@@ -178,6 +178,15 @@ def test_torchrun_starts_again_after_a_killed_worker(tmp_path: Path) -> None:
     assert_equal(cut, whole, "weights")
 
 
+@pytest.mark.slow
+def test_two_network_namespaces_train_together() -> None:
+    script = Path(__file__).parents[1] / "two_hosts.sh"
+    done = subprocess.run([str(script), sys.executable], capture_output=True, text=True, check=False, timeout=300)
+    if done.returncode == 77:
+        pytest.skip(done.stdout.strip())
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_notice_about_the_batch_counts_all_processes() -> None:
     cfg = tiny_config(Path(), "TRAIN.TOTAL_BATCH", 16)
     shares = Shares(100, 2, 0, 4)

@@ -25,6 +25,7 @@ class Place:
     rank: int = 0
     world: int = 1
     local_rank: int = 0
+    local_world: int = 1  # processes on this machine
     control: Any = None  # gloo group for Python objects and flags, so that these never wait for the GPU
 
     @property
@@ -80,10 +81,11 @@ def restarts() -> int:
 
 def join(device_name: str, rank: int = 0, world: int = 1, store: dist.Store | None = None) -> Place:
     """Take this process's place: torchrun's environment if there is one, else the given rank of `launch`, else alone."""
-    local_rank = rank
+    local_rank, local_world = rank, world
     if started_by_torchrun():
         rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         local_rank = int(os.environ.get("LOCAL_RANK", rank))
+        local_world = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     device = pick_device(device_name, local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -91,7 +93,7 @@ def join(device_name: str, rank: int = 0, world: int = 1, store: dist.Store | No
         return Place(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store or _store_of_torchrun(world), rank=rank, world_size=world, timeout=TIMEOUT)
-    return Place(device, rank, world, local_rank, dist.new_group(backend="gloo", timeout=TIMEOUT))
+    return Place(device, rank, world, local_rank, local_world, dist.new_group(backend="gloo", timeout=TIMEOUT))
 
 
 def _store_of_torchrun(world: int) -> dist.Store:

@@ -24,10 +24,12 @@ def seed_everything(seed: int, rank: int = 0) -> None:
     torch.manual_seed(stream)
 
 
-def set_kernels(cfg: CfgNode) -> None:
-    """Threads and the choice of kernels: THREADS, CUDNN.*, DETERMINISTIC."""
+def set_kernels(cfg: CfgNode, processes: int = 1) -> None:
+    """Threads and the choice of kernels: THREADS, CUDNN.*, DETERMINISTIC. `processes` of this run share the machine."""
     if cfg.THREADS:
         torch.set_num_threads(cfg.THREADS)
+    elif processes > 1:
+        torch.set_num_threads(max((os.cpu_count() or 1) // processes, 1))  # more threads than cores slow each other down
     torch.backends.cudnn.enabled = cfg.CUDNN.ENABLED
     torch.backends.cudnn.benchmark = cfg.CUDNN.BENCHMARK and not cfg.DETERMINISTIC
     torch.backends.cudnn.allow_tf32 = cfg.CUDNN.TF32

@@ -35,7 +35,7 @@ class Options:
 
 def run_training(cfg: CfgNode, options: Options, place: Place, build: Builder = build_parts) -> int:
     """Train to the end (0), or to the signal that stops it (3). UserError for what the user can mend."""
-    set_kernels(cfg)
+    set_kernels(cfg, place.local_world)
     seed_everything(cfg.SEED)  # the same weights on every rank
     folder = RunFolder.of(cfg, options.config)
     parts = build(cfg, place, folder)

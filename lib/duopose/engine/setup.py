@@ -76,11 +76,11 @@ def prepare_network(cfg: CfgNode, network: nn.Module, place: Place) -> nn.Module
 
 def wrap(cfg: CfgNode, network: nn.Module, place: Place) -> nn.Module:
     """The network as the loop calls it. Batch statistics are each rank's own; rank 0's are saved (see MODEL.SYNC_BN)."""
-    wrapped = network
-    if place.world > 1:
-        devices = [place.device.index] if place.device.type == "cuda" else None
-        wrapped = DistributedDataParallel(network, device_ids=devices, gradient_as_bucket_view=True, **OWN_BUFFERS)
-    return torch.compile(wrapped) if cfg.TRAIN.COMPILE else wrapped  # type: ignore[return-value]
+    called = torch.compile(network) if cfg.TRAIN.COMPILE else network
+    if place.world == 1:
+        return called  # type: ignore[return-value]
+    devices = [place.device.index] if place.device.type == "cuda" else None
+    return DistributedDataParallel(called, device_ids=devices, gradient_as_bucket_view=True, **OWN_BUFFERS)
 
 
 def notices(cfg: CfgNode, place: Place, shares: Shares) -> list[str]:
