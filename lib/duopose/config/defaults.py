@@ -113,7 +113,7 @@ def default_config() -> CN:
 
     cfg.TEST = CN()
     cfg.TEST.MODEL_FILE = ""  # weights; empty: the run folder's model_best.pth, else model_final.pth
-    cfg.TEST.IMAGES_PER_GPU = 1
+    cfg.TEST.IMAGES_PER_GPU = 1  # pictures of one input size run together; the CPU takes them one at a time
     cfg.TEST.PROTOCOL = ""  # single | flip | multiscale (0.5, 1, 2 with flip); empty: FLIP_TEST and SCALE_FACTOR as they stand
     cfg.TEST.FLIP_TEST = True
     cfg.TEST.SCALE_FACTOR = [1.0]
@@ -133,5 +133,4 @@ def default_config() -> CN:
 
     cfg.DEBUG = CN()
     cfg.DEBUG.SAVE_PREDICTIONS = 0  # pictures drawn with their people into results/pictures/
-    cfg.DEBUG.SAVE_MAPS = 0  # pictures whose heatmaps and tags are drawn
     return cfg

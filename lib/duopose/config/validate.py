@@ -15,6 +15,7 @@ from duopose.skeletons import SKELETONS, get_skeleton
 CHOICES: dict[str, tuple[str, ...]] = {
     "DEVICE": ("auto", "cpu", "cuda", "mps"),
     "FP16.DTYPE": ("fp16", "bf16"),
+    "MODEL.UPSAMPLE": ("", "nearest", "bilinear"),
     "MODEL.NAME": ("pose_higher_hrnet_de", "pose_higher_hrnet"),
     "DATASET.DATASET": ("coco", "crowdpose", "mpii"),
     "DATASET.DATA_FORMAT": ("jpg", "zip"),
@@ -93,7 +94,6 @@ RANGES: dict[str, Check] = {
     "TEST.TAG_THRESHOLD": POSITIVE,
     "TEST.PERSON_THRESHOLD": NOT_NEGATIVE,
     "DEBUG.SAVE_PREDICTIONS": NOT_NEGATIVE,
-    "DEBUG.SAVE_MAPS": NOT_NEGATIVE,
 }
 
 

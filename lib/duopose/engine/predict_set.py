@@ -32,8 +32,10 @@ def predict_set(
 
     Worker processes read and resize, this thread runs the network, another merges and decodes. `on_picture` is called in
     this thread after each picture (progress, drawing). Time per stage is added to `times`; stages overlap, so they may add
-    up to more than the wall time.
+    up to more than the wall time. On the CPU pictures are run one at a time: a batch gains nothing there, and its last
+    bits would depend on the pictures that share it.
     """
+    batch_size = 1 if predictor.device.type == "cpu" else batch_size
     order = {pictures.source.image_ids[index]: place for place, index in enumerate(indices)}
     batches = plan_batches(pictures.source, predictor.rule, indices, batch_size)
     results: list[ImageResult] = []
