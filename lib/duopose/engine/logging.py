@@ -91,19 +91,25 @@ class Pace:
 
     pictures_per_step: int
     last: float = 0.0
+    counted: float = 0.0  # seconds before the last pause that no reading has told yet
     waited: float = 0.0
     steps: int = 0
     first: float = 0.0
     all_steps: int = 0
 
     def start(self) -> None:
-        """Count from now; time between (validation, saving) does not count."""
+        """Count from now on."""
         self.last = time.perf_counter()
 
+    def pause(self) -> None:
+        """Stop counting until `start`: validation and saving are not training speed."""
+        self.counted += time.perf_counter() - self.last
+
     def read(self, steps: int, waited: float) -> dict[str, float]:
-        """Speed of `steps` steps since `start` or the last reading; `waited` is the feed's running sum of seconds."""
+        """Speed of the `steps` steps since the last reading; `waited` is the feed's running sum of seconds."""
         now = time.perf_counter()
-        seconds = max(now - self.last, 1e-9)
+        seconds = max(self.counted + now - self.last, 1e-9)
+        self.counted = 0.0
         share = (waited - self.waited) / seconds
         self.last, self.waited = now, waited
         self.first, self.all_steps = self.first + seconds, self.all_steps + steps

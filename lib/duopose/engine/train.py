@@ -53,8 +53,10 @@ def train_epoch(run: TrainingRun, stop: StopRequest) -> bool:
             run.log.end_epoch()
             return False
         if cfg.TRAIN.CHECKPOINT_EVERY and position.step % cfg.TRAIN.CHECKPOINT_EVERY == 0:
+            run.pace.pause()
             save(run)
             run.pace.start()
+    run.pace.pause()
     run.log.end_epoch()
     return True
 
@@ -96,7 +98,7 @@ def gradients_stay_here(run: TrainingRun, until_last: bool) -> AbstractContextMa
 
 
 def finish_epoch(run: TrainingRun) -> None:
-    """Count the epoch, save, and validate where it is due; a run killed while validating goes on with the validation."""
+    """Count the epoch, save and validate where it is due; a run killed while validating goes on with the validation."""
     position, cfg = run.state.position, run.cfg
     position.epoch, position.seen = position.epoch + 1, 0
     due = cfg.TRAIN.VAL_EVERY and (position.epoch % cfg.TRAIN.VAL_EVERY == 0 or position.epoch == cfg.TRAIN.END_EPOCH)
