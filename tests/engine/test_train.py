@@ -154,3 +154,11 @@ def test_settings_that_can_do_nothing_are_notices(tmp_path: Path) -> None:
 
 def test_config_is_not_changed(tmp_path: Path) -> None:
     assert tiny_config(tmp_path).is_frozen()
+
+
+def test_restarted_workers_prefer_their_own_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_here(tmp_path / "first", "TRAIN.END_EPOCH", 1)
+    train_here(tmp_path / "second", resume=str(folder_of(tmp_path / "first").root))
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert train_here(tmp_path / "second", resume=str(folder_of(tmp_path / "first").root)) == 0
+    assert f"resuming from {folder_of(tmp_path / 'second').checkpoint}" in folder_of(tmp_path / "second").train_log.read_text()

@@ -42,7 +42,7 @@ class Trick(NamedTuple):
     slow: float = 0.0  # seconds a sample takes
     kill_worker_at: int = -1  # index of the sample whose worker dies
     gone: str = ""  # a file without which samples cannot be read
-    nan_after: int = -1  # validation says so: number of forward passes after which weights are made NaN
+    nan_after: int = -1  # the forward pass, counted from 1, whose coarse maps are not finite
     length: int = 10  # pictures
     batch_norm: int = 1
 
@@ -86,9 +86,9 @@ class TinyNet(nn.Module):
     def forward(self, images: torch.Tensor) -> NetworkOutput:
         features = self.dropout(self.stem(images))
         coarse, fine = self.coarse(features), self.fine(features)
-        self.calls += 1
-        if self.calls == self.nan_after:
-            coarse = coarse * float("nan")
+        if self.nan_after > 0:
+            self.calls += 1
+            coarse = coarse * float("nan") if self.calls == self.nan_after else coarse
         return NetworkOutput((coarse[:, :18], fine[:, :18]), coarse[:, 18:36], (coarse[:, 36:], fine[:, 18:]))
 
 

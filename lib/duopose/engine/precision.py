@@ -73,7 +73,7 @@ class Precision:
             return {}
         found = {"loss_scale": self.scaler.get_scale(), "skipped_steps": float(self.skipped)}
         self.skipped.zero_()
-        if found["loss_scale"] < SMALLEST_SCALE:
+        if self.static_scale is None and found["loss_scale"] < SMALLEST_SCALE:
             raise UserError(
                 f"the loss scale has fallen to {found['loss_scale']:.2g} and gradients are still not finite in fp16; "
                 "use FP16.DTYPE bf16, a lower TRAIN.LR, or TRAIN.CLIP_GRAD_NORM"

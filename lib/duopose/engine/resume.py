@@ -24,8 +24,13 @@ FREE_KEYS = {
 }  # fmt: skip
 
 
-def checkpoint_to_resume(run: RunFolder, wanted: str, automatic: bool) -> Path | None:
-    """The checkpoint to go on from: --resume's (a file or a run's folder), else the run folder's where `automatic`, else none."""
+def checkpoint_to_resume(run: RunFolder, wanted: str, automatic: bool, restarted: bool) -> Path | None:
+    """The checkpoint to go on from: --resume's (a file or a run's folder), else the run folder's where `automatic`, else none.
+
+    Workers that torchrun has started again go on from the run folder's in any case, or they would begin at --resume's again.
+    """
+    if restarted and checkpoint.exists(run.checkpoint):
+        return run.checkpoint
     if wanted:
         path = Path(wanted)
         return path / "checkpoint.pth" if path.is_dir() else path

@@ -17,6 +17,7 @@ from duopose.engine.resume import checkpoint_to_resume, move_earlier_run, refuse
 from duopose.engine.run_folder import RunFolder, write_text
 from duopose.engine.seed import seed_everything, set_kernels
 from duopose.engine.setup import TrainingRun, build_run, notices
+from duopose.engine.state import Best
 from duopose.engine.stop import STOPPED, StopRequest
 from duopose.engine.train import train, where
 
@@ -43,7 +44,7 @@ def run_training(cfg: CfgNode, options: Options, place: Place, build: Builder = 
         lines = dry_run(cfg, parts, place, folder)
         print(*(lines if place.first else []), sep="\n", end="\n" if place.first else "", flush=True)
         return DONE
-    resuming = checkpoint_to_resume(folder, options.resume, cfg.AUTO_RESUME or restarts() > 0)
+    resuming = checkpoint_to_resume(folder, options.resume, cfg.AUTO_RESUME, restarts() > 0)
     content: Content | None = None
     told: list[str] = []
     if place.first:
@@ -72,7 +73,9 @@ def run_training(cfg: CfgNode, options: Options, place: Place, build: Builder = 
 def take_over(run: TrainingRun, content: Content, same_folder: bool) -> None:
     """Go on where the checkpoint was written; metrics.csv forgets what came after it."""
     run.state.restore(content, run.place)
-    if run.place.first and same_folder:
+    if not same_folder:
+        run.state.best = Best()  # the best weights so far lie in the other folder
+    elif run.place.first:
         run.log.metrics.cut_back(content["metrics_csv_bytes"])
     before, now = len(content["ranks"]), run.place.world
     if before != now:
