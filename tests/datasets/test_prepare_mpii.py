@@ -17,6 +17,7 @@ from duopose.datasets.annotations import collect_people, read_annotation_file
 from duopose.datasets.mpii_file import read_groups, read_release
 from duopose.datasets.prepare_mpii import picture_sizes, split_pictures, to_coco
 from duopose.errors import UserError
+from duopose.evaluate.mpii import evaluate_mpii
 from duopose.skeletons import MPII, MPII_FILE_KEYPOINTS
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -159,6 +160,35 @@ def test_groups_written_and_real(tmp_path: Path, real_data: Path) -> None:
     people = [index for groups in real for group in groups for index in group]
     assert min(people) == 0 and len(people) > 35000
     assert sum(len(group) > 1 for groups in real for group in groups) > 5000
+
+
+def test_real_annotations_through_the_mat_and_back_to_the_metric(tmp_path: Path, real_data: Path) -> None:
+    """40 real pictures written as MPII would, prepared, and found as they are: every group is perfect."""
+    raw = json.loads((real_data / "annotations_only" / "mpii_multi_person_690_images.json").read_text())["images"][:40]
+    pictures = [picture(image["image"], struct_array([real_person(person) for person in image["persons"]])) for image in raw]
+    groups = [[list(range(len(image["persons"])))] for image in raw]
+    sizes = {image["image"]: (1920, 1080) for image in raw}
+    content = to_coco(read_release(write_mat(tmp_path / "real.mat", pictures, [1] * 40)), range(40), groups, sizes)
+    rng = np.random.default_rng(0)
+    found = []
+    for annotation in content["annotations"]:
+        keypoints = np.reshape(annotation["keypoints"], (16, 3))
+        keypoints[:, 2] = (keypoints[:, 2] > 0) * rng.uniform(0.1, 1, 16)
+        found.append({"image_id": annotation["image_id"], "category_id": 1, "keypoints": keypoints.reshape(-1).tolist(), "score": 1.0})
+    metrics = evaluate_mpii(content, found, MPII, region="groups")
+    assert metrics.facts["groups"] == 40
+    assert metrics.values["Total"] == pytest.approx(1, abs=0.005)
+
+
+def real_person(raw: dict[str, Any]) -> dict[str, Any]:
+    """A person of the annotations_only file as an annorect; the head rectangle is the box of upper neck and head top."""
+    labelled = [joint for joint in range(16) if raw["joints_labelled"][joint]]
+    points = struct_array([point(joint, *raw["joints"][joint]) for joint in labelled])
+    rectangle = {"scale": raw["scale"], "annopoints": {"point": points}}
+    if 8 in labelled and 9 in labelled:
+        (x1, y1), (x2, y2) = np.sort([raw["joints"][8], raw["joints"][9]], axis=0)
+        rectangle |= {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
+    return rectangle
 
 
 def test_groups_of_people_who_are_not_there(mat: Path) -> None:

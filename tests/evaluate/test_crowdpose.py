@@ -22,6 +22,11 @@ def test_reference_numbers(real_data: Path, evaluator: str) -> None:
     assert " ".join(f"{value:.5f}" for value in metrics.values.values()) == REFERENCE
 
 
+def test_both_libraries_to_the_last_bit(real_data: Path) -> None:
+    files = [real_data / "evaluation" / f"example_crowdpose_{name}.json" for name in ("val", "preds")]
+    assert evaluate_crowdpose(*files, CROWDPOSE).values == evaluate_crowdpose(*files, CROWDPOSE, None, "pycocotools").values
+
+
 def test_annotations_found_as_they_are(real_data: Path) -> None:
     """1400 real pictures scored against themselves: everybody with a labelled keypoint is found."""
     content = read_json(real_data / "annotations_only" / "crowdpose_keypoints_1400_images.json", "annotation file")
