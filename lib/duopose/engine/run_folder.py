@@ -50,6 +50,11 @@ class RunFolder:
         return self.root / "metrics.csv"
 
     @property
+    def curves(self) -> Path:
+        """metrics.csv as a picture, made at the end of a training."""
+        return self.root / "curves.png"
+
+    @property
     def checkpoint(self) -> Path:
         """All that is needed to go on."""
         return self.root / "checkpoint.pth"

@@ -17,6 +17,7 @@ from duopose.engine.setup import TrainingRun
 from duopose.engine.stop import StopRequest
 from duopose.network import save_model
 from duopose.types import Batch, LossTerms
+from duopose.visualize.curves import plot_curves
 
 SAVE_PAUSE = 10.0  # seconds; epochs that are shorter do not each end with a checkpoint
 
@@ -34,7 +35,19 @@ def train(run: TrainingRun, stop: StopRequest) -> bool:
             return False
         finish_epoch(run)
     save_weights(run, "final", {"epoch": position.epoch})
+    say_where_things_are(run)
     return True
+
+
+def say_where_things_are(run: TrainingRun) -> None:
+    """At the end: the curves as a picture, and how to go on."""
+    if not run.place.first:
+        return
+    if run.folder.metrics_csv.is_file():
+        plot_curves(run.folder.metrics_csv, run.folder.curves, title=str(run.folder.root))
+    if run.state.best.epoch > 0:
+        run.log.say(f"the best weights are of epoch {run.state.best.epoch} ({run.state.best.score:.3f}): {run.folder.model_best}")
+    run.log.say(f"done; weights: {run.folder.model_final}, curves: {run.folder.curves}; score them with tools/valid.py and the same words")
 
 
 def train_epoch(run: TrainingRun, stop: StopRequest) -> bool:
