@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from duopose.errors import UserError
 from duopose.skeletons import Skeleton
@@ -24,19 +22,6 @@ class Picture:
     height: int
     keypoints: np.ndarray  # (P, K, 3) picture frame, people with at least one labelled joint
     area: np.ndarray  # (P,) picture pixels
-
-
-def read_annotations(path: str) -> dict[str, Any]:
-    """The file's content; UserError where it is missing or not COCO's format."""
-    try:
-        content = orjson.loads(Path(path).read_bytes())
-    except FileNotFoundError as error:
-        raise UserError(f"annotation file '{path}' does not exist") from error
-    except orjson.JSONDecodeError as error:
-        raise UserError(f"annotation file '{path}' is not json: {error}") from error
-    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
-        raise UserError(f"annotation file '{path}' is not in COCO's format: it needs the keys images and annotations")
-    return content
 
 
 def pictures_of(content: dict[str, Any], skeleton: Skeleton, limit: int = 0) -> list[Picture]:

@@ -1,0 +1,139 @@
+"""The perfect-network test: annotations -> ideal maps -> the project's merging and decoder -> the benchmark's metric."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from yacs.config import CfgNode
+
+from duopose.config.validate import skeleton_name
+from duopose.decode import build_decoder, build_merger
+from duopose.decode.build import build_layout
+from duopose.engine.inputs import InputRule
+from duopose.engine.protocol import scales_and_flip
+from duopose.evaluate.build import build_evaluator
+from duopose.evaluate.ground_truth import load_annotations
+from duopose.oracle.ideal import IdealNetwork
+from duopose.oracle.noise import get_noise
+from duopose.oracle.passes import ideal_passes
+from duopose.oracle.pictures import Picture, pictures_of
+from duopose.oracle.scene import clean_scene
+from duopose.skeletons import get_skeleton
+from duopose.types import ImageResult, Poses
+
+PICTURES_AT_A_TIME = 8  # that a worker process takes
+METRICS = ("AP", "AP50", "AP75", "AR")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class OracleTest:
+    """One configuration's perfect-network test."""
+
+    cfg: CfgNode
+    annotations: str
+    limit: int = 0  # first pictures of the file; 0: all
+    seed: int = 0  # of the noise
+    workers: int = 1  # processes; the result does not depend on their number
+
+    def rows(self, noises: Sequence[str]) -> Iterator[Row]:
+        """A row of metrics a noise model; AP and the like as shares."""
+        for noise in noises:
+            get_noise(noise)  # a wrong name is told before the work
+        skeleton = get_skeleton(skeleton_name(self.cfg))
+        pictures = pictures_of(load_annotations(self.annotations), skeleton, self.limit)
+        evaluate = build_evaluator(self.cfg, skeleton)
+        for noise in noises:
+            results, seconds = self._decode(pictures, noise)
+            metrics = evaluate(results, self.annotations, [picture.image_id for picture in pictures])
+            yield {
+                "noise": noise,
+                **{name: metrics.values.get(name) for name in METRICS},
+                "people": sum(len(result.poses.scores) for result in results),
+                "ms_per_picture": 1000 * seconds / max(len(pictures), 1),
+                "settings": self._settings(),
+            }
+
+    def _decode(self, pictures: Sequence[Picture], noise: str) -> tuple[list[ImageResult], float]:
+        bench = Bench(self.cfg, noise, self.seed)
+        if self.workers < 2:
+            found = [bench(picture) for picture in pictures]
+        else:
+            with ProcessPoolExecutor(self.workers, initializer=_one_thread) as pool:
+                found = list(pool.map(bench, pictures, chunksize=PICTURES_AT_A_TIME))
+        return [result for result, _ in found], sum(seconds for _, seconds in found)
+
+    def _settings(self) -> dict[str, Any]:
+        scales, flip = scales_and_flip(self.cfg)
+        return {
+            "annotations": self.annotations,
+            "limit": self.limit,
+            "seed": self.seed,
+            "model": self.cfg.MODEL.NAME,
+            "reverse_offsets": self.cfg.MODEL.REVERSE_OFFSETS,
+            "input_size": self.cfg.DATASET.INPUT_SIZE,
+            "heatmap_centres": self.cfg.DATASET.HEATMAP_CENTRES,
+            "scales": list(scales),
+            "flip": flip,
+            "TEST": {key: value for key, value in self.cfg.TEST.items() if key not in ("MODEL_FILE", "LOG_PROGRESS")},
+        }
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Takes pictures through ideal maps, merging and decoding; picklable, so that worker processes can have it."""
+
+    cfg: CfgNode
+    noise: str
+    seed: int
+
+    def __call__(self, picture: Picture) -> tuple[ImageResult, float]:
+        """The people found in one picture, picture frame, and the seconds that merging and decoding took.
+
+        The noise depends on the seed and the picture's id, not on which pictures came before.
+        """
+        cfg, skeleton = self.cfg, get_skeleton(skeleton_name(self.cfg))
+        scales, flip = scales_and_flip(cfg)
+        rule = InputRule(cfg.DATASET.INPUT_SIZE, scales, family=cfg.DATASET.HEATMAP_CENTRES == "rounded")
+        merged = rule.merged_frame(picture.width, picture.height)
+        size = np.sqrt(picture.area) * merged.affine.scale
+        scene = clean_scene(merged.affine.apply(picture.keypoints), size, build_layout(cfg, skeleton))
+        generator = np.random.default_rng([self.seed, zlib.crc32(str(picture.image_id).encode())])
+        scene = get_noise(self.noise)(scene, (merged.width, merged.height), generator)
+        passes = ideal_passes(scene, merged, rule.frames(picture.width, picture.height), ideal_network(cfg), skeleton, flip)
+        start = time.perf_counter()
+        maps = build_merger(cfg, skeleton)(passes, merged)
+        poses = build_decoder(cfg, skeleton).decode(maps)
+        seconds = time.perf_counter() - start
+        back = merged.affine.inverse().apply(poses.keypoints)
+        keypoints = np.where(poses.keypoints[..., 2:] > 0, back, 0.0)
+        return ImageResult(picture.image_id, Poses(keypoints, poses.scores, poses.filled)), seconds
+
+
+def ideal_network(cfg: CfgNode) -> IdealNetwork:
+    """The perfect network of MODEL.NAME, as the targets of DATASET would teach it."""
+    layout = build_layout(cfg, get_skeleton(skeleton_name(cfg)))
+    embedding = layout.num_entries > 0
+    return IdealNetwork(
+        layout,
+        sigma=cfg.DATASET.SIGMA,
+        radius=cfg.DATASET.OFFSET_RADIUS,
+        family=cfg.DATASET.HEATMAP_CENTRES == "rounded",
+        offset_unit=cfg.MODEL.OFFSET_UNIT,
+        with_centre=embedding or cfg.MODEL.WITH_CENTER,
+        with_offsets=embedding,
+    )
+
+
+def _one_thread() -> None:
+    """Worker processes share the cores; more threads each would only get in each other's way."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
