@@ -26,6 +26,7 @@ STAGES = {
     "train": "duopose.benchmark.train",
     "merge": "duopose.benchmark.merge",
     "decode": "duopose.benchmark.decode",
+    "evaluate": "duopose.benchmark.evaluate",
 }
 
 
