@@ -109,7 +109,6 @@ def default_config() -> CN:
     cfg.TRAIN.CLIP_GRAD_NORM = 0.0  # 0: off
     cfg.TRAIN.EMA = 0.0  # decay of the averaged weights that are validated and saved; 0: off
     cfg.TRAIN.COMPILE = False  # torch.compile the network
-    cfg.TRAIN.SAVE_EVERY = 1  # epochs between checkpoints; one is written at every validation and at the end, too
     cfg.TRAIN.CHECKPOINT_EVERY = 0  # steps between checkpoints within an epoch; 0: only at its end
 
     cfg.TEST = CN()
