@@ -50,6 +50,7 @@ def check_one(cfg: CfgNode, split: str, train: bool, skip_pictures: bool) -> Spl
         report = SplitReport(Findings(split))
         report.findings.problem(str(error))
         return report
+    print(f"checking {annotations}", file=sys.stderr)
     rules = Rules(build_skeleton(cfg), cfg.DATASET.DATASET, cfg.DATASET.MAX_NUM_PEOPLE)
     with tqdm(desc=f"pictures of {split}", unit="picture", disable=not sys.stderr.isatty()) as bar:
         return check_split(split, annotations, pictures, rules, not skip_pictures, max(cfg.WORKERS, 1), bar.update)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 FIRST_IDS = 5
 
 
@@ -62,9 +64,15 @@ class Findings:
 
 def numbers(value: Any) -> bool:
     """Whether a value is a list of finite numbers."""
-    return isinstance(value, list) and all(is_number(entry) for entry in value)
+    if not isinstance(value, list):
+        return False
+    try:
+        array = np.array(value)
+    except ValueError:  # lists of different lengths inside
+        return False
+    return array.ndim == 1 and (array.dtype.kind in "iuf" or not value)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number (json has no infinity, but some writers put NaN)."""
+    """Whether a value is a finite number (json has neither infinity nor NaN)."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15

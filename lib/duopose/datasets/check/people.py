@@ -54,7 +54,7 @@ def _check_keypoints(annotation: Record, skeleton: Skeleton, size: tuple[Any, An
         return 0
     points = np.array(flat, dtype=np.float64).reshape(-1, 3)
     marked = points[points[:, 2] > 0]
-    if not np.isin(points[:, 2], (0, 1, 2)).all():
+    if not set(flat[2::3]) <= {0, 1, 2}:
         findings.problem("the third number of a keypoint must be 0 (not labelled), 1 (hidden) or 2 (visible)", "annotation", key)
     limit = np.array(size, dtype=np.float64) - 1 + OUTSIDE_TOLERANCE
     if ((marked[:, :2] < -OUTSIDE_TOLERANCE) | (marked[:, :2] > limit)).any():
