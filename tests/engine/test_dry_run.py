@@ -9,8 +9,8 @@ import torch
 from tiny_train import Trick, train_here
 from torch import nn
 
-from duopose.engine import memory
-from duopose.engine.memory import Fit, largest_on_cpu, power_of_two, saved_bytes, state_bytes
+from duopose.engine import fit
+from duopose.engine.fit import Fit, largest_on_cpu, power_of_two, saved_bytes, state_bytes
 
 
 def test_it_says_what_is_needed_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,7 +25,7 @@ def test_it_says_what_is_needed_and_writes_nothing(tmp_path: Path, capsys: pytes
 def test_a_batch_that_does_not_fit_is_told_before_it_is_tried(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "free_bytes", lambda: 3_000_000)
+    monkeypatch.setattr(fit, "free_bytes", lambda: 3_000_000)
     assert train_here(tmp_path, "TRAIN.IMAGES_PER_GPU", 64, dry_run=True, trick=Trick(batch_norm=0)) == 0
     said = capsys.readouterr().out
     assert "IMAGES_PER_GPU 64 does not fit" in said and "CHECKPOINT_ACTIVATIONS" in said and "step: " not in said
@@ -38,7 +38,7 @@ def test_bytes_kept_for_the_backward_pass_are_counted_once() -> None:
 
 
 def test_largest_batch_is_in_proportion_to_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "free_bytes", lambda: 10_000)
+    monkeypatch.setattr(fit, "free_bytes", lambda: 10_000)
     assert largest_on_cpu(per_picture=100, fixed=200) == Fit(72, 100, 10_000, tried=False)
     assert largest_on_cpu(per_picture=100, fixed=20_000).batch == 0
     assert [power_of_two(batch) for batch in (0, 1, 5, 64)] == [0, 1, 4, 64]

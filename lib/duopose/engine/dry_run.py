@@ -11,8 +11,8 @@ from yacs.config import CfgNode
 
 from duopose.engine.distributed import Place
 from duopose.engine.feed import Feed, to_device
+from duopose.engine.fit import Fit, largest_on_cpu, largest_on_cuda, power_of_two, saved_bytes, state_bytes
 from duopose.engine.logging import RunLog, data_advice
-from duopose.engine.memory import Fit, largest_on_cpu, largest_on_cuda, power_of_two, saved_bytes, state_bytes
 from duopose.engine.parts import Parts
 from duopose.engine.run_folder import RunFolder
 from duopose.engine.setup import TrainingRun, batch_advice, build_run, notices

@@ -11,6 +11,7 @@ from duopose.engine.checkpoint import Content, read_checkpoint
 from duopose.engine.distributed import Place, restarts
 from duopose.engine.dry_run import dry_run
 from duopose.engine.logging import RunLog
+from duopose.engine.memory import keep_freed_memory
 from duopose.engine.parts import Builder, build_parts
 from duopose.engine.protocol import protocol
 from duopose.engine.resume import checkpoint_to_resume, move_earlier_run, refuse_other_settings
@@ -37,6 +38,8 @@ class Options:
 def run_training(cfg: CfgNode, options: Options, place: Place, build: Builder = build_parts) -> int:
     """Train to the end (0), or to the signal that stops it (3). UserError for what the user can mend."""
     set_kernels(cfg, place.local_world)
+    if place.device.type == "cpu":
+        keep_freed_memory()
     seed_everything(cfg.SEED)  # the same weights on every rank
     folder = RunFolder.of(cfg, options.config)
     parts = build(cfg, place, folder)
