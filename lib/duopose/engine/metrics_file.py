@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,10 +18,12 @@ class MetricsFile:
 
     def append(self, step: int, epoch: float, kind: str, values: Mapping[str, float]) -> None:
         """Values of one moment; kind is train or val, epoch has a fraction."""
-        text = "".join(f"{step},{epoch:.6g},{kind},{name},{value:.9g}\n" for name, value in values.items())
+        lines = "".join(f"{step},{epoch:.6g},{kind},{name},{value:.9g}\n" for name, value in values.items())
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            os.write(descriptor, ((HEADER if not self.size() else "") + text).encode())
+            data = ((HEADER if not self.size() else "") + lines).encode()
+            if os.write(descriptor, data) < len(data):
+                raise OSError(errno.ENOSPC, "only a part was written", str(self.path))
         finally:
             os.close(descriptor)
 

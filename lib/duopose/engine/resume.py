@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def refuse_other_settings(cfg: CfgNode, content: dict[str, Any], path: Path, any
 def move_earlier_run(run: RunFolder) -> Path | None:
     """Move a finished or interrupted run's files into a sub-folder, so that starting anew destroys nothing; None where none was."""
     files = [run.config, run.protocol, run.train_log, run.metrics_csv, run.checkpoint, checkpoint.previous(run.checkpoint)]
-    files += [run.model_best, run.model_final]
+    files += [run.model_best, run.model_final, run.results]
     if not any(file.is_file() for file in (run.metrics_csv, run.checkpoint, checkpoint.previous(run.checkpoint), run.model_final)):
         return None
     number = 1
@@ -74,5 +75,5 @@ def move_earlier_run(run: RunFolder) -> Path | None:
         if file.exists():
             file.rename(target / file.name)
     if run.log.is_dir():
-        run.log.rename(target / "log")
+        shutil.move(run.log, target / "log")  # LOG_DIR may be on another disk
     return target
