@@ -1,0 +1,99 @@
+"""One whole training step (targets, forward, losses, backward, optimizer), beside the plain form and the gains between them."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from yacs.config import CfgNode
+
+from duopose.benchmark.examples import example_batch
+from duopose.benchmark.measure import Row, measure, print_row
+from duopose.benchmark.plain import plain_loss
+from duopose.config.defaults import default_config
+from duopose.datasets.transforms import normalise
+from duopose.engine.memory import keep_freed_memory
+from duopose.losses import build_loss
+from duopose.network import build_network
+from duopose.skeletons import get_skeleton
+from duopose.targets import build_targets
+from duopose.types import Batch
+
+
+class Form(NamedTuple):
+    """A way to write the step; each has one gain more than the one before."""
+
+    name: str
+    sparse_losses: bool = False  # else dense targets and losses by plain autograd
+    fused: bool = False  # else one optimizer kernel after another for each parameter, gradients zeroed in place
+    channels_last: bool = False  # else contiguous
+    keep_memory: bool = False  # else malloc gives large blocks back to the system and asks for them again
+    bf16: bool = False  # else float32 throughout
+
+
+FORMS = (
+    Form("plain: contiguous, unfused optimizer, dense losses"),
+    Form("+ losses where people are", sparse_losses=True),
+    Form("+ fused optimizer, gradients set to none", sparse_losses=True, fused=True),
+    Form("+ channels last", sparse_losses=True, fused=True, channels_last=True),
+    Form("+ freed memory kept", sparse_losses=True, fused=True, channels_last=True, keep_memory=True),
+    Form("+ bf16 (FP16.ENABLED True FP16.DTYPE bf16)", sparse_losses=True, fused=True, channels_last=True, keep_memory=True, bf16=True),
+)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Size of the network and of the batch."""
+    parser.add_argument("--batch", type=int, default=1, help="pictures (default 1)")
+    parser.add_argument("--people", type=int, default=5, help="people in each (default 5)")
+    parser.add_argument("--size", type=int, default=256, help="side of the input (default 256)")
+    parser.add_argument("--width", type=int, default=32, help="MODEL.WIDTH (default 32)")
+    parser.add_argument("--device", default="cpu", help="where to train (default cpu)")
+    parser.add_argument("--ends-only", action="store_true", help="time only the plain form and the best in float32")
+
+
+def run(args: Namespace) -> dict[str, Any]:
+    """One row a form, all timed in turn; `ratio` is to the plain form, `gain` the share of it that the row's addition saves."""
+    forms = (FORMS[0], FORMS[-2]) if args.ends_only else FORMS
+    times = list(measure({form.name: _step(form, args) for form in forms}, args.repeats).values())
+    rows: list[Row] = []
+    for form, ms, before in zip(forms, times, [times[0], *times]):
+        rows.append({"train": form.name, "ms": ms, "ratio": ms / times[0], "gain": (before - ms) / times[0]})
+        print_row(rows[-1])
+    return {"rows": rows}
+
+
+def _step(form: Form, args: Namespace) -> Callable[[], float]:
+    cfg = _config(form, args)
+    skeleton = get_skeleton("coco")
+    make, loss = build_targets(cfg, skeleton), build_loss(cfg, skeleton)
+    network = build_network(cfg).to(args.device).train()
+    foreach = None if form.fused else False
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, foreach=foreach, fused=form.fused)
+    batch = example_batch(skeleton, args.batch, args.people, args.size, args.device)
+
+    def step() -> float:
+        keep_freed_memory(form.keep_memory)
+        optimizer.zero_grad(set_to_none=form.fused)
+        with torch.autocast(args.device, dtype=torch.bfloat16, enabled=form.bf16):
+            output = network(_images(batch, form.channels_last))
+        targets = make(batch)
+        total = loss(output, targets).total if form.sparse_losses else plain_loss(loss, output, targets)
+        total.backward()
+        optimizer.step()
+        return total.item()
+
+    return step
+
+
+def _config(form: Form, args: Namespace) -> CfgNode:
+    cfg = default_config()
+    cfg.MODEL.WIDTH = args.width
+    cfg.MODEL.CHANNELS_LAST = form.channels_last
+    torch.manual_seed(0)
+    return cfg
+
+
+def _images(batch: Batch, channels_last: bool) -> torch.Tensor:
+    return normalise(batch.images).contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)

@@ -1,0 +1,61 @@
+"""Each stage of targets, losses and network runs at a small size and tells what it should."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from duopose.benchmark import loss, network, targets, train
+from duopose.benchmark.measure import add_common_arguments, measure
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def rows_of(stage: Any, *options: str) -> list[dict[str, Any]]:
+    parser = ArgumentParser()
+    add_common_arguments(parser)
+    stage.add_arguments(parser)
+    return stage.run(parser.parse_args(["--repeats", "1", *options]))["rows"]
+
+
+def test_targets_and_loss() -> None:
+    small = ("--batch", "1", "--people", "2", "--size", "64")
+    assert {row["targets"] for row in rows_of(targets, *small)} >= {"all", "offsets"}
+    rows = rows_of(loss, *small)
+    assert rows[0]["loss"] == "targets and all losses" and rows[0]["ratio"] > 0
+    assert rows[-1]["ratio"] == 1
+
+
+def test_train_compares_with_the_plain_form() -> None:
+    rows = rows_of(train, "--size", "64", "--width", "8", "--ends-only")
+    assert rows[0]["ratio"] == 1 and len(rows) == 2
+
+
+def test_network() -> None:
+    rows = rows_of(network, "--size", "64x64", "MODEL.WIDTH", "8")
+    assert [row["network"] for row in rows] == ["forward", "forward and backward"]
+
+
+def test_works_take_turns() -> None:
+    order: list[str] = []
+    times = measure({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, repeats=2, warm_up=1)
+    assert order == ["a", "b"] * 3 and set(times) == {"a", "b"}
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["nonsense"], 2)])
+def test_the_tool_names_its_stages(arguments: list[str], code: int) -> None:
+    done = subprocess.run([sys.executable, "tools/benchmark.py", *arguments], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == code and "loss" in done.stdout + done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_tool_writes_rows(tmp_path: Path) -> None:
+    file = tmp_path / "loss.json"
+    options = ["--batch", "1", "--people", "1", "--size", "64", "--repeats", "1", "--json", str(file)]
+    subprocess.run([sys.executable, "tools/benchmark.py", "loss", *options], cwd=PROJECT, check=True, capture_output=True)
+    assert json.loads(file.read_text())["rows"][0]["loss"] == "targets and all losses"
