@@ -17,11 +17,12 @@ class Meter:
         self.names: list[str] = []
         self.sums: torch.Tensor | None = None  # (terms + 1,) the last one counts pictures
 
-    def add(self, terms: LossTerms) -> None:
-        """Take in a batch."""
+    def add(self, terms: LossTerms, counts: bool = True) -> None:
+        """Take in a batch; one that does not count still gives this rank something to sum with the others."""
         values = torch.stack(list(terms.per_picture.values()))
         exact = torch.float32 if values.device.type == "mps" else torch.float64
         row = torch.cat((values.to(exact).sum(1), torch.full((1,), values.shape[1], dtype=exact, device=values.device)))
+        row = row * counts
         self.names = list(terms.per_picture)
         self.sums = row if self.sums is None else self.sums.to(row.device) + row
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from yacs.config import CfgNode
 
@@ -48,18 +49,7 @@ def run_training(cfg: CfgNode, options: Options, place: Place, build: Builder = 
         print(*(lines if place.first else []), sep="\n", end="\n" if place.first else "", flush=True)
         return DONE
     resuming = checkpoint_to_resume(folder, options.resume, cfg.AUTO_RESUME, restarts() > 0)
-    content: Content | None = None
-    told: list[str] = []
-    if place.first:
-        if resuming:
-            found = read_checkpoint(resuming)
-            told = [*found.notices, *refuse_other_settings(cfg, found.content, found.path, options.resume_anyway)]
-            told.append(f"resuming from {found.path}")
-            content = found.content
-        elif earlier := move_earlier_run(folder):
-            told = [f"this folder held an earlier run, now in {earlier}; to go on with a run use AUTO_RESUME True"]
-        folder.create(cfg)
-    content = place.from_first(content)
+    content, told = place.from_first(open_folder(cfg, options, folder, resuming) if place.first else None)
     log = RunLog(folder, place, cfg.VERBOSE)
     try:
         run = build_run(cfg, parts, place, folder, log)
@@ -71,6 +61,21 @@ def run_training(cfg: CfgNode, options: Options, place: Place, build: Builder = 
             return DONE if train(run, stop) else STOPPED
     finally:
         log.close()
+
+
+def open_folder(cfg: CfgNode, options: Options, folder: RunFolder, resuming: Path | None) -> tuple[Content | None, list[str]]:
+    """What rank 0 does before the others may go on: read the checkpoint or clear the way, and what to tell about it."""
+    content: Content | None = None
+    told: list[str] = []
+    if resuming:
+        found = read_checkpoint(resuming)
+        told = [*found.notices, *refuse_other_settings(cfg, found.content, found.path, options.resume_anyway)]
+        told.append(f"resuming from {found.path}")
+        content = found.content
+    elif earlier := move_earlier_run(folder):
+        told = [f"this folder held an earlier run, now in {earlier}; to go on with a run use AUTO_RESUME True"]
+    folder.create(cfg)
+    return content, told
 
 
 def take_over(run: TrainingRun, content: Content, same_folder: bool) -> None:

@@ -84,8 +84,7 @@ def take_step(run: TrainingRun, batches: list[Batch]) -> None:
             check = FiniteCheck(terms)
             state.precision.backward(terms.total * weight)
         check.confirm(batch.image_ids, where(run))
-        if weight:
-            state.meter.add(terms)
+        state.meter.add(terms, counts=weight > 0)
     state.precision.step(state.optimizer, state.network)
     if state.averaged:
         state.averaged.update(state.network, position.step)
