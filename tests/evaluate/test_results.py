@@ -45,12 +45,13 @@ def test_the_servers_format_is_kept_clean(tmp_path: Path) -> None:
     assert first["category_id"] == 1
 
 
-def test_memory_and_file_say_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [1, 2, 100])
+def test_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr("duopose.evaluate.results.PICTURES_AT_ONCE", at_once)
     path = tmp_path / "results.json"
-    write_results(path, some_results())
-    for written, kept in zip(read_entries(path), to_entries(some_results()), strict=True):
-        assert written["keypoints"] == kept["keypoints"]
-        assert written["score"] == kept["score"]
+    for results in (some_results(), some_results()[1:], some_results()[1:2], []):
+        write_results(path, results)
+        assert read_entries(path) == to_entries(results)
 
 
 def test_not_finite_is_refused_and_the_old_file_stays(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,14 @@ def paused_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def write_atomically(path: str | Path, content: bytes) -> None:
+def write_atomically(path: str | Path, parts: bytes | Iterable[bytes]) -> None:
     """Writes beside `path` and renames, so that a reader sees the old file or the new one, never half of it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        scratch.write_bytes(content)
+        with scratch.open("wb") as file:
+            file.writelines([parts] if isinstance(parts, bytes) else parts)
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)

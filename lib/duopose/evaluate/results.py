@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ PERSON_CATEGORY = 1
 # ones; hundredths changed the sixth digit there. Joint scores are confidences, which six decimals tell apart.
 POSITION_DECIMALS = 3
 SCORE_DECIMALS = 6
+PICTURES_AT_ONCE = 64
 FIELDS = ("image_id", "category_id", "keypoints", "score")
 
 Entry = dict[str, Any]
@@ -39,8 +40,8 @@ def to_entries(results: Iterable[ImageResult], with_filled: bool = False, as_lis
     with_people = [result for result in results if len(result.poses.scores)]
     if not with_people:
         return []
-    keypoints = np.concatenate([result.poses.keypoints for result in with_people]).astype(np.float64)
-    scores = np.concatenate([result.poses.scores for result in with_people]).astype(np.float64)
+    keypoints = np.concatenate([result.poses.keypoints for result in with_people], dtype=np.float64)
+    scores = np.concatenate([result.poses.scores for result in with_people], dtype=np.float64)
     owners = [result.image_id for result in with_people for _ in result.poses.scores]
     finite = np.isfinite(keypoints).all(axis=(1, 2)) & np.isfinite(scores)
     if not finite.all():
@@ -62,7 +63,18 @@ def to_entries(results: Iterable[ImageResult], with_filled: bool = False, as_lis
 
 def write_results(path: str | Path, results: Iterable[ImageResult], with_filled: bool = False) -> None:
     """Writes the results file, whole or not at all."""
-    write_entries(path, to_entries(results, with_filled, as_lists=False))
+    write_atomically(path, _json_parts(list(results), with_filled))
+
+
+def _json_parts(results: list[ImageResult], with_filled: bool) -> Iterator[bytes]:
+    """The file a few pictures at a time: memory that is used again is several times faster than new memory."""
+    separator = b"["
+    for start in range(0, len(results), PICTURES_AT_ONCE):
+        entries = to_entries(results[start : start + PICTURES_AT_ONCE], with_filled, as_lists=False)
+        if entries:
+            yield separator + orjson.dumps(entries, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+            separator = b","
+    yield b"[]" if separator == b"[" else b"]"
 
 
 def write_entries(path: str | Path, entries: list[Entry]) -> None:
