@@ -49,6 +49,9 @@ def build_merger(cfg: CfgNode, skeleton: Skeleton) -> Callable[[Sequence[Pass], 
     )
 
 
+DUPLICATE_WORTH = 0.1  # factor on the score of a person who lies where a better one does; 0: dropped
+
+
 def decoder_settings(cfg: CfgNode) -> DecoderSettings:
     """The TEST keys as the decoder's plain settings, after TEST.PRESET had its say."""
     test, clean = cfg.TEST, cfg.TEST.PRESET == "clean"
@@ -62,5 +65,5 @@ def decoder_settings(cfg: CfgNode) -> DecoderSettings:
         mrm=test.MRM,
         fill=test.REFINE and not clean,
         person_threshold=test.PERSON_THRESHOLD if clean else 0.0,
-        drop_duplicates=clean,
+        duplicate_worth=0.0 if clean else DUPLICATE_WORTH,
     )

@@ -81,9 +81,10 @@ class Decoder:
         if settings.fill:
             position, score, filled = fill(peaks, people, position, score, self.layout, settings)
         ranks = person_scores(np.where(filled, settings.fill_worth * score, score))
+        order = np.argsort(-ranks, kind="stable")
+        duplicates = order[~not_duplicates(position[order], score[order] > 0)]
+        ranks[duplicates] *= settings.duplicate_worth
         order = np.argsort(-ranks, kind="stable")[: settings.max_people]
-        order = order[ranks[order] >= settings.person_threshold]
-        if settings.drop_duplicates:
-            order = order[not_duplicates(position[order], score[order] > 0)]
+        order = order[(ranks[order] >= settings.person_threshold) & (ranks[order] > 0)]
         keypoints = np.concatenate([position, score[..., None]], axis=2)
         return Poses(keypoints[order], ranks[order], filled[order])

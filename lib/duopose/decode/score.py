@@ -1,6 +1,8 @@
 """The score by which people are ranked: the mean over all K joints of their scores, a missing joint counting 0.
 
-A person of whom little was found, or found in faint peaks, is less likely to match a real one well.
+A person of whom little was found, or found in faint peaks, is less likely to match a real one well. One who lies where
+a better one does (learned maps have second peaks beside the first) is most often the same person found twice: such people
+go to the end of the ranking, where a real one is still found and a false one costs nothing.
 """
 
 from __future__ import annotations

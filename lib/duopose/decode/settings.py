@@ -31,4 +31,4 @@ class DecoderSettings:
     fill_accept: float = -5.0
     fill_worth: float = 0.0
     person_threshold: float = 0.0
-    drop_duplicates: bool = False
+    duplicate_worth: float = 0.1  # factor on the score of people who lie where a better one does; 0: dropped
