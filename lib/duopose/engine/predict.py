@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +12,16 @@ from yacs.config import CfgNode
 
 from duopose.datasets.transforms import normalise
 from duopose.decode import build_decoder
-from duopose.decode.merge import Pass, merge_passes
+from duopose.decode.build import build_merger
+from duopose.decode.merge import Pass
 from duopose.decode.pipeline import Decoder
 from duopose.engine.device import autocast
 from duopose.engine.inputs import InputRule, PreparedPicture, prepare_picture
 from duopose.engine.precision import DTYPES
 from duopose.engine.protocol import scales_and_flip
 from duopose.engine.timing import StageTimes
-from duopose.skeletons import OffsetLayout, Skeleton
+from duopose.geometry import InputFrame
+from duopose.skeletons import Skeleton
 from duopose.types import ImageResult, NetworkOutput, PoseMaps, Poses
 
 
@@ -28,12 +30,10 @@ class Predictor:
     """All that turns pictures into people; `from_config` wires it."""
 
     network: nn.Module
-    skeleton: Skeleton
+    merger: Callable[[Sequence[Pass], InputFrame], PoseMaps]
     decoder: Decoder
     rule: InputRule
     flip: bool
-    layout: OffsetLayout
-    offset_unit: float
     device: torch.device
     half: torch.dtype | None = None  # mixed precision of the network
 
@@ -43,8 +43,8 @@ class Predictor:
         scales, flip = scales_and_flip(cfg)
         half = DTYPES[cfg.FP16.DTYPE] if cfg.FP16.ENABLED else None
         rule = InputRule(cfg.DATASET.INPUT_SIZE, scales, family=cfg.DATASET.HEATMAP_CENTRES == "rounded")
-        layout, unit = skeleton.offset_layout(cfg.MODEL.REVERSE_OFFSETS), cfg.MODEL.OFFSET_UNIT
-        return Predictor(network.to(device).eval(), skeleton, build_decoder(cfg, skeleton), rule, flip, layout, unit, device, half)
+        merger, decoder = build_merger(cfg, skeleton), build_decoder(cfg, skeleton)
+        return Predictor(network.to(device).eval(), merger, decoder, rule, flip, device, half)
 
     def __call__(self, image: np.ndarray) -> Poses:
         """The people of one picture, (H, W, 3) uint8 RGB, in its own pixels."""
@@ -65,22 +65,17 @@ class Predictor:
                     passes[number].append(Pass(_one(output, number), frame, mirrored))
         return passes
 
-    def merge(self, picture: PreparedPicture, passes: Sequence[Pass]) -> PoseMaps:
-        """One picture's passes as one set of maps."""
-        merged = self.rule.merged_frame(picture.width, picture.height)
-        return merge_passes(passes, merged, self.skeleton, self.layout, self.offset_unit, self.rule.family)
-
     @torch.inference_mode()
     def decode(self, picture: PreparedPicture, passes: Sequence[Pass], times: StageTimes | None = None) -> ImageResult:
         """One picture's passes to its people, in the picture's pixels."""
         times = times or StageTimes()
+        merged = self.rule.merged_frame(picture.width, picture.height)
         with times.stage("merging"):
-            maps = self.merge(picture, passes)
+            maps = self.merger(passes, merged)
         with times.stage("decoding"):
             poses = self.decoder.decode(maps)
-            back = self.rule.merged_frame(picture.width, picture.height).affine.inverse()
             found = poses.keypoints[..., 2:] > 0
-            keypoints = np.where(found, back.apply(poses.keypoints), 0.0)
+            keypoints = np.where(found, merged.affine.inverse().apply(poses.keypoints), 0.0)
         return ImageResult(picture.image_id, Poses(keypoints, poses.scores, poses.filled))
 
 
