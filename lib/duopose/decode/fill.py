@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from duopose.decode.limbs import LOG_GAIN_OFFSET, LOG_GAIN_TAG, log_ratio, offset_sigma
+from duopose.decode.limbs import LOG_GAIN_OFFSET, LOG_GAIN_TAG, log_ratio, offset_sigma, squared_distances
 from duopose.decode.people import NOBODY, People
 from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import OffsetLayout
@@ -23,6 +23,7 @@ from duopose.types import Peaks
 
 LOWEST_SCORE = 0.01  # of a joint filled in without a peak, so that it counts as there
 CLAIMED_PENALTY = 1.0
+REACH = 2.0  # radii from the centre within which a joint is looked for
 
 
 def fill(
@@ -77,14 +78,13 @@ def _best_peaks(
     first, last = np.searchsorted(peaks.joint, [joint, joint + 1])
     if first == last or not len(people.seed):
         return np.zeros(len(people.seed), dtype=int), np.zeros(len(people.seed), dtype=bool)
-    place, share = peaks.position[first:last], settings.outlier_share
-    variance = settings.tag_sigma**2 * (1 + 1 / people.evidence)
-    difference = ((people.tag[:, None, None] - peaks.tag_around[None, first:last]) ** 2).sum(axis=3).min(axis=2)
-    ratio = log_ratio(difference / variance[:, None], LOG_GAIN_TAG, share)
-    squared = ((guess[:, None] - place[None]) ** 2).sum(axis=2) / guess_sigma[:, None] ** 2
-    ratio += np.nan_to_num(log_ratio(squared, LOG_GAIN_OFFSET, share), nan=0.0)
-    distance = ((people.centre[:, None] - place[None]) ** 2).sum(axis=2) / people.radius[:, None] ** 2
-    ratio += np.nan_to_num(log_ratio(distance, 0.0, share), nan=0.0)
-    ratio -= CLAIMED_PENALTY * claimed[first:last]
-    best = ratio.argmax(axis=1)
-    return first + best, ratio.max(axis=1) > settings.fill_accept
+    away = np.sqrt(squared_distances(people.centre, peaks.position[first:last])) / people.radius[:, None]
+    person, peak = np.nonzero(~(away > REACH))
+    share, tag = settings.outlier_share, people.tag[person]
+    difference = ((tag[:, None] - peaks.tag_around[first + peak]) ** 2).sum(axis=2).min(axis=1)
+    ratio = log_ratio(difference / (settings.tag_sigma**2 * (1 + 1 / people.evidence[person])), LOG_GAIN_TAG, share)
+    squared = ((guess[person] - peaks.position[first + peak]) ** 2).sum(axis=1) / guess_sigma[person] ** 2
+    ratio += log_ratio(squared, LOG_GAIN_OFFSET, share) + log_ratio(away[person, peak] ** 2, 0.0, share)
+    table = np.full(away.shape, -np.inf)
+    table[person, peak] = ratio - CLAIMED_PENALTY * claimed[first + peak]
+    return first + table.argmax(axis=1), table.max(axis=1) > settings.fill_accept

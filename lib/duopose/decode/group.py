@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from duopose.decode.limbs import LOG_GAIN_OFFSET, LOG_GAIN_TAG, centre_votes, link_ratios, log_ratio, offset_sigma
+from duopose.decode.limbs import LOG_GAIN_OFFSET, LOG_GAIN_TAG, centre_votes, link_ratios, log_ratio, offset_sigma, squared_distances
 from duopose.decode.people import NOBODY, People
 from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import OffsetLayout, Skeleton
@@ -36,11 +36,11 @@ class Grouper:
         """The people that have any joint."""
         scene = Scene(self.skeleton, self.layout, self.settings, peaks)
         people = scene.from_centres()
-        for _ in range(self.settings.sweeps):
-            scene.sweep(people)
-        people = scene.add_leftovers(people)
-        for _ in range(self.settings.sweeps):
-            scene.sweep(people)
+        scene.settle(people)
+        people, singles = scene.add_leftovers(people)
+        if singles is not None:
+            scene.settle(people)
+            people = people.join(scene.still_free(people, singles))
         return people.only(np.flatnonzero(people.present.any(axis=1)))
 
 
@@ -63,29 +63,30 @@ class Scene:
         seed = seed[~self.peaks.secondary[seed]]
         return People.start(seed, self.peaks.tag[seed], self.peaks.position[seed], self.centre)
 
-    def sweep(self, people: People) -> None:
-        """Assign every joint type once, given the rest, and estimate the people anew."""
+    def settle(self, people: People) -> None:
+        """Sweep until nothing changes, or the settings' number of sweeps is done."""
         if not len(people.seed) or not self.bounds[self.centre]:
             return
-        unary = self._unary(people)
-        for joint in self.order:
-            self._assign(joint, people, unary)
-        people.estimate(self.peaks, self.votes, 1 / self.sigma**2, 4 / self.settings.offset_sigma**2)
-        people.radius = np.maximum(people.radius, 2 * self.settings.offset_sigma)
+        for _ in range(self.settings.sweeps):
+            before = people.member.copy()
+            unary = self._unary(people)
+            for joint in self.order:
+                self._assign(joint, people, unary)
+            if np.array_equal(before, people.member):
+                break
+            people.estimate(self.peaks, self.votes, 1 / self.sigma**2, 4 / self.settings.offset_sigma**2)
+            people.radius = np.maximum(people.radius, 2 * self.settings.offset_sigma)
 
     def _unary(self, people: People) -> np.ndarray:
         """(M, P) log-likelihood ratios of tag, centre and distance, joints only."""
         joints = slice(0, self.bounds[self.centre])
         share, tag_variance = self.settings.outlier_share, self.settings.tag_sigma**2 * (1 + 1 / people.evidence)
-        difference = ((self.peaks.tag[joints, None] - people.tag[None]) ** 2).sum(axis=2)
-        ratio = log_ratio(difference / tag_variance, LOG_GAIN_TAG, share)
+        ratio = log_ratio(squared_distances(self.peaks.tag[joints], people.tag) / tag_variance, LOG_GAIN_TAG, share)
         ratio -= self.penalty[joints, None]
-        votes = self.votes[joints]
-        squared = ((votes[:, None] - people.centre[None]) ** 2).sum(axis=2) / self.sigma[joints, None] ** 2
-        ratio += np.nan_to_num(log_ratio(squared, LOG_GAIN_OFFSET, share), nan=0.0)
-        distance = ((self.peaks.position[joints, None] - people.centre[None]) ** 2).sum(axis=2) / people.radius**2
-        ratio += np.nan_to_num(log_ratio(distance, 0.0, share), nan=0.0)
-        return ratio
+        voted = squared_distances(self.votes[joints], people.centre) / self.sigma[joints, None] ** 2
+        ratio += log_ratio(voted, LOG_GAIN_OFFSET, share)
+        away = squared_distances(self.peaks.position[joints], people.centre) / people.radius**2
+        return ratio + log_ratio(away, 0.0, share)
 
     def _assign(self, joint: int, people: People, unary: np.ndarray) -> None:
         """The best assignment of one joint type's peaks, everything else as it is."""
@@ -105,32 +106,48 @@ class Scene:
 
     # ---- people without a centre peak ----
 
-    def add_leftovers(self, people: People) -> People:
-        """More people from the peaks that belong to nobody: the strongest starts one, and takes along what fits to it."""
-        free = np.ones(self.bounds[self.centre], dtype=bool)
-        free[people.member[people.member != NOBODY]] = False
-        free &= ~self.peaks.secondary[: len(free)] & (self.peaks.score[: len(free)] >= self.settings.start_threshold)
-        left = np.flatnonzero(free)
+    def add_leftovers(self, people: People) -> tuple[People, np.ndarray | None]:
+        """More people from the peaks that belong to nobody: the strongest starts one, and takes along what fits to it.
+
+        Returns all people, and the peaks that are left alone; None where all peaks belong to somebody.
+        """
+        left = self._free(people)
         if not len(left):
-            return people
-        left = left[np.argsort(-self.peaks.score[left], kind="stable")][: self.settings.max_people]
-        fits = self._affinity(left)
-        groups = _greedy_groups(fits, self.peaks.joint[left])
-        tag = np.array([self.peaks.tag[left[group]].mean(axis=0) for group in groups])
-        votes = self.votes[left]
-        centre = np.array([_mean_or_nan(votes[group]) for group in groups])
-        fresh = People.start(np.full(len(groups), NOBODY), tag, centre, self.centre)
-        fresh.evidence = np.array([float(len(group)) for group in groups])
-        return people.join(fresh)
+            return people, None
+        groups = _greedy_groups(self._affinity(left), self.peaks.joint[left])
+        singles = np.array([left[group[0]] for group in groups if len(group) == 1], dtype=int)
+        several = [left[group] for group in groups if len(group) > 1]
+        if several:
+            tag = np.array([self.peaks.tag[group].mean(axis=0) for group in several])
+            centre = np.array([_mean_or_nan(self.votes[group]) for group in several])
+            fresh = People.start(np.full(len(several), NOBODY), tag, centre, self.centre)
+            fresh.evidence = np.array([float(len(group)) for group in several])
+            people = people.join(fresh)
+        return people, singles
+
+    def _free(self, people: People) -> np.ndarray:
+        """Peaks that belong to nobody and may start people, best first."""
+        free = ~self.peaks.secondary[: self.bounds[self.centre]]
+        free &= self.peaks.score[: len(free)] >= self.settings.start_threshold
+        free[people.member[people.present]] = False
+        left = np.flatnonzero(free)
+        return left[np.argsort(-self.peaks.score[left], kind="stable")][: self.settings.max_people]
+
+    def still_free(self, people: People, singles: np.ndarray) -> People:
+        """People of one joint each, from the peaks of `singles` that nobody took in the end."""
+        alone = np.setdiff1d(singles, people.member[people.present])
+        fresh = People.start(np.full(len(alone), NOBODY), self.peaks.tag[alone], self.peaks.position[alone], self.centre)
+        fresh.member[np.arange(len(alone)), self.peaks.joint[alone]] = alone
+        if len(alone):
+            fresh.estimate(self.peaks, self.votes, 1 / self.sigma**2, 0.0)
+        return fresh
 
     def _affinity(self, left: np.ndarray) -> np.ndarray:
         """(L, L) log-likelihood ratios that two left-over peaks are one person's."""
         peaks, share = self.peaks, self.settings.outlier_share
-        difference = ((peaks.tag[left][:, None] - peaks.tag[left][None]) ** 2).sum(axis=2)
-        ratio = log_ratio(difference / (2 * self.settings.tag_sigma**2), LOG_GAIN_TAG, share)
-        votes, variance = self.votes[left], self.sigma[left] ** 2
-        squared = ((votes[:, None] - votes[None]) ** 2).sum(axis=2) / (variance[:, None] + variance[None])
-        ratio += np.nan_to_num(log_ratio(squared, LOG_GAIN_OFFSET, share), nan=0.0)
+        tags, votes, variance = peaks.tag[left], self.votes[left], self.sigma[left] ** 2
+        ratio = log_ratio(squared_distances(tags, tags) / (2 * self.settings.tag_sigma**2), LOG_GAIN_TAG, share)
+        ratio += log_ratio(squared_distances(votes, votes) / np.add.outer(variance, variance), LOG_GAIN_OFFSET, share)
         for (a, b), link in self.links.items():
             row = np.flatnonzero(peaks.joint[left] == a)
             column = np.flatnonzero(peaks.joint[left] == b)

@@ -2,10 +2,10 @@
 
 Every evidence is a log-likelihood ratio, "same person" against "unrelated", of a residual r (what is said minus what is found):
 
-    ratio(r) = log((1 - o) gain exp(-|r|^2 / (2 sigma^2)) + o),     |r|^2 summed over axes
+    ratio(r) = max(log gain - |r|^2 / (2 sigma^2), log o),     |r|^2 summed over axes
 
-o is the share of outliers (a wrong offset must not outweigh everything else), gain the ratio of the two densities at
-r = 0. Ratios of independent evidence add up. The error of an offset grows with the length it bridges, and has a floor:
+gain is the ratio of the two densities at r = 0, o the share of outliers: a wrong offset must not outweigh everything else
+(the truncated quadratic, a cheap stand-in for log(gain exp(...) + o)). Ratios of independent evidence add up. The error of an offset grows with the length it bridges, and has a floor:
 sigma^2 = floor^2 + (relative * reach)^2, reach being the longest forward offset of the peak (a foreshortened limb is no surer
 than the person is small).
 """
@@ -22,9 +22,18 @@ LOG_GAIN_TAG = 1.5
 LOG_GAIN_OFFSET = 3.0  # an unrelated joint's vote falls into the same few sigma about once in twenty times
 
 
-def log_ratio(squared: np.ndarray, log_gain: float | np.ndarray, outlier_share: float) -> np.ndarray:
-    """The formula above; squared: |r|^2 / sigma^2."""
-    return np.log((1 - outlier_share) * np.exp(log_gain - 0.5 * squared) + outlier_share)
+def log_ratio(squared: np.ndarray, log_gain: float, outlier_share: float) -> np.ndarray:
+    """The formula above; squared: |r|^2 / sigma^2. NaN (nothing is said) gives 0."""
+    ratio = np.maximum(log_gain - 0.5 * squared, np.log(outlier_share))
+    return np.where(np.isnan(ratio), 0.0, ratio)
+
+
+def squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(N, M) of points (N, D) and (M, D)."""
+    total = np.zeros((len(first), len(second)))
+    for axis in range(first.shape[1]):
+        total += np.subtract.outer(first[:, axis], second[:, axis]) ** 2
+    return total
 
 
 def offset_sigma(peaks: Peaks, layout: OffsetLayout, floor: float, relative: float) -> np.ndarray:
@@ -52,9 +61,8 @@ def link_ratios(
             continue
         from_ = slice(bounds[source], bounds[source + 1])
         to = slice(bounds[target], bounds[target + 1])
-        residual = peaks.vote[from_, entry][:, None] - peaks.position[to][None]
-        squared = (residual**2).sum(axis=2) / sigma[from_, None] ** 2
-        ratio = np.zeros((residual.shape[0] + 1, residual.shape[1] + 1))
+        squared = squared_distances(peaks.vote[from_, entry], peaks.position[to]) / sigma[from_, None] ** 2
+        ratio = np.zeros((squared.shape[0] + 1, squared.shape[1] + 1))
         ratio[:-1, :-1] = log_ratio(squared, LOG_GAIN_OFFSET, outlier_share)
         for pair, matrix in (((source, target), ratio), ((target, source), ratio.T)):
             links[pair] = links[pair] + matrix if pair in links else matrix

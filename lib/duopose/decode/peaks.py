@@ -58,35 +58,48 @@ def find_cells(heatmaps: torch.Tensor, threshold: float, radius: np.ndarray, lim
 
 def _candidates(heatmaps: torch.Tensor, threshold: float) -> tuple[np.ndarray, np.ndarray]:
     """Cells (M, 3) above the threshold that are the largest of their 3x3 neighbours, and their heights."""
-    _, height, width = heatmaps.shape
+    channels, height, width = heatmaps.shape
     if heatmaps.device.type != "cpu":
         found = (functional.max_pool2d(heatmaps[None], 3, 1, 1)[0] == heatmaps) & (heatmaps > threshold)
-        place = found.flatten().nonzero()[:, 0]
-        flat, values = place.cpu().numpy(), heatmaps.flatten()[place].cpu().numpy()
+        flat = found.flatten().nonzero()[:, 0].cpu().numpy()
     else:
-        everything = heatmaps.contiguous().numpy().reshape(-1)
-        flat = np.flatnonzero(everything > threshold)
-        values = everything[flat]
+        flat = _sparse_candidates(heatmaps.contiguous().numpy(), threshold)
+    cells = np.column_stack(np.unravel_index(flat, (channels, height, width)))
+    return cells, gather(heatmaps, cells[:, 0], cells[:, 1], cells[:, 2])
+
+
+def _sparse_candidates(maps: np.ndarray, threshold: float) -> np.ndarray:
+    """Flat indices of the 3x3 maxima of maps (C, H, W), sorted.
+
+    Neighbours are looked up in the flat array, which for cells at the border takes some from the opposite side; so these are judged again.
+    """
+    everything = maps.reshape(-1)
+    flat = np.flatnonzero(everything > threshold)
+    value = everything[flat]
+    width = maps.shape[2]
+    for step in (1, -1, width, -width, width + 1, width - 1, 1 - width, -1 - width):
+        other = everything.take(flat + step, mode="clip")
+        keep = value > other if step < 0 else value >= other  # among equal ones the first in reading order wins
+        flat, value = flat[keep], value[keep]
+    return np.union1d(flat, _border_candidates(maps, threshold))
+
+
+def _border_candidates(maps: np.ndarray, threshold: float) -> np.ndarray:
+    """As `_sparse_candidates`, the cells of the outermost rows and columns only."""
+    _, height, width = maps.shape
+    inner = np.zeros((height, width), dtype=bool)
+    inner[1:-1, 1:-1] = True
+    rows, columns = np.nonzero(~inner)
+    channel, place = np.nonzero(maps[:, rows, columns] > threshold)
+    row, column = rows[place], columns[place]
+    value = maps[channel, row, column]
+    best = np.ones(len(channel), dtype=bool)
     for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)):
-        keep = ~_beaten(heatmaps, flat, values, dy, dx)
-        flat, values = flat[keep], values[keep]
-    cells = np.column_stack([flat // (height * width), flat // width % height, flat % width])
-    return cells, values.astype(np.float64)
-
-
-def _beaten(heatmaps: torch.Tensor, flat: np.ndarray, values: np.ndarray, dy: int, dx: int) -> np.ndarray:
-    """Whether the neighbour (dy, dx) of each flat cell is larger, or equal and earlier in reading order."""
-    _, height, width = heatmaps.shape
-    column = flat % width + dx
-    row = flat // width % height + dy
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    other = np.where(inside, flat + dy * width + dx, 0)
-    if heatmaps.device.type == "cpu":
-        neighbour = heatmaps.contiguous().numpy().reshape(-1)[other]
-    else:
-        neighbour = heatmaps.reshape(-1)[torch.as_tensor(other, device=heatmaps.device)].cpu().numpy()
-    earlier = (dy, dx) < (0, 0)
-    return inside & ((neighbour >= values) if earlier else (neighbour > values))
+        y, x = row + dy, column + dx
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        other = np.where(inside, maps[channel, np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)], -np.inf)
+        best &= value > other if (dy, dx) < (0, 0) else value >= other
+    return np.ravel_multi_index((channel[best], row[best], column[best]), maps.shape)
 
 
 def _shadowed(heatmaps: torch.Tensor, cells: np.ndarray, heights: np.ndarray, radius: np.ndarray) -> np.ndarray:

@@ -38,7 +38,8 @@ def read_tags_around(layers: Sequence[MapLayer], channel: np.ndarray, points: np
     steps = np.argwhere(np.ones((2 * radius + 1, 2 * radius + 1))) - radius
     values = np.empty((len(points), len(steps), len(layers)))
     for index, layer in enumerate(layers):
-        cells = cells_of(layer, points)[:, None] + steps
+        sides = np.sign(np.diag(layer.to_pass.matrix[:, :2])).astype(int)  # so that one place has one index in mirrored layers too
+        cells = cells_of(layer, points)[:, None] + sides * steps
         cells = np.clip(cells, 0, np.array([layer.maps.shape[-1], layer.maps.shape[-2]]) - 1)
         source = np.broadcast_to(layer.channel[channel][:, None], cells.shape[:2])
         values[..., index] = gather(layer.maps, source, cells[..., 1], cells[..., 0])
