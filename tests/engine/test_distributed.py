@@ -38,7 +38,7 @@ def start(out: Path, *arguments: object, launcher: tuple[str, ...] = ()) -> subp
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=500)[0]
     return process.returncode, output
 
 
@@ -53,9 +53,9 @@ def run_ranks(out: Path, *overrides: object, trick: Trick = Trick(), count: int 
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 300
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to this in 100 seconds"
+        assert time.monotonic() < deadline, "it did not come to this in 300 seconds"
         time.sleep(0.02)
 
 
@@ -173,7 +173,7 @@ def test_torchrun_starts_again_after_a_killed_worker(tmp_path: Path) -> None:
     code, output = finish(process)
     assert code == 0, output
     assert "resuming from" in output
-    assert finish(start(tmp_path / "whole", "--gpus", 2, "TRAIN.END_EPOCH", 6))[0] == 0
+    assert run_ranks(tmp_path / "whole", "TRAIN.END_EPOCH", 6) == 0
     cut, whole = (read_model_file(folder_of(tmp_path / name).model_final).state_dict for name in ("cut", "whole"))
     assert_equal(cut, whole, "weights")
 
@@ -181,7 +181,7 @@ def test_torchrun_starts_again_after_a_killed_worker(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_network_namespaces_train_together() -> None:
     script = Path(__file__).parents[1] / "two_hosts.sh"
-    done = subprocess.run([str(script), sys.executable], capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run([str(script), sys.executable], capture_output=True, text=True, check=False, timeout=600)
     if done.returncode == 77:
         pytest.skip(done.stdout.strip())
     assert done.returncode == 0, done.stdout + done.stderr
