@@ -125,7 +125,7 @@ def default_config() -> CN:
     cfg.TEST.NMS_KERNEL_CENTER = 7
     cfg.TEST.DETECTION_THRESHOLD = 0.1  # heatmap value of a peak
     cfg.TEST.TAG_THRESHOLD = 1.0  # baseline: tags further apart are of different people
-    cfg.TEST.PERSON_THRESHOLD = 0.2  # preset clean: people with a lower score are dropped
+    cfg.TEST.PERSON_THRESHOLD = 0.2  # people with a lower score are not drawn, and in preset clean dropped
     cfg.TEST.ADJUST = True  # sub-pixel position from the heatmap's shape
     cfg.TEST.REFINE = True  # fill joints that were not found
     cfg.TEST.MRM = "precision"  # off | paper | precision: the Mutual Refine Machine

@@ -24,9 +24,12 @@ from duopose.evaluate import build_evaluator
 from duopose.evaluate.metrics import Metrics
 from duopose.evaluate.metrics_file import write_metrics
 from duopose.evaluate.results import write_results
+from duopose.geometry import Affine
 from duopose.skeletons import Skeleton
-from duopose.types import ImageResult
+from duopose.types import ImageResult, Poses
 from duopose.visualize.draw import draw_people
+
+DRAWN_SIDE = 640  # pixels; pictures whose long side fits into it several times are enlarged for drawing
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,10 @@ def validate(network: nn.Module, cfg: CfgNode, skeleton: Skeleton, place: Place,
     source = build_dataset(cfg, cfg.DATASET.TEST, train=False)
     predictor = Predictor.from_config(cfg, network, skeleton, place.device)
     indices = range(place.rank, len(source), place.world)
-    times, drawn = StageTimes(), _Drawing(skeleton, folder / "pictures", frozenset(list(indices)[: cfg.DEBUG.SAVE_PREDICTIONS]))
+    times, drawn = (
+        StageTimes(),
+        _Drawing(skeleton, folder / "pictures", frozenset(list(indices)[: cfg.DEBUG.SAVE_PREDICTIONS]), cfg.TEST.PERSON_THRESHOLD),
+    )
     pictures = TestPictures(source, predictor.rule, drawn.indices if place.first else frozenset())
     show = cfg.TEST.LOG_PROGRESS and cfg.VERBOSE and place.first
     with tqdm(total=len(indices), desc=f"{cfg.DATASET.TEST}", unit="picture", disable=None if show else True) as bar:
@@ -90,16 +96,16 @@ def score(
     """Write results.json, evaluate it and write metrics.json with the protocol."""
     folder.mkdir(parents=True, exist_ok=True)
     write_results(folder / "results.json", results)
-    metrics = build_evaluator(cfg, skeleton)(results, source.annotation_path, source.image_ids)
+    metrics = build_evaluator(cfg, skeleton)(folder / "results.json", source.annotation_path, source.image_ids)
     write_metrics(folder / "metrics.json", metrics, protocol(cfg, weights, len(source)))
     return metrics
 
 
 class _Drawing:
-    """The first few pictures with their people, as PNG files."""
+    """The first few pictures with the people of a score worth drawing, as PNG files; small pictures are enlarged first."""
 
-    def __init__(self, skeleton: Skeleton, folder: Path, indices: frozenset[int]) -> None:
-        self.skeleton, self.folder, self.indices = skeleton, folder, indices
+    def __init__(self, skeleton: Skeleton, folder: Path, indices: frozenset[int], threshold: float) -> None:
+        self.skeleton, self.folder, self.indices, self.threshold = skeleton, folder, indices, threshold
         self.written: list[Path] = []
 
     def draw(self, picture: PreparedPicture, result: ImageResult) -> None:
@@ -107,6 +113,15 @@ class _Drawing:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{picture.image_id}.png"
-        drawn = draw_people(picture.image, result.poses, self.skeleton)
+        factor = max(1, DRAWN_SIDE // max(picture.width, picture.height))
+        larger = cv2.resize(picture.image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+        drawn = draw_people(larger, _enlarged(result.poses, factor, self.threshold), self.skeleton)
         cv2.imwrite(str(path), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
         self.written.append(path)
+
+
+def _enlarged(poses: Poses, factor: int, threshold: float) -> Poses:
+    """The people with a score from `threshold` on, in the frame of a picture enlarged by `factor`."""
+    worth = poses.scores >= threshold
+    keypoints = Affine.resize(factor, factor).apply(poses.keypoints[worth])
+    return Poses(keypoints, poses.scores[worth], poses.filled[worth])
