@@ -28,7 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> dict[str, Any]:
     """A row for each loss alone, for all of them, for all with their targets, and for the yardstick; `ratio` is to the latter."""
-    times = measure(_works(args), args.repeats)
+    times = measure(_works(args), args.repeats, clock=args.clock)
     yardstick = times["yardstick: dense squared error"]
     rows: list[Row] = [{"loss": name, "ms": ms, "ratio": ms / yardstick} for name, ms in times.items()]
     rows[0] |= {"batch": args.batch, "people": args.people, "size": args.size}

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from duopose.benchmark.measure import Row, measure, print_row
+from duopose.benchmark.measure import Row, add_clock_argument, measure, print_row
 from duopose.config import load_config
 from duopose.network import build_network
 from duopose.types import NetworkOutput
@@ -20,6 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--size", default="256x256", help="height x width of the input (default 256x256)")
     parser.add_argument("--device", default="cpu", help="where to compute (default cpu)")
     parser.add_argument("opts", nargs="*", help="KEY VALUE ..., settings over those of --cfg")
+    add_clock_argument(parser)
 
 
 def run(args: Namespace) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def run(args: Namespace) -> dict[str, Any]:
         network.zero_grad(set_to_none=True)
         _sum_of_means(network(images)).backward()
 
-    times = measure({"forward": forward, "forward and backward": forward_backward}, args.repeats)
+    times = measure({"forward": forward, "forward and backward": forward_backward}, args.repeats, clock=args.clock)
     facts = {"batch": args.batch, "size": args.size, "parameters": sum(p.numel() for p in network.parameters())}
     rows: list[Row] = [{"network": name, "ms": ms, **facts} for name, ms in times.items()]
     for row in rows:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from duopose.benchmark.examples import example_batch
-from duopose.benchmark.measure import Row, measure, print_row
+from duopose.benchmark.measure import Row, add_clock_argument, measure, print_row
 from duopose.config.defaults import default_config
 from duopose.skeletons import get_skeleton
 from duopose.targets import build_targets
@@ -22,6 +22,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=512, help="side of the input (default 512)")
     parser.add_argument("--skeleton", default="coco", help="coco, crowdpose, mpii or a yaml (default coco)")
     parser.add_argument("--device", default="cpu", help="where the keypoints and maps are (default cpu)")
+    add_clock_argument(parser)
 
 
 def run(args: Namespace) -> dict[str, Any]:
@@ -38,6 +39,7 @@ def run(args: Namespace) -> dict[str, Any]:
             "yardstick: zeroed heatmaps": lambda: [torch.zeros_like(heatmaps) for heatmaps in targets.heatmaps],
         },
         args.repeats,
+        clock=args.clock,
     )
     times["offsets"] = times["all"] - times["heatmaps and tags"]
     cells = sum(len(offsets.cell) for offsets in targets.offsets)

@@ -10,7 +10,7 @@ import torch
 from yacs.config import CfgNode
 
 from duopose.benchmark.examples import example_batch
-from duopose.benchmark.measure import Row, measure, print_row
+from duopose.benchmark.measure import Row, add_clock_argument, measure, print_row
 from duopose.benchmark.plain import plain_loss
 from duopose.config.defaults import default_config
 from duopose.datasets.transforms import normalise
@@ -51,12 +51,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--width", type=int, default=32, help="MODEL.WIDTH (default 32)")
     parser.add_argument("--device", default="cpu", help="where to train (default cpu)")
     parser.add_argument("--ends-only", action="store_true", help="time only the plain form and the best in float32")
+    add_clock_argument(parser)
 
 
 def run(args: Namespace) -> dict[str, Any]:
     """One row a form, all timed in turn; `ratio` is to the plain form, `gain` the share of it that the row's addition saves."""
     forms = (FORMS[0], FORMS[-2]) if args.ends_only else FORMS
-    times = list(measure({form.name: _step(form, args) for form in forms}, args.repeats).values())
+    times = list(measure({form.name: _step(form, args) for form in forms}, args.repeats, clock=args.clock).values())
     rows: list[Row] = []
     for form, ms, before in zip(forms, times, [times[0], *times]):
         rows.append({"train": form.name, "ms": ms, "ratio": ms / times[0], "gain": (before - ms) / times[0]})
