@@ -71,3 +71,12 @@ def test_mistakes(tmp_path: Path) -> None:
         build_evaluator(config(DATASET__DATASET="posetrack"), COCO)
     with pytest.raises(UserError, match=r"annotation file .* does not exist"):
         build_evaluator(config(), COCO)([], tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "truth"),
+    [('{"images": []}', False), ('{"annotations": [\n]}', False), ('{"annotations": [{"id": 1}]}', True), ('{"annotations":[ 5]}', True)],
+)
+def test_files_without_annotations_have_no_truth(tmp_path: Path, text: str, truth: bool) -> None:
+    (tmp_path / "split.json").write_text(text)
+    assert has_truth(tmp_path / "split.json") is truth

@@ -21,6 +21,7 @@ from duopose.evaluate.files import read_json
 from duopose.evaluate.ground_truth import has_truth
 from duopose.evaluate.metrics import Metrics
 from duopose.evaluate.metrics_file import read_metrics, write_metrics
+from duopose.evaluate.mpii_submission import write_mpii_predictions
 from duopose.evaluate.submission import write_submission
 from duopose.evaluate.table import comparison_table, metrics_table, times_table
 from duopose.network import build_network, load_weights
@@ -73,11 +74,21 @@ def tell(cfg: CfgNode, skeleton: Skeleton, found: Validation) -> None:
     if cfg.VERBOSE:
         print(f"\n{times_table(found.milliseconds)}\n(stages overlap: together they may take longer than the run)\n")
     print(f"{found.num_pictures} pictures; results: {found.results_file}, numbers and protocol: {found.metrics_file}")
-    if cfg.DATASET.DATASET == "coco" and not has_truth(found.annotations):
-        path = write_submission(found.results_file.parent, found.results_file, found.annotations, skeleton, cfg.DATASET.TEST, "duopose")
-        print(f"for the COCO server: {path}")
+    if not has_truth(found.annotations):
+        print(f"to submit: {submission(cfg, skeleton, found)}")
     if found.drawn:
         print(f"{len(found.drawn)} pictures with the people found: {found.drawn[0].parent} (e.g. {found.drawn[0]})")
+
+
+def submission(cfg: CfgNode, skeleton: Skeleton, found: Validation) -> Path:
+    """The results of a split without truth in the form that the benchmark's server takes; CrowdPose takes the results file itself."""
+    if cfg.DATASET.DATASET == "coco":
+        return write_submission(found.folder, found.results_file, found.annotations, skeleton, cfg.DATASET.TEST, "duopose")
+    if cfg.DATASET.DATASET == "mpii":
+        path = found.folder / "pred_keypoints_mpii_multi.mat"
+        write_mpii_predictions(path, found.results_file, found.annotations, skeleton)
+        return path
+    return found.results_file
 
 
 def score_file(cfg: CfgNode, results: Path, out: Path) -> Metrics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,11 @@ def load_annotations(path: str | Path) -> GroundTruth:
 
 
 def has_truth(path: str | Path) -> bool:
-    """False for a file that lists pictures only, as COCO gives for its test splits."""
-    return not Path(path).is_file() or b'"annotations"' in Path(path).read_bytes()
+    """False for a file that lists pictures only, as COCO gives for its test splits, or has an empty list of annotations."""
+    if not Path(path).is_file():
+        return True  # the reader has a better sentence for that
+    first = re.search(rb'"annotations"\s*:\s*\[\s*(.)', Path(path).read_bytes(), re.DOTALL)
+    return first is not None and first.group(1) != b"]"
 
 
 def open_annotations(annotations: str | Path | GroundTruth) -> tuple[GroundTruth, str]:
