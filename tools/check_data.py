@@ -22,10 +22,10 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cfg", required=True, type=Path, help="the yaml of the training")
     parser.add_argument("--skip-pictures", action="store_true", help="do not open the pictures (their presence is checked all the same)")
-    parser.add_argument("overrides", nargs=argparse.REMAINDER, help="KEY VALUE pairs")
-    args = parser.parse_args(arguments)
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings that differ from the yaml")
+    args = parser.parse_intermixed_args(arguments)
     try:
-        cfg = load_config(args.cfg, args.overrides)
+        cfg = load_config(args.cfg, args.opts)
         reports = [check_one(cfg, cfg.DATASET.TRAIN, True, args.skip_pictures), check_one(cfg, cfg.DATASET.TEST, False, args.skip_pictures)]
         of_skeleton = Findings("skeleton")
         check_skeleton(build_skeleton(cfg), of_skeleton)
