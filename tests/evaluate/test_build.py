@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 from duopose.config.defaults import default_config
 from duopose.errors import UserError
 from duopose.evaluate import build_evaluator
+from duopose.evaluate.ground_truth import has_truth
 from duopose.skeletons import COCO, CROWDPOSE, MPII, Skeleton
 
 
