@@ -94,6 +94,7 @@ def test_terms_are_named_by_stride() -> None:
 def test_factors_scale_their_terms() -> None:
     cfg = default_config()
     output, targets = outputs(cfg, 2), build_targets(cfg, COCO)(pictures_with_people((2, 3)))
+    cfg.LOSS.OFFSETS_LOSS_FACTOR = [2.0, 2.0]
     before = build_loss(cfg, COCO)(output, targets).per_picture
     cfg.LOSS.HEATMAPS_LOSS_FACTOR, cfg.LOSS.OFFSETS_LOSS_FACTOR = [3.0, 1.0], [2.0, 8.0]
     cfg.LOSS.PUSH_LOSS_FACTOR, cfg.LOSS.PULL_LOSS_FACTOR = 0.002, 0.005
@@ -105,6 +106,7 @@ def test_factors_scale_their_terms() -> None:
 
 def test_a_perfect_offset_costs_nothing_and_a_far_one_its_distance() -> None:
     cfg = default_config()
+    cfg.LOSS.OFFSETS_LOSS_FACTOR = [2.0, 2.0]
     targets = build_targets(cfg, COCO)(pictures_with_people((2,)))
     loss = build_loss(cfg, COCO)
     output = outputs(cfg, 1)

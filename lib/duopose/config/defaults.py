@@ -84,7 +84,7 @@ def default_config() -> CN:
     cfg.LOSS.AE_LOSS_TYPE = "exp"  # push term: exp | max (hinge)
     cfg.LOSS.PUSH_LOSS_FACTOR = 0.001
     cfg.LOSS.PULL_LOSS_FACTOR = 0.001
-    cfg.LOSS.OFFSETS_LOSS_FACTOR = [2.0, 2.0]  # per stride (4, 2)
+    cfg.LOSS.OFFSETS_LOSS_FACTOR = [0.02, 0.02]  # per stride (4, 2); the public 2.0 belongs to OFFSETS_AREA map
     cfg.LOSS.OFFSETS_AREA = "windows"  # windows: only the joints' windows count | map: the whole map, background 0, as public DE
     cfg.LOSS.OFFSETS_BETA = 0.1  # smooth L1 turns linear at this error, in MODEL.OFFSET_UNIT; public DE: 1.0
 
@@ -129,6 +129,19 @@ def default_config() -> CN:
     cfg.TEST.ADJUST = True  # sub-pixel position from the heatmap's shape
     cfg.TEST.REFINE = True  # fill joints that were not found
     cfg.TEST.MRM = "precision"  # off | paper | precision: the Mutual Refine Machine
+    cfg.TEST.PEAK_SIGMA = 0.1  # MRM: error of a peak of height 0, in person sizes; it falls to none at height 1
+    cfg.TEST.TAG_SIGMA = 0.3  # grouping: spread of one person's tags, beside which differences are judged
+    cfg.TEST.OFFSET_SIGMA = 4.0  # grouping and MRM: error of an offset in input pixels, to which the next is added in quadrature
+    cfg.TEST.OFFSET_SIGMA_RELATIVE = 0.12  # grouping: error of an offset as share of the joint's longest offset
+    cfg.TEST.OUTLIERS = 0.02  # grouping: share of tags and offsets that are plain wrong; no single one can count more than its logarithm
+    cfg.TEST.JOINT_THRESHOLD = -2.0  # grouping: log-likelihood ratio above which a peak may join a person
+    cfg.TEST.SECONDARY_PENALTY = 1.0  # grouping: taken off for peaks in the shadow of a higher one (within NMS_KERNEL)
+    cfg.TEST.START_THRESHOLD = 0.1  # grouping: height of a peak that may start a person without a centre peak
+    cfg.TEST.SWEEPS = 3  # grouping: rounds of assignment at most; it ends earlier when nothing changes
+    cfg.TEST.FILL_RADIUS = 1  # filling: cells of the tag maps round a peak in which a second person's tag is looked for
+    cfg.TEST.FILL_THRESHOLD = -5.0  # filling: log-likelihood ratio above which somebody's peak fills a missing joint
+    cfg.TEST.FILL_WORTH = 0.0  # share of a filled joint's score that counts in the person's
+    cfg.TEST.DUPLICATE_WORTH = 0.1  # factor on the score of people who lie where a better one does; preset clean drops them
     cfg.TEST.LOG_PROGRESS = True
 
     cfg.DEBUG = CN()
