@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from duopose.geometry import Affine, MapFrame
+from duopose.geometry import MapFrame
 
 # ---- data ----
 
@@ -88,13 +88,17 @@ class LossTerms(NamedTuple):
 
 
 class MapLayer(NamedTuple):
-    """Maps of one pass as the network gave them (a mirrored pass stays mirrored), and how to find our own points in them."""
+    """Maps of one pass as the network gave them (a mirrored pass stays mirrored), and how to find our own points in them.
+
+    A point of the merged input lies at cell = factor * point + shift, per axis; a mirrored pass has a negative factor in x.
+    """
 
     maps: torch.Tensor  # (channels, h, w)
-    frame: MapFrame  # cells of `maps` on the pass's input
-    to_pass: Affine  # merged input -> the pass's input; holds scale, padding and mirroring
+    factor: np.ndarray  # (2,) x, y: cells per pixel of the merged input
+    shift: np.ndarray  # (2,) cells
     channel: np.ndarray  # (n,) int: our channel (offsets: our entry) c is this pass's channel (entry) channel[c]
-    unit: float = 1.0  # offsets: input pixels of the pass that 1.0 in the maps means
+    peak_shift: float = 0.0  # cells to add to a peak's cell (`MapFrame.peak_shift`)
+    unit: float = 1.0  # offsets: cells that 1.0 in the maps means
 
 
 class PoseMaps(NamedTuple):
@@ -120,6 +124,7 @@ class Peaks(NamedTuple):
     tag: np.ndarray  # (M, T)
     tag_around: np.ndarray  # (M, cells, T) tags of the same joint type in a small square round the peak
     vote: np.ndarray  # (M, E, 2) x, y: where the layout's entry e says its target is, merged input frame; NaN where e is another joint's
+    reach: np.ndarray  # (M,) length in pixels of the longest forward offset, the scale of the votes' errors
     mixed: np.ndarray  # (M,) bool: the votes are read where windows of several people overlap, so they are means over these people
 
 

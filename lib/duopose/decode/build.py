@@ -49,9 +49,6 @@ def build_merger(cfg: CfgNode, skeleton: Skeleton) -> Callable[[Sequence[Pass], 
     )
 
 
-DUPLICATE_WORTH = 0.1  # factor on the score of a person who lies where a better one does; 0: dropped
-
-
 def decoder_settings(cfg: CfgNode) -> DecoderSettings:
     """The TEST keys as the decoder's plain settings, after TEST.PRESET had its say."""
     test, clean = cfg.TEST, cfg.TEST.PRESET == "clean"
@@ -61,9 +58,22 @@ def decoder_settings(cfg: CfgNode) -> DecoderSettings:
         nms_kernel_centre=test.NMS_KERNEL_CENTER,
         detection_threshold=test.DETECTION_THRESHOLD,
         tag_threshold=test.TAG_THRESHOLD,
+        tag_sigma=test.TAG_SIGMA,
+        offset_radius=cfg.DATASET.OFFSET_RADIUS,
+        offset_sigma=test.OFFSET_SIGMA,
+        offset_sigma_relative=test.OFFSET_SIGMA_RELATIVE,
+        outlier_share=test.OUTLIERS,
+        accept=test.JOINT_THRESHOLD,
+        secondary_penalty=test.SECONDARY_PENALTY,
+        start_threshold=test.START_THRESHOLD,
+        sweeps=test.SWEEPS,
         adjust=test.ADJUST,
         mrm=test.MRM,
+        peak_sigma=test.PEAK_SIGMA,
+        fill_radius=test.FILL_RADIUS,
+        fill_accept=test.FILL_THRESHOLD,
+        fill_worth=test.FILL_WORTH,
         fill=test.REFINE and not clean,
         person_threshold=test.PERSON_THRESHOLD if clean else 0.0,
-        duplicate_worth=0.0 if clean else DUPLICATE_WORTH,
+        duplicate_worth=0.0 if clean else test.DUPLICATE_WORTH,
     )

@@ -23,7 +23,8 @@ from duopose.types import Peaks
 
 LOWEST_SCORE = 0.01  # of a joint filled in without a peak, so that it counts as there
 CLAIMED_PENALTY = 1.0
-REACH = 2.0  # radii from the centre within which a joint is looked for
+FEWEST = 3  # joints of people without a centre peak whose missing ones are looked for; fewer are most often false peaks
+REACH = 4 / 3  # radii from the centre within which a joint is looked for
 
 
 def fill(
@@ -35,8 +36,9 @@ def fill(
     """
     position, score = position.copy(), score.copy()
     missing = ~people.present
+    missing[(people.seed == NOBODY) & (people.present.sum(axis=1) < FEWEST)] = False
     filled = np.zeros_like(missing)
-    sigma = offset_sigma(peaks, layout, settings.offset_sigma, settings.offset_sigma_relative)
+    sigma = offset_sigma(peaks, settings.offset_sigma, settings.offset_sigma_relative)
     claimed = np.zeros(len(peaks.joint), dtype=bool)
     claimed[people.member[people.present]] = True
     for joint in np.flatnonzero(missing.any(axis=0)).tolist():
@@ -80,8 +82,11 @@ def _best_peaks(
         return np.zeros(len(people.seed), dtype=int), np.zeros(len(people.seed), dtype=bool)
     away = np.sqrt(squared_distances(people.centre, peaks.position[first:last])) / people.radius[:, None]
     person, peak = np.nonzero(~(away > REACH))
-    share, tag = settings.outlier_share, people.tag[person]
-    difference = ((tag[:, None] - peaks.tag_around[first + peak]) ** 2).sum(axis=2).min(axis=1)
+    share, around = settings.outlier_share, peaks.tag_around[first + peak]
+    difference = np.zeros(around.shape[:2])
+    for index in range(around.shape[2]):
+        difference += (people.tag[person, index, None] - around[..., index]) ** 2
+    difference = difference.min(axis=1)
     ratio = log_ratio(difference / (settings.tag_sigma**2 * (1 + 1 / people.evidence[person])), LOG_GAIN_TAG, share)
     squared = ((guess[person] - peaks.position[first + peak]) ** 2).sum(axis=1) / guess_sigma[person] ** 2
     ratio += log_ratio(squared, LOG_GAIN_OFFSET, share) + log_ratio(away[person, peak] ** 2, 0.0, share)

@@ -37,10 +37,11 @@ class Grouper:
         scene = Scene(self.skeleton, self.layout, self.settings, peaks)
         people = scene.from_centres()
         scene.settle(people)
+        before = len(people.seed)
         people, singles = scene.add_leftovers(people)
-        if singles is not None:
+        if len(people.seed) > before:
             scene.settle(people)
-            people = people.join(scene.still_free(people, singles))
+        people = people.join(scene.still_free(people, singles))
         return people.only(np.flatnonzero(people.present.any(axis=1)))
 
 
@@ -50,11 +51,12 @@ class Scene:
     def __init__(self, skeleton: Skeleton, layout: OffsetLayout, settings: DecoderSettings, peaks: Peaks) -> None:
         self.settings, self.peaks, self.centre = settings, peaks, skeleton.centre
         self.bounds = np.searchsorted(peaks.joint, np.arange(skeleton.centre + 2))
-        self.sigma = offset_sigma(peaks, layout, settings.offset_sigma, settings.offset_sigma_relative)
+        self.sigma = offset_sigma(peaks, settings.offset_sigma, settings.offset_sigma_relative)
         self.votes = centre_votes(peaks, layout, skeleton.centre)
         self.links = link_ratios(peaks, layout, self.sigma, settings.outlier_share, skeleton.centre)
         self.neighbours = [[b for a, b in self.links if a == joint] for joint in range(skeleton.num_keypoints)]
-        self.order = [*skeleton.centre_only_indices, *skeleton.chain_order[::-1], *skeleton.torso_indices, *skeleton.chain_order]
+        self.order = [*skeleton.centre_only_indices, *skeleton.torso_indices, *skeleton.chain_order]
+        self.first_order = [*skeleton.chain_order[::-1], *self.order]  # torso joints have no word of their own on the centre: limbs first
         self.penalty = settings.secondary_penalty * peaks.secondary
 
     def from_centres(self) -> People:
@@ -67,15 +69,20 @@ class Scene:
         """Sweep until nothing changes, or the settings' number of sweeps is done."""
         if not len(people.seed) or not self.bounds[self.centre]:
             return
+        starts = self.bounds[: self.centre]
+        chosen = np.where(people.present, people.member - starts, NOBODY).T.copy()
+        order = self.first_order
         for _ in range(self.settings.sweeps):
-            before = people.member.copy()
+            before = chosen.copy()
             unary = self._unary(people)
-            for joint in self.order:
-                self._assign(joint, people, unary)
-            if np.array_equal(before, people.member):
+            for joint in order:
+                self._assign(joint, chosen, unary)
+            people.member = np.where(chosen == NOBODY, NOBODY, chosen + starts[:, None]).T
+            if np.array_equal(before, chosen):
                 break
             people.estimate(self.peaks, self.votes, 1 / self.sigma**2, 4 / self.settings.offset_sigma**2)
             people.radius = np.maximum(people.radius, 2 * self.settings.offset_sigma)
+            order = self.order
 
     def _unary(self, people: People) -> np.ndarray:
         """(M, P) log-likelihood ratios of tag, centre and distance, joints only."""
@@ -88,32 +95,33 @@ class Scene:
         away = squared_distances(self.peaks.position[joints], people.centre) / people.radius**2
         return ratio + log_ratio(away, 0.0, share)
 
-    def _assign(self, joint: int, people: People, unary: np.ndarray) -> None:
-        """The best assignment of one joint type's peaks, everything else as it is."""
+    def _assign(self, joint: int, chosen: np.ndarray, unary: np.ndarray) -> None:
+        """The best assignment of one joint type's peaks, everything else as it is.
+
+        chosen: (K, P) each person's peak of each type, counted within the type, NOBODY where there is none; changed in place.
+        """
+        chosen[joint] = NOBODY
         first, last = self.bounds[joint], self.bounds[joint + 1]
-        people.member[:, joint] = NOBODY
         if first == last:
             return
-        ratio = unary[first:last].copy()
+        worth = unary[first:last] - self.settings.accept
         for neighbour in self.neighbours[joint]:
-            chosen = people.member[:, neighbour]
-            place = np.where(chosen == NOBODY, -1, chosen - self.bounds[neighbour])
-            ratio += self.links[joint, neighbour][:-1, place]
-        worth = np.maximum(ratio - self.settings.accept, 0.0)
+            worth += self.links[joint, neighbour][:, chosen[neighbour]]  # NOBODY is -1, the column of zeros
+        np.maximum(worth, 0.0, out=worth)
         peak, person = linear_sum_assignment(worth, maximize=True)
         taken = worth[peak, person] > 0
-        people.member[person[taken], joint] = first + peak[taken]
+        chosen[joint, person[taken]] = peak[taken]
 
     # ---- people without a centre peak ----
 
-    def add_leftovers(self, people: People) -> tuple[People, np.ndarray | None]:
+    def add_leftovers(self, people: People) -> tuple[People, np.ndarray]:
         """More people from the peaks that belong to nobody: the strongest starts one, and takes along what fits to it.
 
-        Returns all people, and the peaks that are left alone; None where all peaks belong to somebody.
+        Returns all people, and the peaks that are left alone.
         """
         left = self._free(people)
         if not len(left):
-            return people, None
+            return people, left
         groups = _greedy_groups(self._affinity(left), self.peaks.joint[left])
         singles = np.array([left[group[0]] for group in groups if len(group) == 1], dtype=int)
         several = [left[group] for group in groups if len(group) > 1]
@@ -148,22 +156,27 @@ class Scene:
         tags, votes, variance = peaks.tag[left], self.votes[left], self.sigma[left] ** 2
         ratio = log_ratio(squared_distances(tags, tags) / (2 * self.settings.tag_sigma**2), LOG_GAIN_TAG, share)
         ratio += log_ratio(squared_distances(votes, votes) / np.add.outer(variance, variance), LOG_GAIN_OFFSET, share)
+        places = [np.flatnonzero(peaks.joint[left] == joint) for joint in range(self.centre)]
         for (a, b), link in self.links.items():
-            row = np.flatnonzero(peaks.joint[left] == a)
-            column = np.flatnonzero(peaks.joint[left] == b)
-            ratio[np.ix_(row, column)] += link[np.ix_(left[row] - self.bounds[a], left[column] - self.bounds[b])]
+            row, column = places[a], places[b]
+            ratio[row[:, None], column] += link[(left[row] - self.bounds[a])[:, None], left[column] - self.bounds[b]]
         return ratio
 
 
 def _greedy_groups(fits: np.ndarray, joint: np.ndarray) -> list[np.ndarray]:
     """Groups of indices, at most one of a joint type each; each group is what fits the first free one with a ratio above 0."""
     free = np.ones(len(joint), dtype=bool)
+    partners = (fits > 0) & np.not_equal.outer(joint, joint)
+    social = partners.any(axis=1)
     groups = []
     for start in range(len(joint)):
         if not free[start]:
             continue
-        order = np.argsort(-fits[start], kind="stable")
-        order = order[free[order] & (fits[start, order] > 0) & (joint[order] != joint[start])]
+        if not social[start]:
+            groups.append(np.array([start]))
+            continue
+        fitting = np.flatnonzero(free & partners[start])
+        order = fitting[np.argsort(-fits[start, fitting], kind="stable")]
         _, first = np.unique(joint[order], return_index=True)
         group = np.append(start, order[first])
         free[group] = False

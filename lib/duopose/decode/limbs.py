@@ -5,9 +5,10 @@ Every evidence is a log-likelihood ratio, "same person" against "unrelated", of 
     ratio(r) = max(log gain - |r|^2 / (2 sigma^2), log o),     |r|^2 summed over axes
 
 gain is the ratio of the two densities at r = 0, o the share of outliers: a wrong offset must not outweigh everything else
-(the truncated quadratic, a cheap stand-in for log(gain exp(...) + o)). Ratios of independent evidence add up. The error of an offset grows with the length it bridges, and has a floor:
-sigma^2 = floor^2 + (relative * reach)^2, reach being the longest forward offset of the peak (a foreshortened limb is no surer
-than the person is small).
+(the truncated quadratic, a cheap stand-in for log(gain exp(...) + o)).
+Ratios of independent evidence add up. The error of an offset grows with the length it bridges, and has a
+floor: sigma^2 = floor^2 + (relative * reach)^2, reach being the longest forward offset of the peak (a foreshortened limb is no
+surer than the person is small).
 """
 
 from __future__ import annotations
@@ -36,23 +37,25 @@ def squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return total
 
 
-def offset_sigma(peaks: Peaks, layout: OffsetLayout, floor: float, relative: float) -> np.ndarray:
-    """(M,) standard deviation per axis, in pixels, of what each peak's offsets say; peaks without forward offsets get the mean reach."""
-    forward = peaks.vote[:, : layout.num_forward] - peaks.position[:, None]
-    length = np.linalg.norm(forward, axis=2)
-    known = ~np.isnan(length)
-    reach = np.where(known, length, 0).max(axis=1, initial=0)
-    some = known.any(axis=1)
-    reach = np.where(some, reach, reach[some].mean() if some.any() else 0.0)
-    return np.hypot(floor, np.where(peaks.mixed, MIXED_SHARE, relative) * reach)
+def reach_of(position: np.ndarray, vote: np.ndarray, num_forward: int) -> np.ndarray:
+    """(M,) length of each peak's longest forward offset in pixels; peaks without any get the mean of the others."""
+    squared = ((vote[:, :num_forward] - position[:, None]) ** 2).sum(axis=2)
+    reach = np.sqrt(np.where(np.isnan(squared), 0.0, squared).max(axis=1, initial=0))
+    some = reach > 0
+    return np.where(some, reach, reach[some].mean() if some.any() else 0.0)
+
+
+def offset_sigma(peaks: Peaks, floor: float, relative: float) -> np.ndarray:
+    """(M,) standard deviation per axis, in pixels, of what each peak's offsets say."""
+    return np.hypot(floor, np.where(peaks.mixed, MIXED_SHARE, relative) * peaks.reach)
 
 
 def link_ratios(
     peaks: Peaks, layout: OffsetLayout, sigma: np.ndarray, outlier_share: float, centre: int
 ) -> dict[tuple[int, int], np.ndarray]:
-    """For each pair of linked joints (a, b) the (N_a + 1, N_b + 1) log-likelihood ratios that a peak of a and one of b are one person's.
+    """For each pair of linked joints (a, b) the (N_a, N_b + 1) log-likelihood ratios that a peak of a and one of b are one person's.
 
-    Both directions of a link add up. The last row and column are 0: a joint that is not there says nothing.
+    Both directions of a link add up. The last column is 0: a joint that is not there says nothing.
     """
     bounds = np.searchsorted(peaks.joint, np.arange(centre + 2))
     links: dict[tuple[int, int], np.ndarray] = {}
@@ -62,10 +65,11 @@ def link_ratios(
         from_ = slice(bounds[source], bounds[source + 1])
         to = slice(bounds[target], bounds[target + 1])
         squared = squared_distances(peaks.vote[from_, entry], peaks.position[to]) / sigma[from_, None] ** 2
-        ratio = np.zeros((squared.shape[0] + 1, squared.shape[1] + 1))
-        ratio[:-1, :-1] = log_ratio(squared, LOG_GAIN_OFFSET, outlier_share)
+        ratio = log_ratio(squared, LOG_GAIN_OFFSET, outlier_share)
         for pair, matrix in (((source, target), ratio), ((target, source), ratio.T)):
-            links[pair] = links[pair] + matrix if pair in links else matrix
+            if pair not in links:
+                links[pair] = np.zeros((matrix.shape[0], matrix.shape[1] + 1))
+            links[pair][:, :-1] += matrix
     return links
 
 

@@ -70,13 +70,19 @@ def _layers(
         to_pass = to_pass.then(Affine.mirror(one.frame.width))
     channel = _flip_index(skeleton, one.output.tags.shape[1]) if one.mirrored else np.arange(one.output.tags.shape[1])
     frames = [MapFrame(stride, family) for stride in STRIDES]
-    heat = [MapLayer(maps[0], frame, to_pass, channel) for maps, frame in zip(one.output.heatmaps, frames)]
-    tags = MapLayer(one.output.tags[0], frames[0], to_pass, channel)
+    heat = [_layer(maps, to_pass, frame, channel) for maps, frame in zip(one.output.heatmaps, frames)]
+    tags = _layer(one.output.tags, to_pass, frames[0], channel)
     if layout is None or not one.output.offsets:
         return heat, tags, []
     entry = layout.flip_entry if one.mirrored else np.arange(layout.num_entries)
-    offsets = [MapLayer(maps[0], frame, to_pass, entry, offset_unit) for maps, frame in zip(one.output.offsets, frames)]
+    offsets = [_layer(maps, to_pass, frame, entry, offset_unit) for maps, frame in zip(one.output.offsets, frames)]
     return heat, tags, offsets
+
+
+def _layer(batch: torch.Tensor, to_pass: Affine, frame: MapFrame, channel: np.ndarray, unit: float = 1.0) -> MapLayer:
+    """One map of a pass; `to_pass` turns nothing, so that scale and shift say all. unit: input pixels that 1.0 means."""
+    origin, ones = (frame.to_cells(to_pass.apply(np.full((1, 2), value)))[0] for value in (0.0, 1.0))
+    return MapLayer(batch[0], ones - origin, origin, channel, frame.peak_shift, unit / frame.stride)
 
 
 def _flip_index(skeleton: Skeleton, channels: int) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Heatmap peaks: where they are, to a fraction of a cell, and what tags and offsets say there.
 
 **Non-maximum suppression.** A cell is a peak if it is the largest of a square of cells round it and above the
-threshold; among equal ones the first in reading order. Hardly any cell of a heatmap passes the threshold, so on the CPU
-only those are looked at, and each comparison with a neighbour leaves fewer of them for the next. On a GPU a max-pooling
-finds the candidates.
+threshold; among equal ones the first in reading order. Few cells pass the threshold and beat their two neighbours in the row;
+on the CPU only those are looked at further, and each comparison leaves fewer of them for the next. On a GPU a
+max-pooling finds the candidates.
 
 **Secondary peaks.** Two people's joints can lie closer than the square is wide. A cell that is the largest of its 3x3
 neighbours only, beside a higher peak, is kept as *secondary*: no person starts from it, but one who lacks the joint may take it.
@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from duopose.decode.sample import cells_of, gather
+from duopose.decode.sample import cells_of, gather, points_of
 from duopose.types import MapLayer, PoseMaps
 
 SMALLEST = 1e-6  # heatmap values are cut here before taking logarithms
@@ -73,13 +73,16 @@ def _sparse_candidates(maps: np.ndarray, threshold: float) -> np.ndarray:
 
     Neighbours are looked up in the flat array, which for cells at the border takes some from the opposite side; so these are judged again.
     """
-    everything = maps.reshape(-1)
-    flat = np.flatnonzero(everything > threshold)
+    everything, width = maps.reshape(-1), maps.shape[2]
+    inner = everything[width + 1 : -width - 1]
+    found = inner > threshold
+    found &= inner >= everything[width + 2 : len(everything) - width]  # among equal ones the first in reading order wins
+    found &= inner > everything[width : -width - 2]
+    flat = np.flatnonzero(found) + (width + 1)
     value = everything[flat]
-    width = maps.shape[2]
-    for step in (1, -1, width, -width, width + 1, width - 1, 1 - width, -1 - width):
-        other = everything.take(flat + step, mode="clip")
-        keep = value > other if step < 0 else value >= other  # among equal ones the first in reading order wins
+    for step in (width, -width, width + 1, width - 1, 1 - width, -1 - width):
+        other = everything[flat + step]
+        keep = value > other if step < 0 else value >= other
         flat, value = flat[keep], value[keep]
     return np.union1d(flat, _border_candidates(maps, threshold))
 
@@ -87,19 +90,20 @@ def _sparse_candidates(maps: np.ndarray, threshold: float) -> np.ndarray:
 def _border_candidates(maps: np.ndarray, threshold: float) -> np.ndarray:
     """As `_sparse_candidates`, the cells of the outermost rows and columns only."""
     _, height, width = maps.shape
-    inner = np.zeros((height, width), dtype=bool)
-    inner[1:-1, 1:-1] = True
-    rows, columns = np.nonzero(~inner)
-    channel, place = np.nonzero(maps[:, rows, columns] > threshold)
-    row, column = rows[place], columns[place]
-    value = maps[channel, row, column]
-    best = np.ones(len(channel), dtype=bool)
-    for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)):
-        y, x = row + dy, column + dx
-        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        other = np.where(inside, maps[channel, np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)], -np.inf)
-        best &= value > other if (dy, dx) < (0, 0) else value >= other
-    return np.ravel_multi_index((channel[best], row[best], column[best]), maps.shape)
+    found = []
+    for row, column in ((0, slice(None)), (height - 1, slice(None)), (slice(1, -1), 0), (slice(1, -1), width - 1)):
+        channel, place = np.nonzero(maps[:, row, column] > threshold)
+        along = place if isinstance(column, slice) else place + 1
+        found.append((channel, np.full_like(along, row), along) if isinstance(row, int) else (channel, along, np.full_like(along, column)))
+    channel, rows, columns = (np.concatenate(part) for part in zip(*found))
+    steps = np.argwhere(np.ones((3, 3))) - 1
+    y, x = rows[:, None] + steps[:, 0], columns[:, None] + steps[:, 1]
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    around = maps[channel[:, None], np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
+    around = np.where(inside, around, -np.inf)
+    value = around[:, 4:5]
+    best = (value > around[:, :4]).all(axis=1) & (value >= around[:, 5:]).all(axis=1)
+    return np.ravel_multi_index((channel[best], rows[best], columns[best]), maps.shape)
 
 
 def _shadowed(heatmaps: torch.Tensor, cells: np.ndarray, heights: np.ndarray, radius: np.ndarray) -> np.ndarray:
@@ -147,7 +151,5 @@ def _parabola(layer: MapLayer, channel: np.ndarray, cells: np.ndarray) -> tuple[
     usable = curvature > SMALLEST
     shift = np.where(usable, (plus - minus) / 2 / np.where(usable, curvature, 1), 0.0)
     shift = np.clip(shift, -1.5, 1.5)
-    place = layer.to_pass.inverse().apply(layer.frame.to_input(cells + shift + layer.frame.peak_shift))
-    per_pixel = np.abs(np.diag(layer.to_pass.matrix[:, :2])) / layer.frame.stride
-    weight = np.where(usable, curvature * per_pixel**2 * height[:, :1] ** 2, 0.0)
-    return place, weight
+    weight = np.where(usable, curvature * layer.factor**2 * height[:, :1] ** 2, 0.0)
+    return points_of(layer, cells + shift + layer.peak_shift), weight

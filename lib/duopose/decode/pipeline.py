@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from duopose.decode.fill import fill
+from duopose.decode.limbs import reach_of
 from duopose.decode.peaks import check_finite, find_cells, sub_pixel
 from duopose.decode.people import People
 from duopose.decode.refine import refine
@@ -54,7 +55,8 @@ class Decoder:
         vote, mixed = self._votes(maps, joint, position)
         if settings.adjust:
             position = sub_pixel(maps.layers, joint, position, limit=maps.frame.stride)
-        return Peaks(joint, position, score, secondary, around[:, around.shape[1] // 2], around, vote, mixed)
+        reach = reach_of(position, vote, self.layout.num_forward)
+        return Peaks(joint, position, score, secondary, around[:, around.shape[1] // 2], around, vote, reach, mixed)
 
     def _votes(self, maps: PoseMaps, joint: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Votes (M, E, 2) from the layers where a peak is alone in its window; whether (M,) it is so in none.
@@ -64,7 +66,7 @@ class Decoder:
         overlaps = window_overlaps(maps.offsets, joint, position, self.settings.offset_radius)
         alone = overlaps == 0
         mixed = ~alone.any(axis=1)
-        finest = np.array([layer.frame.stride / layer.to_pass.scale for layer in maps.offsets])
+        finest = np.array([1 / abs(layer.factor[0]) for layer in maps.offsets])
         usable = np.where(mixed[:, None], finest == finest.min(initial=np.inf), alone)
         weight = usable / np.maximum(usable.sum(axis=1), 1)[:, None]
         vote = np.full((len(joint), self.layout.num_entries, 2), np.nan)

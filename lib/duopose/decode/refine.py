@@ -53,7 +53,7 @@ def _precision(
     own = (settings.peak_sigma * np.maximum(1 - score, 0) * size) ** 2 + PEAK_FLOOR**2
     weight = np.where(present, 1 / own, 0.0)
     total, weights = weight[..., None] * position, weight.copy()
-    sigma = offset_sigma(peaks, layout, settings.offset_sigma, 0)
+    sigma = offset_sigma(peaks, settings.offset_sigma, 0.0)
     for entry, (source, target) in enumerate(zip(layout.source, layout.target)):
         if target == position.shape[1]:
             continue

@@ -25,9 +25,14 @@ def cells_of(layer: MapLayer, points: np.ndarray, margin: int = 0) -> np.ndarray
 
     Points outside are moved to the border, or `margin` cells inside of it.
     """
-    cells = layer.frame.to_cells(layer.to_pass.apply(points)) - layer.frame.peak_shift
+    cells = np.floor(points * layer.factor + (layer.shift - layer.peak_shift + 0.5))
     limit = np.array([layer.maps.shape[-1], layer.maps.shape[-2]]) - 1 - margin
-    return np.minimum(np.maximum(np.floor(cells + 0.5), margin), limit).astype(np.int64)
+    return np.minimum(np.maximum(cells, margin), limit).astype(np.int64)
+
+
+def points_of(layer: MapLayer, cells: np.ndarray) -> np.ndarray:
+    """(..., 2) the points of the merged input frame at real-valued cells (..., 2) x, y of a layer."""
+    return (cells - layer.shift) / layer.factor
 
 
 def read_tags_around(layers: Sequence[MapLayer], channel: np.ndarray, points: np.ndarray, radius: int) -> np.ndarray:
@@ -38,7 +43,7 @@ def read_tags_around(layers: Sequence[MapLayer], channel: np.ndarray, points: np
     steps = np.argwhere(np.ones((2 * radius + 1, 2 * radius + 1))) - radius
     values = np.empty((len(points), len(steps), len(layers)))
     for index, layer in enumerate(layers):
-        sides = np.sign(np.diag(layer.to_pass.matrix[:, :2])).astype(int)  # so that one place has one index in mirrored layers too
+        sides = np.sign(layer.factor).astype(int)  # so that one place has one index in mirrored layers too
         cells = cells_of(layer, points)[:, None] + sides * steps
         cells = np.clip(cells, 0, np.array([layer.maps.shape[-1], layer.maps.shape[-2]]) - 1)
         source = np.broadcast_to(layer.channel[channel][:, None], cells.shape[:2])
@@ -57,8 +62,7 @@ def read_votes(layers: Sequence[MapLayer], entry: np.ndarray, points: np.ndarray
         cells = cells_of(layer, points)
         channel = 2 * layer.channel[entry]
         offset = gather(layer.maps, np.stack([channel + 1, channel], axis=1), cells[:, 1:], cells[:, :1])
-        place = layer.to_pass.inverse().apply(layer.frame.to_input(cells.astype(np.float64)) + layer.unit * offset)
-        votes += weight[:, index, None] * place
+        votes += weight[:, index, None] * points_of(layer, cells + layer.unit * offset)
     return votes
 
 
@@ -67,11 +71,12 @@ def window_overlaps(layers: Sequence[MapLayer], joint: np.ndarray, points: np.nd
 
     Joints and windows are rounded to cells, so that one cell more than the radius may still be inside.
     """
-    reach = np.array([(radius + 1) * layer.frame.stride / layer.to_pass.scale for layer in layers])
+    reach = np.array([(radius + 1) / abs(layer.factor[0]) for layer in layers])
     overlaps = np.zeros((len(points), len(layers)), dtype=int)
     bounds = np.flatnonzero(np.diff(joint, prepend=-1, append=-1))
     for first, last in pairwise(bounds):
-        place = points[first:last]
-        apart = np.abs(place[:, None] - place[None]).max(axis=2)
-        overlaps[first:last] = (apart[..., None] <= reach).sum(axis=1) - 1
+        x, y = points[first:last].T
+        apart = np.maximum(np.abs(np.subtract.outer(x, x)), np.abs(np.subtract.outer(y, y)))
+        for index, limit in enumerate(reach):
+            overlaps[first:last, index] = np.count_nonzero(apart <= limit, axis=1) - 1
     return overlaps

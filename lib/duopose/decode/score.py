@@ -18,15 +18,18 @@ def person_scores(score: np.ndarray) -> np.ndarray:
 def not_duplicates(position: np.ndarray, found: np.ndarray) -> np.ndarray:
     """(P,) bool: False for people, in ranking order, most of whose found joints lie where a better person's do.
 
-    position: (P, K, 2). found: (P, K) bool.  Joints are the same place when they are nearer than a twentieth of
-    the smaller person's extent.
+    position: (P, K, 2). found: (P, K) bool. Joints are the same place when they are nearer than a twentieth of the extent of
+    the person ranked lower.
     """
     keep = np.ones(len(position), dtype=bool)
-    for person in range(1, len(position)):
-        better = np.flatnonzero(keep[:person])
-        both = found[better] & found[person]
-        extent = np.ptp(position[person][found[person]], axis=0).max(initial=0)
-        near = np.linalg.norm(position[better] - position[person], axis=2) < max(0.05 * extent, 1.0)
-        shared = (near & both).sum(axis=1) / max(found[person].sum(), 1)
-        keep[person] = not (shared > 0.5).any()
+    if len(position) < 2:
+        return keep
+    low, high = (np.where(found[..., None], position, fill).transpose(2, 0, 1) for fill in (np.inf, -np.inf))
+    extent = np.maximum((high.max(axis=2) - low.min(axis=2)).max(axis=0), 0)
+    limit = np.maximum(0.05 * extent, 1.0)[:, None, None]
+    apart = (position[:, None, :, 0] - position[None, :, :, 0]) ** 2 + (position[:, None, :, 1] - position[None, :, :, 1]) ** 2
+    near = (apart < limit**2) & found[:, None] & found[None]
+    same = np.tril(near.sum(axis=2) > 0.5 * found.sum(axis=1)[:, None], k=-1)
+    for person in np.flatnonzero(same.any(axis=1)):
+        keep[person] = not (same[person] & keep).any()
     return keep

@@ -27,7 +27,7 @@ class DecoderSettings:
     mrm: str = "precision"
     peak_sigma: float = 0.1
     fill: bool = True
-    fill_radius: int = 2  # cells of the tag maps
+    fill_radius: int = 1  # cells of the tag maps
     fill_accept: float = -5.0
     fill_worth: float = 0.0
     person_threshold: float = 0.0
