@@ -41,6 +41,14 @@ def check_finite(maps: PoseMaps) -> None:
         raise ValueError(f"the heatmap of channel {channel} holds NaN or infinity; the network's weights or its input are broken")
 
 
+def check_values(tag: np.ndarray, vote: np.ndarray, expected: np.ndarray) -> None:
+    """ValueError where tags, or votes that there must be (`expected`, (M, E) bool), hold NaN or infinity at a peak."""
+    if not np.isfinite(tag).all():
+        raise ValueError("the tags hold NaN or infinity at a heatmap peak; the network's weights or its input are broken")
+    if not np.isfinite(vote[expected]).all():
+        raise ValueError("the offsets hold NaN or infinity at a heatmap peak; the network's weights or its input are broken")
+
+
 def find_cells(heatmaps: torch.Tensor, threshold: float, radius: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Peak cells of heatmaps (C, H, W), at most `limit` per channel, best first within a channel.
 

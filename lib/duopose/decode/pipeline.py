@@ -9,7 +9,7 @@ import numpy as np
 
 from duopose.decode.fill import fill
 from duopose.decode.limbs import reach_of
-from duopose.decode.peaks import check_finite, find_cells, sub_pixel
+from duopose.decode.peaks import check_finite, check_values, find_cells, sub_pixel
 from duopose.decode.people import People
 from duopose.decode.refine import refine
 from duopose.decode.sample import read_tags_around, read_votes, window_overlaps
@@ -53,6 +53,7 @@ class Decoder:
         position = maps.frame.to_input(cells[:, 2:0:-1] + maps.frame.peak_shift)
         around = read_tags_around(maps.tags, joint, position, settings.fill_radius)
         vote, mixed = self._votes(maps, joint, position)
+        check_values(around, vote, joint[:, None] == self.layout.source)
         if settings.adjust:
             position = sub_pixel(maps.layers, joint, position, limit=maps.frame.stride)
         reach = reach_of(position, vote, self.layout.num_forward)
