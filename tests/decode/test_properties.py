@@ -135,4 +135,5 @@ def test_mrm_moves_an_uncertain_peak_towards_the_truth(world: Callable) -> None:
         poses = decoder.finish(peaks, decoder.grouper.group(peaks))
         errors[mode] = np.linalg.norm(poses.keypoints[0, 7, :2] - truth)
     assert errors["off"] == pytest.approx(6 * np.sqrt(2), abs=1e-6)
-    assert errors["precision"] < errors["paper"] < errors["off"]
+    assert errors["precision"] < errors["off"] / 4
+    assert errors["paper"] < errors["off"] / 4
