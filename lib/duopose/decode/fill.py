@@ -36,7 +36,8 @@ def fill(
     """
     position, score = position.copy(), score.copy()
     missing = ~people.present
-    missing[(people.seed == NOBODY) & (people.present.sum(axis=1) < FEWEST)] = False
+    if layout.num_entries:  # the baseline has no centres at all
+        missing[(people.seed == NOBODY) & (people.present.sum(axis=1) < FEWEST)] = False
     filled = np.zeros_like(missing)
     sigma = offset_sigma(peaks, settings.offset_sigma, settings.offset_sigma_relative)
     claimed = np.zeros(len(peaks.joint), dtype=bool)

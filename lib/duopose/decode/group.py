@@ -23,6 +23,8 @@ from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import OffsetLayout, Skeleton
 from duopose.types import Peaks
 
+EXTENT = 2.0  # joints of one person lie about so many reaches (longest offsets) apart at most
+
 
 @dataclass(frozen=True)
 class Grouper:
@@ -52,12 +54,13 @@ class Scene:
         self.settings, self.peaks, self.centre = settings, peaks, skeleton.centre
         self.bounds = np.searchsorted(peaks.joint, np.arange(skeleton.centre + 2))
         self.sigma = offset_sigma(peaks, settings.offset_sigma, settings.offset_sigma_relative)
+        self.precision = (1 / self.sigma**2).astype(np.float32)
         self.votes = centre_votes(peaks, layout, skeleton.centre)
         self.links = link_ratios(peaks, layout, self.sigma, settings.outlier_share, skeleton.centre)
         self.neighbours = [[b for a, b in self.links if a == joint] for joint in range(skeleton.num_keypoints)]
         self.order = [*skeleton.centre_only_indices, *skeleton.torso_indices, *skeleton.chain_order]
         self.first_order = [*skeleton.chain_order[::-1], *self.order]  # torso joints have no word of their own on the centre: limbs first
-        self.penalty = settings.secondary_penalty * peaks.secondary
+        self.penalty = (settings.secondary_penalty * peaks.secondary).astype(np.float32)
 
     def from_centres(self) -> People:
         """One person a centre peak."""
@@ -87,12 +90,13 @@ class Scene:
     def _unary(self, people: People) -> np.ndarray:
         """(M, P) log-likelihood ratios of tag, centre and distance, joints only."""
         joints = slice(0, self.bounds[self.centre])
-        share, tag_variance = self.settings.outlier_share, self.settings.tag_sigma**2 * (1 + 1 / people.evidence)
+        share = self.settings.outlier_share
+        tag_variance = (self.settings.tag_sigma**2 * (1 + 1 / people.evidence)).astype(np.float32)
         ratio = log_ratio(squared_distances(self.peaks.tag[joints], people.tag) / tag_variance, LOG_GAIN_TAG, share)
         ratio -= self.penalty[joints, None]
-        voted = squared_distances(self.votes[joints], people.centre) / self.sigma[joints, None] ** 2
+        voted = squared_distances(self.votes[joints], people.centre) * self.precision[joints, None]
         ratio += log_ratio(voted, LOG_GAIN_OFFSET, share)
-        away = squared_distances(self.peaks.position[joints], people.centre) / people.radius**2
+        away = squared_distances(self.peaks.position[joints], people.centre) / (people.radius**2).astype(np.float32)
         return ratio + log_ratio(away, 0.0, share)
 
     def _assign(self, joint: int, chosen: np.ndarray, unary: np.ndarray) -> None:
@@ -156,6 +160,9 @@ class Scene:
         tags, votes, variance = peaks.tag[left], self.votes[left], self.sigma[left] ** 2
         ratio = log_ratio(squared_distances(tags, tags) / (2 * self.settings.tag_sigma**2), LOG_GAIN_TAG, share)
         ratio += log_ratio(squared_distances(votes, votes) / np.add.outer(variance, variance), LOG_GAIN_OFFSET, share)
+        extent = EXTENT * np.add.outer(peaks.reach[left], peaks.reach[left]) / 2
+        away = squared_distances(peaks.position[left], peaks.position[left])
+        ratio += log_ratio(away / np.maximum(extent, self.settings.offset_sigma) ** 2, 0.0, share)
         places = [np.flatnonzero(peaks.joint[left] == joint) for joint in range(self.centre)]
         for (a, b), link in self.links.items():
             row, column = places[a], places[b]

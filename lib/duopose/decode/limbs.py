@@ -25,15 +25,21 @@ LOG_GAIN_OFFSET = 3.0  # an unrelated joint's vote falls into the same few sigma
 
 def log_ratio(squared: np.ndarray, log_gain: float, outlier_share: float) -> np.ndarray:
     """The formula above; squared: |r|^2 / sigma^2. NaN (nothing is said) gives 0."""
-    ratio = np.maximum(log_gain - 0.5 * squared, np.log(outlier_share))
-    return np.where(np.isnan(ratio), 0.0, ratio)
+    ratio = squared * -0.5
+    ratio += log_gain
+    np.maximum(ratio, np.log(outlier_share), out=ratio)
+    ratio[np.isnan(ratio)] = 0.0
+    return ratio
 
 
 def squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(N, M) of points (N, D) and (M, D)."""
-    total = np.zeros((len(first), len(second)))
+    """(N, M) float32 of points (N, D) and (M, D)."""
+    first, second = first.astype(np.float32), second.astype(np.float32)
+    total = np.zeros((len(first), len(second)), np.float32)
     for axis in range(first.shape[1]):
-        total += np.subtract.outer(first[:, axis], second[:, axis]) ** 2
+        apart = np.subtract.outer(first[:, axis], second[:, axis])
+        apart *= apart
+        total += apart
     return total
 
 

@@ -1,9 +1,9 @@
 """Heatmap peaks: where they are, to a fraction of a cell, and what tags and offsets say there.
 
 **Non-maximum suppression.** A cell is a peak if it is the largest of a square of cells round it and above the
-threshold; among equal ones the first in reading order. Few cells pass the threshold and beat their two neighbours in the row;
-on the CPU only those are looked at further, and each comparison leaves fewer of them for the next. On a GPU a
-max-pooling finds the candidates.
+threshold; among equal ones the first in reading order. Few cells pass the threshold; on the
+CPU only those are looked at, and each comparison with a neighbour leaves fewer of them for the next. On a GPU a max-pooling
+finds the candidates.
 
 **Secondary peaks.** Two people's joints can lie closer than the square is wide. A cell that is the largest of its 3x3
 neighbours only, beside a higher peak, is kept as *secondary*: no person starts from it, but one who lacks the joint may take it.
@@ -82,15 +82,11 @@ def _sparse_candidates(maps: np.ndarray, threshold: float) -> np.ndarray:
     Neighbours are looked up in the flat array, which for cells at the border takes some from the opposite side; so these are judged again.
     """
     everything, width = maps.reshape(-1), maps.shape[2]
-    inner = everything[width + 1 : -width - 1]
-    found = inner > threshold
-    found &= inner >= everything[width + 2 : len(everything) - width]  # among equal ones the first in reading order wins
-    found &= inner > everything[width : -width - 2]
-    flat = np.flatnonzero(found) + (width + 1)
+    flat = np.flatnonzero(everything[width + 1 : -width - 1] > threshold) + (width + 1)
     value = everything[flat]
-    for step in (width, -width, width + 1, width - 1, 1 - width, -1 - width):
+    for step in (1, -1, width, -width, width + 1, width - 1, 1 - width, -1 - width):
         other = everything[flat + step]
-        keep = value > other if step < 0 else value >= other
+        keep = value > other if step < 0 else value >= other  # among equal ones the first in reading order wins
         flat, value = flat[keep], value[keep]
     return np.union1d(flat, _border_candidates(maps, threshold))
 
