@@ -79,7 +79,7 @@ def constant(maps: PoseMaps, value: float) -> PoseMaps:
 
 @pytest.mark.parametrize("name", ["pose_higher_hrnet_de", "pose_higher_hrnet"])
 def test_all_zero_maps_hold_nobody_and_equal_ones_do_not_crash(world: Callable, name: str) -> None:
-    here = world("coco", ["MODEL.NAME", name, "MODEL.WITH_CENTER", name.endswith("de")], input_size=256)
+    here = world("coco", ["MODEL.NAME", name], input_size=256)
     maps = here.maps(here.people(2, SIZE), SIZE)
     assert len(here.decoder.decode(constant(maps, 0.0)).scores) == 0
     assert np.isfinite(here.decoder.decode(constant(maps, 0.7)).keypoints).all()

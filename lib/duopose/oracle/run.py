@@ -128,7 +128,7 @@ def ideal_network(cfg: CfgNode) -> IdealNetwork:
         radius=cfg.DATASET.OFFSET_RADIUS,
         family=cfg.DATASET.HEATMAP_CENTRES == "rounded",
         offset_unit=cfg.MODEL.OFFSET_UNIT,
-        with_centre=embedding or cfg.MODEL.WITH_CENTER,
+        with_centre=embedding,
         with_offsets=embedding,
     )
 
