@@ -30,7 +30,7 @@ def test_every_person_comes_back(world: Callable, skeleton: str, reverse: bool, 
 
 
 @pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 2.0), (2.0,), (0.5,), (0.75, 1.5)])
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 2.0), (2.0,), (0.5,), (0.75, 1.5), (0.6, 1.0, 1.7)])
 @pytest.mark.parametrize("size", [SIZE, (333, 500), (256, 256)])
 def test_any_scales_flip_and_size(world: Callable, flip: bool, scales: Sequence[float], size: tuple[int, int]) -> None:
     here = world("coco", input_size=256)
@@ -42,7 +42,7 @@ def test_any_scales_flip_and_size(world: Callable, flip: bool, scales: Sequence[
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_the_baseline_gives_every_person_back(world: Callable, flip: bool) -> None:
-    here = world("coco", ["MODEL.NAME", "pose_higher_hrnet", "MODEL.WITH_CENTER", False], input_size=512)
+    here = world("coco", ["MODEL.NAME", "pose_higher_hrnet"], input_size=512)
     people = here.people(12, SIZE, seed=1)
     poses = here.there_and_back(people, SIZE, flip=flip)
     assert len(poses.scores) == 12

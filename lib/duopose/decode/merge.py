@@ -95,7 +95,7 @@ def _mean_heatmaps(passes: Sequence[Pass], merged: InputFrame, skeleton: Skeleto
     affines: dict[tuple[int, int, bytes, int], Affine] = {}
     for one in passes:
         for stride, batch in zip(STRIDES, one.output.heatmaps):
-            maps = batch[0].float()
+            maps = batch[0].detach().float()
             if one.mirrored:
                 maps = maps[torch.as_tensor(_flip_index(skeleton, len(maps)), device=maps.device)].flip(-1)
             key = (one.frame.width, one.frame.height, one.frame.affine.matrix.tobytes(), stride)

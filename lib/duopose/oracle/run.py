@@ -21,6 +21,7 @@ from duopose.engine.inputs import InputRule
 from duopose.engine.protocol import scales_and_flip
 from duopose.evaluate.build import build_evaluator
 from duopose.evaluate.ground_truth import load_annotations
+from duopose.evaluate.results import PERSON_CATEGORY, Entry
 from duopose.oracle.ideal import IdealNetwork
 from duopose.oracle.noise import get_noise
 from duopose.oracle.passes import ideal_passes
@@ -53,7 +54,7 @@ class OracleTest:
         evaluate = build_evaluator(self.cfg, skeleton)
         for noise in noises:
             results, seconds = self._decode(pictures, noise)
-            metrics = evaluate(results, self.annotations, [picture.image_id for picture in pictures])
+            metrics = evaluate(exact_entries(results), self.annotations, [picture.image_id for picture in pictures])
             yield {
                 "noise": noise,
                 **{name: metrics.values.get(name) for name in METRICS},
@@ -131,6 +132,19 @@ def ideal_network(cfg: CfgNode) -> IdealNetwork:
         with_centre=embedding,
         with_offsets=embedding,
     )
+
+
+def exact_entries(results: Sequence[ImageResult]) -> list[Entry]:
+    """Results for the evaluator with all their digits.
+
+    On ideal maps people who share all their labelled joints (some are annotated twice) have equal OKS, and then thousandths of a pixel,
+    to which a results file is rounded, decide who matches whom: 0.7 AP on the 581 COCO pictures, with the same people found.
+    """
+    return [
+        {"image_id": result.image_id, "category_id": PERSON_CATEGORY, "keypoints": keypoints.reshape(-1).tolist(), "score": float(score)}
+        for result in results
+        for keypoints, score in zip(result.poses.keypoints, result.poses.scores)
+    ]
 
 
 def _one_thread() -> None:
