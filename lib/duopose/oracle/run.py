@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from typing import Any
 
 import cv2
@@ -68,7 +69,8 @@ class OracleTest:
         if self.workers < 2:
             found = [bench(picture) for picture in pictures]
         else:
-            with ProcessPoolExecutor(self.workers, initializer=_one_thread) as pool:
+            spawn = get_context("spawn")  # a fork of a process that has run torch's threads can hang
+            with ProcessPoolExecutor(self.workers, mp_context=spawn, initializer=_one_thread) as pool:
                 found = list(pool.map(bench, pictures, chunksize=PICTURES_AT_A_TIME))
         return [result for result, _ in found], sum(seconds for _, seconds in found)
 
