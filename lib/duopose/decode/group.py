@@ -52,7 +52,7 @@ class Scene:
 
     def __init__(self, skeleton: Skeleton, layout: OffsetLayout, settings: DecoderSettings, peaks: Peaks) -> None:
         self.settings, self.peaks, self.centre = settings, peaks, skeleton.centre
-        self.bounds = np.searchsorted(peaks.joint, np.arange(skeleton.centre + 2))
+        self.bounds = np.searchsorted(peaks.joint, np.arange(skeleton.centre + 2)).tolist()
         self.sigma = offset_sigma(peaks, settings.offset_sigma, settings.offset_sigma_relative)
         self.precision = (1 / self.sigma**2).astype(np.float32)
         self.votes = centre_votes(peaks, layout, skeleton.centre)
@@ -60,7 +60,7 @@ class Scene:
         self.neighbours = [[b for a, b in self.links if a == joint] for joint in range(skeleton.num_keypoints)]
         self.order = [*skeleton.centre_only_indices, *skeleton.torso_indices, *skeleton.chain_order]
         self.first_order = [*skeleton.chain_order[::-1], *self.order]  # torso joints have no word of their own on the centre: limbs first
-        self.penalty = (settings.secondary_penalty * peaks.secondary).astype(np.float32)
+        self.toll = (settings.accept + settings.secondary_penalty * peaks.secondary).astype(np.float32)
 
     def from_centres(self) -> People:
         """One person a centre peak."""
@@ -72,7 +72,7 @@ class Scene:
         """Sweep until nothing changes, or the settings' number of sweeps is done."""
         if not len(people.seed) or not self.bounds[self.centre]:
             return
-        starts = self.bounds[: self.centre]
+        starts = np.array(self.bounds[: self.centre])
         chosen = np.where(people.present, people.member - starts, NOBODY).T.copy()
         order = self.first_order
         for _ in range(self.settings.sweeps):
@@ -88,33 +88,33 @@ class Scene:
             order = self.order
 
     def _unary(self, people: People) -> np.ndarray:
-        """(M, P) log-likelihood ratios of tag, centre and distance, joints only."""
-        joints = slice(0, self.bounds[self.centre])
-        share = self.settings.outlier_share
-        tag_variance = (self.settings.tag_sigma**2 * (1 + 1 / people.evidence)).astype(np.float32)
-        ratio = log_ratio(squared_distances(self.peaks.tag[joints], people.tag) / tag_variance, LOG_GAIN_TAG, share)
-        ratio -= self.penalty[joints, None]
-        voted = squared_distances(self.votes[joints], people.centre) * self.precision[joints, None]
+        """(P, M) log-likelihood ratios of tag, centre and distance, less what a peak needs to join; joints only."""
+        peaks, joints, share = self.peaks, slice(0, self.bounds[self.centre]), self.settings.outlier_share
+        tag_precision = (1 / (self.settings.tag_sigma**2 * (1 + 1 / people.evidence))).astype(np.float32)
+        ratio = log_ratio(squared_distances(people.tag, peaks.tag[joints]) * tag_precision[:, None], LOG_GAIN_TAG, share)
+        voted = squared_distances(people.centre, self.votes[joints]) * self.precision[joints]
         ratio += log_ratio(voted, LOG_GAIN_OFFSET, share)
-        away = squared_distances(self.peaks.position[joints], people.centre) / (people.radius**2).astype(np.float32)
-        return ratio + log_ratio(away, 0.0, share)
+        away = squared_distances(people.centre, peaks.position[joints]) / (people.radius**2).astype(np.float32)[:, None]
+        ratio += log_ratio(away, 0.0, share)
+        return ratio - self.toll[joints]
 
     def _assign(self, joint: int, chosen: np.ndarray, unary: np.ndarray) -> None:
         """The best assignment of one joint type's peaks, everything else as it is.
 
         chosen: (K, P) each person's peak of each type, counted within the type, NOBODY where there is none; changed in place.
         """
-        chosen[joint] = NOBODY
+        own = chosen[joint]
+        own.fill(NOBODY)
         first, last = self.bounds[joint], self.bounds[joint + 1]
         if first == last:
             return
-        worth = unary[first:last] - self.settings.accept
+        worth = unary[:, first:last]
         for neighbour in self.neighbours[joint]:
-            worth += self.links[joint, neighbour][:, chosen[neighbour]]  # NOBODY is -1, the column of zeros
-        np.maximum(worth, 0.0, out=worth)
-        peak, person = linear_sum_assignment(worth, maximize=True)
-        taken = worth[peak, person] > 0
-        chosen[joint, person[taken]] = peak[taken]
+            worth = worth + self.links[joint, neighbour].take(chosen[neighbour], axis=0)  # NOBODY is -1, the row of zeros
+        worth = np.maximum(worth, 0.0)
+        person, peak = linear_sum_assignment(worth, maximize=True)
+        taken = worth[person, peak] > 0
+        own[person[taken]] = peak[taken]
 
     # ---- people without a centre peak ----
 
@@ -166,7 +166,7 @@ class Scene:
         places = [np.flatnonzero(peaks.joint[left] == joint) for joint in range(self.centre)]
         for (a, b), link in self.links.items():
             row, column = places[a], places[b]
-            ratio[row[:, None], column] += link[(left[row] - self.bounds[a])[:, None], left[column] - self.bounds[b]]
+            ratio[row[:, None], column] += link[left[column] - self.bounds[b], (left[row] - self.bounds[a])[:, None]]
         return ratio
 
 

@@ -59,23 +59,24 @@ def offset_sigma(peaks: Peaks, floor: float, relative: float) -> np.ndarray:
 def link_ratios(
     peaks: Peaks, layout: OffsetLayout, sigma: np.ndarray, outlier_share: float, centre: int
 ) -> dict[tuple[int, int], np.ndarray]:
-    """For each pair of linked joints (a, b) the (N_a, N_b + 1) log-likelihood ratios that a peak of a and one of b are one person's.
+    """For each pair of linked joints (a, b) the (N_b + 1, N_a) log-likelihood ratios that a peak of b and one of a are one person's.
 
-    Both directions of a link add up. The last column is 0: a joint that is not there says nothing.
+    Both directions of a link add up. The last row is 0: a joint that is not there says nothing.
     """
     bounds = np.searchsorted(peaks.joint, np.arange(centre + 2))
+    precision = (1 / sigma**2).astype(np.float32)
     links: dict[tuple[int, int], np.ndarray] = {}
     for entry, (source, target) in enumerate(zip(layout.source.tolist(), layout.target.tolist())):
         if target == centre:
             continue
         from_ = slice(bounds[source], bounds[source + 1])
         to = slice(bounds[target], bounds[target + 1])
-        squared = squared_distances(peaks.vote[from_, entry], peaks.position[to]) / sigma[from_, None] ** 2
+        squared = squared_distances(peaks.position[to], peaks.vote[from_, entry]) * precision[from_]
         ratio = log_ratio(squared, LOG_GAIN_OFFSET, outlier_share)
         for pair, matrix in (((source, target), ratio), ((target, source), ratio.T)):
             if pair not in links:
-                links[pair] = np.zeros((matrix.shape[0], matrix.shape[1] + 1))
-            links[pair][:, :-1] += matrix
+                links[pair] = np.zeros((matrix.shape[0] + 1, matrix.shape[1]), np.float32)
+            links[pair][:-1] += matrix
     return links
 
 

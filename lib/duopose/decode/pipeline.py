@@ -7,9 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
+from duopose.decode.adjust import sub_pixel
 from duopose.decode.fill import fill
 from duopose.decode.limbs import reach_of
-from duopose.decode.peaks import check_finite, check_values, find_cells, sub_pixel
+from duopose.decode.peaks import check_values, find_cells
 from duopose.decode.people import People
 from duopose.decode.refine import refine
 from duopose.decode.sample import read_tags_around, read_votes, window_overlaps
@@ -38,7 +39,6 @@ class Decoder:
 
     def decode(self, maps: PoseMaps) -> Poses:
         """The people of one picture in the merged input frame. ValueError where the maps hold NaN or infinity."""
-        check_finite(maps)
         peaks = self.find_peaks(maps)
         people = self.grouper.group(peaks)
         return self.finish(peaks, people)
@@ -53,7 +53,7 @@ class Decoder:
         position = maps.frame.to_input(cells[:, 2:0:-1] + maps.frame.peak_shift)
         around = read_tags_around(maps.tags, joint, position, settings.fill_radius)
         vote, mixed = self._votes(maps, joint, position)
-        check_values(around, vote, joint[:, None] == self.layout.source)
+        check_values(around, vote[joint[:, None] == self.layout.source])
         if settings.adjust:
             position = sub_pixel(maps.layers, joint, position, limit=maps.frame.stride)
         reach = reach_of(position, vote, self.layout.num_forward)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -12,8 +11,12 @@ from duopose.types import MapLayer
 
 
 def gather(maps: torch.Tensor, channel: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Values of maps (C, h, w) at integer places; the three index arrays have one shape, which the float64 result has too."""
-    flat = (channel * maps.shape[1] + row) * maps.shape[2] + column
+    """Values of maps (C, h, w) at integer places; the three index arrays are broadcast, the float64 result has their common shape."""
+    return gather_flat(maps, (channel * maps.shape[1] + row) * maps.shape[2] + column)
+
+
+def gather_flat(maps: torch.Tensor, flat: np.ndarray) -> np.ndarray:
+    """As `gather`, at indices of the flattened maps, any shape."""
     if maps.device.type == "cpu" and maps.dtype == torch.float32 and maps.is_contiguous():
         return maps.detach().numpy().reshape(-1)[flat].astype(np.float64)
     index = torch.as_tensor(flat, device=maps.device)
@@ -69,14 +72,16 @@ def read_votes(layers: Sequence[MapLayer], entry: np.ndarray, points: np.ndarray
 def window_overlaps(layers: Sequence[MapLayer], joint: np.ndarray, points: np.ndarray, radius: float) -> np.ndarray:
     """(N, layers) int: in how many other offset windows (2 radius + 1 cells wide) of the same joint type each of N peaks lies.
 
-    Joints and windows are rounded to cells, so that one cell more than the radius may still be inside.
+    joint: (N,) sorted. Joints and windows are rounded to cells, so that one cell more than the radius may still be inside.
     """
-    reach = np.array([(radius + 1) / abs(layer.factor[0]) for layer in layers])
-    overlaps = np.zeros((len(points), len(layers)), dtype=int)
-    bounds = np.flatnonzero(np.diff(joint, prepend=-1, append=-1))
-    for first, last in pairwise(bounds):
-        x, y = points[first:last].T
-        apart = np.maximum(np.abs(np.subtract.outer(x, x)), np.abs(np.subtract.outer(y, y)))
-        for index, limit in enumerate(reach):
-            overlaps[first:last, index] = np.count_nonzero(apart <= limit, axis=1) - 1
-    return overlaps
+    first = np.searchsorted(joint, joint)
+    rank = np.arange(len(joint)) - first
+    table = np.full((2, int(joint.max(initial=0)) + 1, int(rank.max(initial=0)) + 1), np.inf)  # a row a joint type
+    table[:, joint, rank] = points.T
+    with np.errstate(invalid="ignore"):  # nobody minus nobody
+        x, y = np.abs(table[..., :, None] - table[..., None, :])
+    apart = np.maximum(x, y)[joint, rank]
+    reach = [(radius + 1) / abs(layer.factor[0]) for layer in layers]
+    limits, which = np.unique(reach, return_inverse=True)
+    counts = np.array([np.count_nonzero(apart <= limit, axis=1) - 1 for limit in limits], dtype=int)
+    return counts.reshape(len(limits), len(joint))[which.astype(int)].T

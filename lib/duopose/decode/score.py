@@ -24,12 +24,13 @@ def not_duplicates(position: np.ndarray, found: np.ndarray) -> np.ndarray:
     keep = np.ones(len(position), dtype=bool)
     if len(position) < 2:
         return keep
-    low, high = (np.where(found[..., None], position, fill).transpose(2, 0, 1) for fill in (np.inf, -np.inf))
-    extent = np.maximum((high.max(axis=2) - low.min(axis=2)).max(axis=0), 0)
-    limit = np.maximum(0.05 * extent, 1.0)[:, None, None]
-    apart = (position[:, None, :, 0] - position[None, :, :, 0]) ** 2 + (position[:, None, :, 1] - position[None, :, :, 1]) ** 2
-    near = (apart < limit**2) & found[:, None] & found[None]
-    same = np.tril(near.sum(axis=2) > 0.5 * found.sum(axis=1)[:, None], k=-1)
+    low, high = (np.where(found[..., None], position, other) for other in (np.inf, -np.inf))
+    extent = np.maximum((high.max(axis=1) - low.min(axis=1)).max(axis=1), 0)
+    limit = np.maximum(0.05 * extent, 1.0).astype(np.float32)
+    x, y = np.where(found[..., None], position, np.nan).astype(np.float32).T  # (K, P); what was not found is near nothing
+    apart = (x[:, :, None] - x[:, None]) ** 2 + (y[:, :, None] - y[:, None]) ** 2
+    near = np.count_nonzero(apart < limit[:, None] ** 2, axis=0)
+    same = np.tril(near > 0.5 * found.sum(axis=1)[:, None], k=-1)
     for person in np.flatnonzero(same.any(axis=1)):
         keep[person] = not (same[person] & keep).any()
     return keep

@@ -1,0 +1,52 @@
+"""Adjustment: where a peak is to a fraction of a cell.
+
+A Gaussian's logarithm is a parabola, so from three cells in a row,
+L = log h:  gradient g = (L+ - L-) / 2,  curvature q = 2 L0 - L+ - L-,  maximum at g / q from the middle cell
+(Zhang et al. 2020, "Distribution-aware coordinate representation", DARK, without its blurring). The mean over strides and scales is no
+Gaussian, its maximum is drawn to the coarse grid's cells; each layer as the network gave it is one. The
+position maximises the sum of the layers' parabolas: sum(w q p) / sum(w q), each layer weighted by its own height squared (the
+variance of log h is that of h over h^2), the fine ones by their curvature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from duopose.decode.sample import cells_of, gather, points_of
+from duopose.types import MapLayer
+
+SMALLEST = 1e-6  # heatmap values are cut here before taking logarithms
+MAX_SHIFT = 1.5  # cells of a layer that its parabola's maximum may lie away
+STEPS = np.array([[0, 0], [1, 0], [0, 1], [-1, 0], [0, -1]])  # x, y: the cell, its neighbours after it, those before it
+
+
+def sub_pixel(layers: Sequence[MapLayer], channel: np.ndarray, points: np.ndarray, limit: float) -> np.ndarray:
+    """Better positions (M, 2) for peaks of joints `channel` (M,) found at `points` (M, 2), merged input frame (formula above).
+
+    limit: largest correction per axis in pixels of the merged input.
+    """
+    weighted, weights = np.zeros_like(points), np.zeros_like(points)
+    for layer in layers:
+        place, weight = _parabola(layer, channel, cells_of(layer, points, margin=1))
+        place *= weight
+        weighted += place
+        weights += weight
+    known = weights > 0
+    shift = np.where(known, weighted / np.where(known, weights, 1), points) - points
+    return points + np.minimum(np.maximum(shift, -limit), limit)
+
+
+def _parabola(layer: MapLayer, channel: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Maximum (M, 2) x, y of one layer's parabola in the merged input frame, and its weight (M, 2), 0 where it has none."""
+    around = cells + STEPS[:, None]
+    height = np.maximum(gather(layer.maps, layer.channel[channel], around[..., 1], around[..., 0]), SMALLEST)
+    logarithm = np.log(height)
+    plus, minus = logarithm[1:3].T, logarithm[3:].T
+    curvature = 2 * logarithm[0, :, None] - plus - minus
+    usable = curvature > SMALLEST
+    shift = (plus - minus) / np.where(usable, 2 * curvature, np.inf)
+    shift = np.minimum(np.maximum(shift, -MAX_SHIFT), MAX_SHIFT)
+    weight = np.where(usable, curvature * layer.factor**2 * height[0, :, None] ** 2, 0.0)
+    return points_of(layer, cells + shift + layer.peak_shift), weight
