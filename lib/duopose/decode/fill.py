@@ -24,7 +24,7 @@ from duopose.types import Peaks
 LOWEST_SCORE = 0.01  # of a joint filled in without a peak, so that it counts as there
 CLAIMED_PENALTY = 1.0
 FEWEST = 3  # joints of people without a centre peak whose missing ones are looked for; fewer are most often false peaks
-REACH = 4 / 3  # radii from the centre within which a joint is looked for
+REACH = 2.0  # radii from the centre within which a joint is looked for
 
 
 def fill(
