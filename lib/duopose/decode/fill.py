@@ -6,6 +6,9 @@ peak i of k, log-likelihood ratios (`limbs`) add up:
   tag on its own side of it);
 - what the found neighbours' offsets say about k's place against the peak's;
 - the distance from the person's centre, in units of the person's radius;
+- the peak's own word on the centre. Offsets of windows that overlap are taught as their mean, so a peak that p shares with its
+  owner q points to the middle of both centres, one that is q's alone to q's centre: the ratio of these two, r(vote - (c_p + c_q) / 2) /
+  r(vote - c_q). A peak that is nobody's should point to c_p;
 - a penalty where somebody else has the peak.
 The best peak is taken where the sum is high enough; else the neighbours' word alone is. All people of a joint are
 worked out at once.
@@ -15,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from duopose.decode.limbs import LOG_GAIN_OFFSET, LOG_GAIN_TAG, log_ratio, offset_sigma, squared_distances
+from duopose.decode.limbs import LOG_GAIN_OFFSET, LOG_GAIN_TAG, centre_votes, log_ratio, offset_sigma, squared_distances
 from duopose.decode.people import NOBODY, People
 from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import OffsetLayout
@@ -39,58 +42,77 @@ def fill(
     if layout.num_entries:  # the baseline has no centres at all
         missing[(people.seed == NOBODY) & (people.present.sum(axis=1) < FEWEST)] = False
     filled = np.zeros_like(missing)
-    sigma = offset_sigma(peaks, settings.offset_sigma, settings.offset_sigma_relative)
-    claimed = np.zeros(len(peaks.joint), dtype=bool)
-    claimed[people.member[people.present]] = True
+    search = Search(peaks, people, layout, settings)
     for joint in np.flatnonzero(missing.any(axis=0)).tolist():
         who = np.flatnonzero(missing[:, joint])
-        guess, guess_sigma = _predicted(peaks, people.member[who], layout, joint, sigma)
-        best, found = _best_peaks(peaks, people.only(who), joint, guess, guess_sigma, claimed, settings)
-        place = np.where(found[:, None], peaks.position[best], guess)
+        place, height = search.places(joint, who)
         known = ~np.isnan(place[:, 0])
-        position[who[known], joint] = place[known]
-        score[who[known], joint] = np.where(found, peaks.score[best], LOWEST_SCORE)[known]
-        filled[who[known], joint] = True
+        who = who[known]
+        position[who, joint], score[who, joint], filled[who, joint] = place[known], height[known], True
     return position, score, filled
 
 
-def _predicted(peaks: Peaks, member: np.ndarray, layout: OffsetLayout, joint: int, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the found neighbours' offsets say that a joint is, (P, 2), NaN where none says anything, and its deviation (P,)."""
-    total, weights = np.zeros((len(member), 2)), np.zeros(len(member))
-    for entry in np.flatnonzero(layout.target == joint):
-        source = member[:, layout.source[entry]]
-        there = source != NOBODY
-        weight = 1 / sigma[source[there]] ** 2
-        total[there] += weight[:, None] * peaks.vote[source[there], entry]
-        weights[there] += weight
-    known = weights > 0
-    weights = np.where(known, weights, np.nan)
-    return total / weights[:, None], 1 / np.sqrt(weights)
+class Search:
+    """The evidence on missing joints of one picture."""
 
+    def __init__(self, peaks: Peaks, people: People, layout: OffsetLayout, settings: DecoderSettings) -> None:
+        self.peaks, self.people, self.layout, self.settings = peaks, people, layout, settings
+        self.sigma = offset_sigma(peaks, settings.offset_sigma, settings.offset_sigma_relative)
+        self.votes = centre_votes(peaks, layout, people.member.shape[1])
+        self.owner = np.full(len(peaks.joint), NOBODY)
+        person, joint = np.nonzero(people.present)
+        self.owner[people.member[person, joint]] = person
 
-def _best_peaks(
-    peaks: Peaks,
-    people: People,
-    joint: int,
-    guess: np.ndarray,
-    guess_sigma: np.ndarray,
-    claimed: np.ndarray,
-    settings: DecoderSettings,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Index (P,) of each person's best peak of a joint, and whether (P,) it is good enough."""
-    first, last = np.searchsorted(peaks.joint, [joint, joint + 1])
-    if first == last or not len(people.seed):
-        return np.zeros(len(people.seed), dtype=int), np.zeros(len(people.seed), dtype=bool)
-    away = np.sqrt(squared_distances(people.centre, peaks.position[first:last])) / people.radius[:, None]
-    person, peak = np.nonzero(~(away > REACH))
-    share, around = settings.outlier_share, peaks.tag_around[first + peak]
-    difference = np.zeros(around.shape[:2])
-    for index in range(around.shape[2]):
-        difference += (people.tag[person, index, None] - around[..., index]) ** 2
-    difference = difference.min(axis=1)
-    ratio = log_ratio(difference / (settings.tag_sigma**2 * (1 + 1 / people.evidence[person])), LOG_GAIN_TAG, share)
-    squared = ((guess[person] - peaks.position[first + peak]) ** 2).sum(axis=1) / guess_sigma[person] ** 2
-    ratio += log_ratio(squared, LOG_GAIN_OFFSET, share) + log_ratio(away[person, peak] ** 2, 0.0, share)
-    table = np.full(away.shape, -np.inf)
-    table[person, peak] = ratio - CLAIMED_PENALTY * claimed[first + peak]
-    return first + table.argmax(axis=1), table.max(axis=1) > settings.fill_accept
+    def places(self, joint: int, who: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the joint of people `who` (N,) is, (N, 2), NaN where nothing is known, and its score (N,)."""
+        guess, guess_sigma = self._predicted(joint, self.people.member[who])
+        first, last = np.searchsorted(self.peaks.joint, [joint, joint + 1])
+        if first == last:
+            return guess, np.full(len(who), LOWEST_SCORE)
+        away = np.sqrt(squared_distances(self.people.centre[who], self.peaks.position[first:last])) / self.people.radius[who, None]
+        row, column = np.nonzero(~(away > REACH))
+        person, peak = who[row], first + column
+        ratio = self._tag_ratio(person, peak) + self._centre_ratio(person, peak)
+        squared = ((guess[row] - self.peaks.position[peak]) ** 2).sum(axis=1) / guess_sigma[row] ** 2
+        share = self.settings.outlier_share
+        ratio += log_ratio(squared, LOG_GAIN_OFFSET, share) + log_ratio(away[row, column] ** 2, 0.0, share)
+        table = np.full(away.shape, -np.inf)
+        table[row, column] = ratio - CLAIMED_PENALTY * (self.owner[peak] != NOBODY)
+        best = first + table.argmax(axis=1)
+        good = table.max(axis=1) > self.settings.fill_accept
+        return np.where(good[:, None], self.peaks.position[best], guess), np.where(good, self.peaks.score[best], LOWEST_SCORE)
+
+    def _predicted(self, joint: int, member: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the found neighbours' offsets say that a joint is, (N, 2), NaN where none says anything, and its deviation (N,)."""
+        total, weights = np.zeros((len(member), 2)), np.zeros(len(member))
+        for entry in np.flatnonzero(self.layout.target == joint):
+            source = member[:, self.layout.source[entry]]
+            there = source != NOBODY
+            weight = 1 / self.sigma[source[there]] ** 2
+            total[there] += weight[:, None] * self.peaks.vote[source[there], entry]
+            weights[there] += weight
+        weights = np.where(weights > 0, weights, np.nan)
+        return total / weights[:, None], 1 / np.sqrt(weights)
+
+    def _tag_ratio(self, person: np.ndarray, peak: np.ndarray) -> np.ndarray:
+        """(N,) of the people's tags against the nearest ones round the peaks."""
+        around = self.peaks.tag_around[peak]
+        squared = sum((self.people.tag[person, index, None] - around[..., index]) ** 2 for index in range(around.shape[2]))
+        variance = self.settings.tag_sigma**2 * (1 + 1 / self.people.evidence[person])
+        return log_ratio(np.min(squared, axis=1) / variance, LOG_GAIN_TAG, self.settings.outlier_share)
+
+    def _centre_ratio(self, person: np.ndarray, peak: np.ndarray) -> np.ndarray:
+        """(N,) of the peaks' words on the centre: shared against the owner's alone, or the person's where nobody owns the peak.
+
+        Each of the two may count half as much as other evidence: it rests on one and the same vote.
+        """
+        if not self.layout.num_entries:
+            return np.zeros(len(peak))
+        vote, owned = self.votes[peak], self.owner[peak] != NOBODY
+        own, owners = self.people.centre[person], self.people.centre[self.owner[peak]]
+
+        def ratio(centre: np.ndarray) -> np.ndarray:
+            squared = ((vote - centre) ** 2).sum(axis=1) / self.sigma[peak] ** 2
+            return log_ratio(squared, 0.0, np.sqrt(self.settings.outlier_share))
+
+        return np.where(owned, ratio((own + owners) / 2) - ratio(owners), ratio(own))
