@@ -31,11 +31,19 @@ def defined_peaks(maps: np.ndarray) -> dict[tuple[int, ...], bool]:
 
 @pytest.mark.parametrize("size", [(9, 8), (7, 5), (1, 16), (16, 1)])
 @pytest.mark.parametrize("levels", [0, 4])
-def test_peaks_are_what_the_definition_says(size: tuple[int, int], levels: int) -> None:
+@pytest.mark.parametrize("share", [1.0, 0.02])  # of the cells that are more than 0: by dilation, and cell by cell
+def test_peaks_are_what_the_definition_says(size: tuple[int, int], levels: int, share: float) -> None:
     """Also at borders, and (few levels) with many equal neighbours."""
-    maps = np.random.default_rng(levels).random((3, *size)).astype(np.float32)
+    generator = np.random.default_rng(levels)
+    tiles = 1 if share == 1 else 6
+    size = (size[0] * tiles, size[1] * tiles)
+    maps = generator.random((3, *size)).astype(np.float32)
     if levels:
         maps = np.round(maps * levels) / levels
+    corner = (slice(None), slice(0, 3), slice(-4, None)) if share < 1 else ...
+    lit = np.zeros(maps.shape, dtype=bool)
+    lit[corner] = True
+    maps[~lit & (generator.random(maps.shape) > share)] = 0
     cells, heights, secondary = find_cells(torch.from_numpy(maps), THRESHOLD, RADIUS, limit=1000)
     assert {tuple(cell): bool(shadow) for cell, shadow in zip(cells.tolist(), secondary)} == defined_peaks(maps)
     assert np.array_equal(heights, maps[tuple(cells.T)])

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from yacs.config import CfgNode
 
-from duopose.benchmark.measure import Row, measure, print_row
+from duopose.benchmark.measure import Row, add_clock_argument, measure, print_row
 from duopose.config import load_config
 from duopose.config.validate import skeleton_name
 from duopose.decode import build_decoder, build_merger
@@ -31,6 +31,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--false-peaks", type=int, default=0, metavar="N", help="false peaks of every joint type (default 0)")
     parser.add_argument("--size", default="512x768", help="height x width of the network's input; multiples of 64 (default 512x768)")
     parser.add_argument("opts", nargs="*", help="KEY VALUE ..., settings over those of --cfg")
+    add_clock_argument(parser, "cpu")
+    parser.set_defaults(repeats=51)  # short works: the median of few would be anybody's
 
 
 def run(args: Namespace) -> dict[str, Any]:

@@ -22,10 +22,10 @@ def add_common_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--json", default="", metavar="FILE", help="write the rows to this file")
 
 
-def add_clock_argument(parser: ArgumentParser) -> None:
-    """For stages that compute in this process alone."""
-    text = "what is counted: wall, or cpu, this process's own time, for a machine that others use too (default wall)"
-    parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall", help=text)
+def add_clock_argument(parser: ArgumentParser, default: str = "wall") -> None:
+    """For stages that compute in this process alone; milliseconds that others interrupt are better counted by `cpu`."""
+    text = f"what is counted: wall, or cpu, this process's own time, for a machine that others use too (default {default})"
+    parser.add_argument("--clock", choices=tuple(CLOCKS), default=default, help=text)
 
 
 def measure(works: Mapping[str, Callable[[], object]], repeats: int = 7, warm_up: int = 1, clock: str = "wall") -> dict[str, float]:

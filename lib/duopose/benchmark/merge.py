@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from duopose.benchmark.decode import parse_size
-from duopose.benchmark.measure import measure, print_row
+from duopose.benchmark.measure import add_clock_argument, measure, print_row
 from duopose.config import load_config
 from duopose.config.validate import skeleton_name
 from duopose.decode import Pass, build_merger
@@ -27,6 +27,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--size", default="427x640", help="height x width of the picture (default 427x640)")
     parser.add_argument("--scales", type=float, nargs="+", default=[0.5, 0.75, 1.0, 1.5, 2.0], help="test scales")
     parser.add_argument("opts", nargs="*", help="KEY VALUE ..., settings over those of --cfg")
+    add_clock_argument(parser, "cpu")
+    parser.set_defaults(repeats=15)
 
 
 def run(args: Namespace) -> dict[str, Any]:
@@ -41,7 +43,7 @@ def run(args: Namespace) -> dict[str, Any]:
     merge, merged = build_merger(cfg, skeleton), rule.merged_frame(width, height)
     heatmaps, square = merge(passes, merged).heatmaps.numpy(), np.ones((5, 5), np.uint8)
     works = {"merging": lambda: merge(passes, merged), "yardstick": lambda: [cv2.dilate(one, square) for one in heatmaps]}
-    times = measure(works, args.repeats)
+    times = measure(works, args.repeats, clock=args.clock)
     facts = {"size": args.size, "scales": " ".join(map(str, args.scales)), "passes": len(passes)}
     row = {**facts, "total_ms": times["merging"], "yardstick_ms": times["yardstick"], "ratio": times["merging"] / times["yardstick"]}
     print_row(row)

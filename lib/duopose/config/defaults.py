@@ -134,9 +134,11 @@ def default_config() -> CN:
     cfg.TEST.OFFSET_SIGMA = 4.0  # grouping and MRM: error of an offset in input pixels, to which the next is added in quadrature
     cfg.TEST.OFFSET_SIGMA_RELATIVE = 0.12  # grouping: error of an offset as share of the joint's longest offset
     cfg.TEST.OUTLIERS = 0.02  # grouping: share of tags and offsets that are plain wrong; no single one can count more than its logarithm
-    cfg.TEST.JOINT_THRESHOLD = -2.0  # grouping: log-likelihood ratio above which a peak may join a person
+    cfg.TEST.JOINT_THRESHOLD = -3.0  # grouping: log-likelihood ratio above which a peak may join a person
     cfg.TEST.SECONDARY_PENALTY = 1.0  # grouping: taken off for peaks in the shadow of a higher one (within NMS_KERNEL)
-    cfg.TEST.START_THRESHOLD = 0.1  # grouping: height of a peak that may start a person without a centre peak
+    cfg.TEST.SURE_HEIGHT = 0.25  # grouping and filling: lower peaks are the less likely anybody's
+    cfg.TEST.HEIGHT_WEIGHT = 6.0  # of log(height / SURE_HEIGHT), added to the log-likelihood ratio of such a peak
+    cfg.TEST.START_THRESHOLD = 0.25  # grouping: height of a peak that may start a person without a centre peak
     cfg.TEST.SWEEPS = 3  # grouping: rounds of assignment at most; it ends earlier when nothing changes
     cfg.TEST.FILL_RADIUS = 1  # filling: cells of the tag maps round a peak in which a second person's tag is looked for
     cfg.TEST.FILL_THRESHOLD = -5.0  # filling: log-likelihood ratio above which somebody's peak fills a missing joint

@@ -27,26 +27,27 @@ def sub_pixel(layers: Sequence[MapLayer], channel: np.ndarray, points: np.ndarra
 
     limit: largest correction per axis in pixels of the merged input.
     """
-    weighted, weights = np.zeros_like(points), np.zeros_like(points)
-    for layer in layers:
-        place, weight = _parabola(layer, channel, cells_of(layer, points, margin=1))
-        place *= weight
-        weighted += place
-        weights += weight
+    if not layers:
+        return points
+    cells = cells_of(layers, points, margin=1)
+    around = cells + STEPS[:, None, None]  # (5, layers, M, 2)
+    height = np.empty(around.shape[:-1])
+    for index, layer in enumerate(layers):
+        height[:, index] = gather(layer.maps, layer.channel[channel], around[:, index, :, 1], around[:, index, :, 0])
+    shift, weight = _parabola(np.maximum(height, SMALLEST))
+    weight *= np.array([layer.factor**2 for layer in layers])[:, None]
+    place = points_of(layers, cells + shift + np.array([layer.peak_shift for layer in layers])[:, None, None])
+    weights = weight.sum(axis=0)
     known = weights > 0
-    shift = np.where(known, weighted / np.where(known, weights, 1), points) - points
+    shift = np.where(known, (weight * place).sum(axis=0) / np.where(known, weights, 1), points) - points
     return points + np.minimum(np.maximum(shift, -limit), limit)
 
 
-def _parabola(layer: MapLayer, channel: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Maximum (M, 2) x, y of one layer's parabola in the merged input frame, and its weight (M, 2), 0 where it has none."""
-    around = cells + STEPS[:, None]
-    height = np.maximum(gather(layer.maps, layer.channel[channel], around[..., 1], around[..., 0]), SMALLEST)
+def _parabola(height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Maximum less the cell (..., M, 2) x, y, and its weight, 0 where there is none, from heights (5, ..., M) in the order of STEPS."""
     logarithm = np.log(height)
-    plus, minus = logarithm[1:3].T, logarithm[3:].T
-    curvature = 2 * logarithm[0, :, None] - plus - minus
+    plus, minus = np.moveaxis(logarithm[1:3], 0, -1), np.moveaxis(logarithm[3:], 0, -1)
+    curvature = 2 * logarithm[0, ..., None] - plus - minus
     usable = curvature > SMALLEST
     shift = (plus - minus) / np.where(usable, 2 * curvature, np.inf)
-    shift = np.minimum(np.maximum(shift, -MAX_SHIFT), MAX_SHIFT)
-    weight = np.where(usable, curvature * layer.factor**2 * height[0, :, None] ** 2, 0.0)
-    return points_of(layer, cells + shift + layer.peak_shift), weight
+    return np.minimum(np.maximum(shift, -MAX_SHIFT), MAX_SHIFT), np.where(usable, curvature * height[0, ..., None] ** 2, 0.0)

@@ -65,6 +65,8 @@ def decoder_settings(cfg: CfgNode) -> DecoderSettings:
         outlier_share=test.OUTLIERS,
         accept=test.JOINT_THRESHOLD,
         secondary_penalty=test.SECONDARY_PENALTY,
+        sure_height=test.SURE_HEIGHT,
+        height_weight=test.HEIGHT_WEIGHT,
         start_threshold=test.START_THRESHOLD,
         sweeps=test.SWEEPS,
         adjust=test.ADJUST,

@@ -9,7 +9,7 @@ peak i of k, log-likelihood ratios (`limbs`) add up:
 - the peak's own word on the centre. Offsets of windows that overlap are taught as their mean, so a peak that p shares with its
   owner q points to the middle of both centres, one that is q's alone to q's centre: the ratio of these two, r(vote - (c_p + c_q) / 2) /
   r(vote - c_q). A peak that is nobody's should point to c_p;
-- a penalty where somebody else has the peak.
+- the peak's height, and a penalty where somebody else has the peak.
 The best peak is taken where the sum is high enough; else the neighbours' word alone is. All people of a joint are
 worked out at once.
 """
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from duopose.decode.limbs import LOG_GAIN_OFFSET, LOG_GAIN_TAG, centre_votes, log_ratio, offset_sigma, squared_distances
+from duopose.decode.limbs import LOG_GAIN_OFFSET, LOG_GAIN_TAG, centre_votes, height_ratio, log_ratio, offset_sigma, squared_distances
 from duopose.decode.people import NOBODY, People
 from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import OffsetLayout
@@ -41,14 +41,11 @@ def fill(
     missing = ~people.present
     if layout.num_entries:  # the baseline has no centres at all
         missing[(people.seed == NOBODY) & (people.present.sum(axis=1) < FEWEST)] = False
-    filled = np.zeros_like(missing)
-    search = Search(peaks, people, layout, settings)
-    for joint in np.flatnonzero(missing.any(axis=0)).tolist():
-        who = np.flatnonzero(missing[:, joint])
-        place, height = search.places(joint, who)
-        known = ~np.isnan(place[:, 0])
-        who = who[known]
-        position[who, joint], score[who, joint], filled[who, joint] = place[known], height[known], True
+    if not missing.any():
+        return position, score, missing
+    place, height = Search(peaks, people, layout, settings).places(missing)
+    filled = missing & ~np.isnan(place[..., 0])
+    position[filled], score[filled] = place[filled], height[filled]
     return position, score, filled
 
 
@@ -59,40 +56,53 @@ class Search:
         self.peaks, self.people, self.layout, self.settings = peaks, people, layout, settings
         self.sigma = offset_sigma(peaks, settings.offset_sigma, settings.offset_sigma_relative)
         self.votes = centre_votes(peaks, layout, people.member.shape[1])
+        self.height_ratio = height_ratio(peaks.score, settings.sure_height, settings.height_weight)
         self.owner = np.full(len(peaks.joint), NOBODY)
         person, joint = np.nonzero(people.present)
         self.owner[people.member[person, joint]] = person
 
-    def places(self, joint: int, who: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the joint of people `who` (N,) is, (N, 2), NaN where nothing is known, and its score (N,)."""
-        guess, guess_sigma = self._predicted(joint, self.people.member[who])
-        first, last = np.searchsorted(self.peaks.joint, [joint, joint + 1])
-        if first == last:
-            return guess, np.full(len(who), LOWEST_SCORE)
-        away = np.sqrt(squared_distances(self.people.centre[who], self.peaks.position[first:last])) / self.people.radius[who, None]
-        row, column = np.nonzero(~(away > REACH))
-        person, peak = who[row], first + column
-        ratio = self._tag_ratio(person, peak) + self._centre_ratio(person, peak)
-        squared = ((guess[row] - self.peaks.position[peak]) ** 2).sum(axis=1) / guess_sigma[row] ** 2
-        share = self.settings.outlier_share
-        ratio += log_ratio(squared, LOG_GAIN_OFFSET, share) + log_ratio(away[row, column] ** 2, 0.0, share)
-        table = np.full(away.shape, -np.inf)
-        table[row, column] = ratio - CLAIMED_PENALTY * (self.owner[peak] != NOBODY)
-        best = first + table.argmax(axis=1)
-        good = table.max(axis=1) > self.settings.fill_accept
-        return np.where(good[:, None], self.peaks.position[best], guess), np.where(good, self.peaks.score[best], LOWEST_SCORE)
+    def places(self, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the joints `missing` (P, K) are, (P, K, 2), NaN where nothing is known, and their scores (P, K)."""
+        place, sigma = self._predicted()
+        score = np.full(missing.shape, LOWEST_SCORE)
+        bounds = np.searchsorted(self.peaks.joint, np.arange(missing.shape[1] + 1))
+        worth = self._worth(missing, place, sigma, bounds[-1])
+        for joint in np.flatnonzero(missing.any(axis=0) & (np.diff(bounds) > 0)).tolist():
+            of_joint = worth[:, bounds[joint] : bounds[joint + 1]]
+            best = bounds[joint] + of_joint.argmax(axis=1)
+            good = of_joint.max(axis=1) > self.settings.fill_accept
+            place[good, joint], score[good, joint] = self.peaks.position[best[good]], self.peaks.score[best[good]]
+        return place, score
 
-    def _predicted(self, joint: int, member: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the found neighbours' offsets say that a joint is, (N, 2), NaN where none says anything, and its deviation (N,)."""
-        total, weights = np.zeros((len(member), 2)), np.zeros(len(member))
-        for entry in np.flatnonzero(self.layout.target == joint):
-            source = member[:, self.layout.source[entry]]
-            there = source != NOBODY
-            weight = 1 / self.sigma[source[there]] ** 2
-            total[there] += weight[:, None] * self.peaks.vote[source[there], entry]
-            weights[there] += weight
+    def _worth(self, missing: np.ndarray, guess: np.ndarray, guess_sigma: np.ndarray, joints: int) -> np.ndarray:
+        """(P, M) summed log-likelihood ratios that a peak is a person's missing joint, -inf where it is out of the question.
+
+        joints: the first peaks, M of them, are joints and not centres. guess, guess_sigma: as `_predicted` gives them.
+        """
+        peaks, people, share = self.peaks, self.people, self.settings.outlier_share
+        away = squared_distances(people.centre, peaks.position[:joints]) / (people.radius**2).astype(np.float32)[:, None]
+        person, peak = np.nonzero(missing[:, peaks.joint[:joints]] & ~(away > REACH**2))
+        ratio = self._tag_ratio(person, peak) + self._centre_ratio(person, peak) + self.height_ratio[peak]
+        joint = peaks.joint[peak]
+        squared = ((guess[person, joint] - peaks.position[peak]) ** 2).sum(axis=1) / guess_sigma[person, joint] ** 2
+        ratio += log_ratio(squared, LOG_GAIN_OFFSET, share) + log_ratio(away[person, peak], 0.0, share)
+        worth = np.full(away.shape, -np.inf)
+        worth[person, peak] = ratio - CLAIMED_PENALTY * (self.owner[peak] != NOBODY)
+        return worth
+
+    def _predicted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the found neighbours' offsets say that joints are, (P, K, 2), NaN where none says anything, and the deviations (P, K)."""
+        member, joints = self.people.member, self.people.member.shape[1]
+        between = np.flatnonzero(self.layout.target < joints)
+        source = member[:, self.layout.source[between]]
+        there = source != NOBODY
+        weight = np.where(there, 1 / self.sigma[source] ** 2, 0.0) if len(self.sigma) else np.zeros(source.shape)
+        vote = np.where(there[..., None], self.peaks.vote[source, between], 0.0)
+        onto = (self.layout.target[between, None] == np.arange(joints)).astype(np.float64)  # sums the votes of each joint
+        weights = weight @ onto
         weights = np.where(weights > 0, weights, np.nan)
-        return total / weights[:, None], 1 / np.sqrt(weights)
+        total = np.stack([(weight * vote[..., axis]) @ onto for axis in (0, 1)], axis=2)
+        return total / weights[..., None], 1 / np.sqrt(weights)
 
     def _tag_ratio(self, person: np.ndarray, peak: np.ndarray) -> np.ndarray:
         """(N,) of the people's tags against the nearest ones round the peaks."""

@@ -17,7 +17,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from duopose.decode.limbs import LOG_GAIN_OFFSET, LOG_GAIN_TAG, centre_votes, link_ratios, log_ratio, offset_sigma, squared_distances
+from duopose.decode.limbs import (
+    LOG_GAIN_OFFSET,
+    LOG_GAIN_TAG,
+    RatioTable,
+    centre_votes,
+    height_ratio,
+    link_ratios,
+    log_ratio,
+    offset_sigma,
+    squared_distances,
+)
 from duopose.decode.people import NOBODY, People
 from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import OffsetLayout, Skeleton
@@ -54,13 +64,19 @@ class Scene:
         self.settings, self.peaks, self.centre = settings, peaks, skeleton.centre
         self.bounds = np.searchsorted(peaks.joint, np.arange(skeleton.centre + 2)).tolist()
         self.sigma = offset_sigma(peaks, settings.offset_sigma, settings.offset_sigma_relative)
-        self.precision = (1 / self.sigma**2).astype(np.float32)
         self.votes = centre_votes(peaks, layout, skeleton.centre)
+        joints, share = slice(0, self.bounds[skeleton.centre]), settings.outlier_share
+        ones = np.ones(self.bounds[skeleton.centre])
+        self.tag_table = RatioTable(peaks.tag[joints], ones, LOG_GAIN_TAG, share)
+        self.vote_table = RatioTable(self.votes[joints], 1 / self.sigma[joints] ** 2, LOG_GAIN_OFFSET, share)
+        self.place_table = RatioTable(peaks.position[joints], ones, 0.0, share)
         self.links = link_ratios(peaks, layout, self.sigma, settings.outlier_share, skeleton.centre)
         self.neighbours = [[b for a, b in self.links if a == joint] for joint in range(skeleton.num_keypoints)]
         self.order = [*skeleton.centre_only_indices, *skeleton.torso_indices, *skeleton.chain_order]
         self.first_order = [*skeleton.chain_order[::-1], *self.order]  # torso joints have no word of their own on the centre: limbs first
-        self.toll = (settings.accept + settings.secondary_penalty * peaks.secondary).astype(np.float32)
+        toll = settings.accept + settings.secondary_penalty * peaks.secondary
+        toll -= height_ratio(peaks.score, settings.sure_height, settings.height_weight)
+        self.toll = toll[joints].astype(np.float32)
 
     def from_centres(self) -> People:
         """One person a centre peak."""
@@ -85,18 +101,25 @@ class Scene:
                 break
             people.estimate(self.peaks, self.votes, 1 / self.sigma**2, 4 / self.settings.offset_sigma**2)
             people.radius = np.maximum(people.radius, 2 * self.settings.offset_sigma)
+            if self._undisputed(people, unary):
+                break
             order = self.order
+
+    def _undisputed(self, people: People, unary: np.ndarray) -> bool:
+        """Whether every peak belongs to the person whom its own evidence favours, so that another sweep would find nothing to change."""
+        owner = np.full(unary.shape[1], NOBODY)
+        person, joint = np.nonzero(people.present)
+        owner[people.member[person, joint]] = person
+        return np.array_equal(owner, unary.argmax(axis=0))
 
     def _unary(self, people: People) -> np.ndarray:
         """(P, M) log-likelihood ratios of tag, centre and distance, less what a peak needs to join; joints only."""
-        peaks, joints, share = self.peaks, slice(0, self.bounds[self.centre]), self.settings.outlier_share
-        tag_precision = (1 / (self.settings.tag_sigma**2 * (1 + 1 / people.evidence))).astype(np.float32)
-        ratio = log_ratio(squared_distances(people.tag, peaks.tag[joints]) * tag_precision[:, None], LOG_GAIN_TAG, share)
-        voted = squared_distances(people.centre, self.votes[joints]) * self.precision[joints]
-        ratio += log_ratio(voted, LOG_GAIN_OFFSET, share)
-        away = squared_distances(people.centre, peaks.position[joints]) / (people.radius**2).astype(np.float32)[:, None]
-        ratio += log_ratio(away, 0.0, share)
-        return ratio - self.toll[joints]
+        tag_precision = 1 / (self.settings.tag_sigma**2 * (1 + 1 / people.evidence))
+        ratio = self.tag_table.ratio(people.tag, tag_precision)
+        ratio += self.vote_table.ratio(people.centre)
+        ratio += self.place_table.ratio(people.centre, 1 / people.radius**2)
+        ratio -= self.toll
+        return ratio
 
     def _assign(self, joint: int, chosen: np.ndarray, unary: np.ndarray) -> None:
         """The best assignment of one joint type's peaks, everything else as it is.

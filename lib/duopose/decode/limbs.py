@@ -32,6 +32,14 @@ def log_ratio(squared: np.ndarray, log_gain: float, outlier_share: float) -> np.
     return ratio
 
 
+def height_ratio(height: np.ndarray, sure: float, weight: float) -> np.ndarray:
+    """(M,) log-likelihood ratios "somebody's" against "nobody's" of peaks of that height: weight * log(height / sure), 0 from `sure` on.
+
+    False peaks of a network get rarer with height by a power law; what is high enough is not told apart by its height any more.
+    """
+    return weight * np.log(np.clip(height / sure, 1e-6, 1.0))
+
+
 def squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(N, M) float32 of points (N, D) and (M, D)."""
     first, second = first.astype(np.float32), second.astype(np.float32)
@@ -41,6 +49,31 @@ def squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         apart *= apart
         total += apart
     return total
+
+
+class RatioTable:
+    """`log_ratio` of any points against M fixed ones (M, D), of which each has a precision 1 / sigma^2.
+
+    One matrix product, -|a - b|^2 / 2 = a b - |a|^2 / 2 - |b|^2 / 2, and a maximum; the mean of the fixed points is taken off first,
+    for float32's sake.
+    """
+
+    def __init__(self, points: np.ndarray, precision: np.ndarray, log_gain: float, outlier_share: float) -> None:
+        known = ~np.isnan(points).any(axis=1)
+        self.middle = points[known].mean(axis=0) if known.any() else np.zeros(points.shape[1])
+        moved, precision = np.where(known[:, None], points - self.middle, 0.0), np.where(known, precision, 0.0)
+        half = 0.5 * (moved**2).sum(axis=1)
+        self.columns = np.vstack([moved.T * precision, precision, -half * precision, log_gain * known]).astype(np.float32)
+        self.lowest = np.float32(np.log(outlier_share))
+
+    def ratio(self, points: np.ndarray, precision: np.ndarray | float = 1.0) -> np.ndarray:
+        """(N, M) float32 for points (N, D) with a factor (N,) on the fixed points' precisions; where a point or its factor is NaN, 0."""
+        known = ~np.isnan(points).any(axis=1) & ~np.isnan(precision)
+        moved, factor = np.where(known[:, None], points - self.middle, 0.0), np.where(known, precision, 0.0)
+        half = 0.5 * (moved**2).sum(axis=1)
+        rows = np.column_stack([moved * factor[:, None], -half * factor, factor, known]).astype(np.float32)
+        ratio = rows @ self.columns
+        return np.maximum(ratio, self.lowest, out=ratio)
 
 
 def reach_of(position: np.ndarray, vote: np.ndarray, num_forward: int) -> np.ndarray:

@@ -72,7 +72,7 @@ class Decoder:
         weight = usable / np.maximum(usable.sum(axis=1), 1)[:, None]
         vote = np.full((len(joint), self.layout.num_entries, 2), np.nan)
         peak, entry = np.nonzero(joint[:, None] == self.layout.source[None])
-        vote[peak, entry] = read_votes(maps.offsets, entry, position[peak], weight[peak])
+        vote[peak, entry] = read_votes(maps.offsets, entry, peak, position, weight)
         return vote, mixed
 
     def finish(self, peaks: Peaks, people: People) -> Poses:

@@ -28,6 +28,9 @@ CERTAIN = 0.75  # the paper's threshold for a neighbour worth listening to
 SIZE_OF_RADIUS = 1.75  # person size (square root of the area) over root mean square distance of joints from their mean
 PEAK_FACTORS = np.array([0.01, 0.1, 0.25, 0.5, 1.0, 2.0])  # tried on the variance of peaks
 VOTE_FACTORS = np.array([0.5, 1.0, 2.0, 4.0])  # and on that of votes; never trusted much more than stated, for the hidden overlaps
+BELIEVED = (
+    9.0  # variances, as stated by the settings, that a vote may lie away from the peak; further is a wrong grouping more than an error
+)
 PEAK_FLOOR = 0.5  # standard deviation in pixels of the best peak
 
 
@@ -64,6 +67,8 @@ def _precision(
     mixed = np.where(peaks.mixed, MIXED_SHARE * peaks.reach, 0.0)[index[:, source]] ** 2
     doubt = (np.maximum(1 - score, 0) * person_size(position, present)[:, None]) ** 2
     residual = ((vote - position[:, target]) ** 2).sum(axis=2) / 2
+    stated = settings.peak_sigma**2 * doubt[:, target] + settings.offset_sigma**2 + mixed
+    both &= residual < BELIEVED * stated
     peak_factor, vote_factor = _fitting_factors(residual[both], doubt[:, target][both], mixed[both], settings)
     weight = np.where(present, 1 / (peak_factor * settings.peak_sigma**2 * doubt + PEAK_FLOOR**2), 0.0)
     vote_weight = np.where(both, 1 / (vote_factor * settings.offset_sigma**2 + mixed), 0.0)
@@ -74,13 +79,8 @@ def _precision(
 
 
 def _fitting_factors(residual: np.ndarray, doubt: np.ndarray, mixed: np.ndarray, settings: DecoderSettings) -> tuple[float, float]:
-    """Factors on the variances of peaks and votes that make the residuals (N,), mean square per axis, most likely.
-
-    Residuals beyond three deviations of the stated settings are wrong groupings more than errors, and are cut there.
-    """
+    """Factors on the variances of peaks and votes that make the residuals (N,), mean square per axis, most likely."""
     peak, vote = (grid.reshape(-1, 1) for grid in np.meshgrid(PEAK_FACTORS, VOTE_FACTORS))
-    stated = settings.peak_sigma**2 * doubt + settings.offset_sigma**2 + mixed
-    residual = np.minimum(residual, 9 * stated)
     variance = peak * settings.peak_sigma**2 * doubt + vote * settings.offset_sigma**2 + mixed + PEAK_FLOOR**2
     best = (np.log(variance) + residual / variance).sum(axis=1).argmin()
     return float(peak[best, 0]), float(vote[best, 0])

@@ -23,19 +23,22 @@ def gather_flat(maps: torch.Tensor, flat: np.ndarray) -> np.ndarray:
     return maps.reshape(-1)[index].double().cpu().numpy()
 
 
-def cells_of(layer: MapLayer, points: np.ndarray, margin: int = 0) -> np.ndarray:
-    """(..., 2) int x, y: the cell of a layer in which a point (..., 2) of the merged input frame has its peak.
+def cells_of(layers: Sequence[MapLayer], points: np.ndarray, margin: int = 0) -> np.ndarray:
+    """(layers, N, 2) int x, y: the cell of each layer in which a point (N, 2) of the merged input frame has its peak.
 
     Points outside are moved to the border, or `margin` cells inside of it.
     """
-    cells = np.floor(points * layer.factor + (layer.shift - layer.peak_shift + 0.5))
-    limit = np.array([layer.maps.shape[-1], layer.maps.shape[-2]]) - 1 - margin
-    return np.minimum(np.maximum(cells, margin), limit).astype(np.int64)
+    factor, shift = np.array([layer.factor for layer in layers]), np.array([layer.shift for layer in layers])
+    peak_shift = np.array([layer.peak_shift for layer in layers])
+    cells = np.floor(points * factor[:, None] + (shift - peak_shift[:, None] + 0.5)[:, None])
+    limit = np.array([[layer.maps.shape[-1], layer.maps.shape[-2]] for layer in layers]) - 1 - margin
+    return np.minimum(np.maximum(cells, margin), limit[:, None]).astype(np.int64)
 
 
-def points_of(layer: MapLayer, cells: np.ndarray) -> np.ndarray:
-    """(..., 2) the points of the merged input frame at real-valued cells (..., 2) x, y of a layer."""
-    return (cells - layer.shift) / layer.factor
+def points_of(layers: Sequence[MapLayer], cells: np.ndarray) -> np.ndarray:
+    """(layers, N, 2) the points of the merged input frame at real-valued cells (layers, N, 2) x, y."""
+    factor, shift = np.array([layer.factor for layer in layers]), np.array([layer.shift for layer in layers])
+    return (cells - shift[:, None]) / factor[:, None]
 
 
 def read_tags_around(layers: Sequence[MapLayer], channel: np.ndarray, points: np.ndarray, radius: int) -> np.ndarray:
@@ -43,30 +46,32 @@ def read_tags_around(layers: Sequence[MapLayer], channel: np.ndarray, points: np
 
     The middle one is the cell at which the tag was taught.
     """
-    steps = np.argwhere(np.ones((2 * radius + 1, 2 * radius + 1))) - radius
-    values = np.empty((len(points), len(steps), len(layers)))
-    for index, layer in enumerate(layers):
-        sides = np.sign(layer.factor).astype(int)  # so that one place has one index in mirrored layers too
-        cells = cells_of(layer, points)[:, None] + sides * steps
-        cells = np.clip(cells, 0, np.array([layer.maps.shape[-1], layer.maps.shape[-2]]) - 1)
-        source = np.broadcast_to(layer.channel[channel][:, None], cells.shape[:2])
-        values[..., index] = gather(layer.maps, source, cells[..., 1], cells[..., 0])
+    steps = np.arange(-radius, radius + 1)
+    values = np.empty((len(points), len(steps) ** 2, len(layers)))
+    for index, (layer, cells) in enumerate(zip(layers, cells_of(layers, points))):
+        height, width = layer.maps.shape[-2:]
+        side = 1 if layer.factor[0] > 0 else -1  # so that one place has one index in mirrored layers too
+        rows = np.minimum(np.maximum(cells[:, 1, None] + steps, 0), height - 1)
+        columns = np.minimum(np.maximum(cells[:, 0, None] + side * steps, 0), width - 1)
+        found = gather(layer.maps, layer.channel[channel][:, None, None], rows[:, :, None], columns[:, None])
+        values[..., index] = found.reshape(len(points), len(steps) ** 2)
     return values
 
 
-def read_votes(layers: Sequence[MapLayer], entry: np.ndarray, points: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """(N, 2) x, y of the merged input frame: where offset `entry` (N,), read at `points` (N, 2), says its target is.
+def read_votes(layers: Sequence[MapLayer], entry: np.ndarray, peak: np.ndarray, points: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(N, 2) x, y of the merged input frame: where offset `entry` (N,), read at the point of `peak` (N,), says its target is.
 
-    A layer holds target - pixel at the pixel, so the vote is the cell's own place plus its offset; it is moved to
-    the merged frame as a point, which divides by the scale and mirrors. Layers are averaged with `weight` (N, layers), rows adding up to 1.
+    points: (M, 2). A layer holds target - pixel at the pixel, so the vote is the cell's own place plus its offset; it is moved to
+    the merged frame as a point, which divides by the scale and mirrors. Layers are averaged with `weight` (M, layers), rows adding up to 1.
     """
-    votes = np.zeros((len(points), 2))
+    if not layers:
+        return np.zeros((len(entry), 2))
+    cells = cells_of(layers, points)[:, peak]
+    places = cells.astype(np.float64)
     for index, layer in enumerate(layers):
-        cells = cells_of(layer, points)
-        channel = 2 * layer.channel[entry]
-        offset = gather(layer.maps, np.stack([channel + 1, channel], axis=1), cells[:, 1:], cells[:, :1])
-        votes += weight[:, index, None] * points_of(layer, cells + layer.unit * offset)
-    return votes
+        channel = 2 * layer.channel[entry, None] + [1, 0]
+        places[index] += layer.unit * gather(layer.maps, channel, cells[index, :, 1:], cells[index, :, :1])
+    return (weight.T[:, peak, None] * points_of(layers, places)).sum(axis=0)
 
 
 def window_overlaps(layers: Sequence[MapLayer], joint: np.ndarray, points: np.ndarray, radius: float) -> np.ndarray:
