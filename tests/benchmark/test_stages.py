@@ -48,6 +48,12 @@ def test_works_take_turns() -> None:
     assert order == ["a", "b"] * 3 and set(times) == {"a", "b"}
 
 
+def test_works_can_settle_before_they_are_timed() -> None:
+    order: list[str] = []
+    measure({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, repeats=1, warm_up=0, settle=2)
+    assert order == ["a"] * 3 + ["b"] * 3
+
+
 @pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["nonsense"], 2)])
 def test_the_tool_names_its_stages(arguments: list[str], code: int) -> None:
     done = subprocess.run([sys.executable, "tools/benchmark.py", *arguments], cwd=PROJECT, capture_output=True, text=True, check=False)
