@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from duopose.benchmark import loss, network, targets, train
+from duopose.benchmark import gpu, loss, network, targets, train
 from duopose.benchmark.measure import add_common_arguments, measure
+from duopose.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -65,3 +67,21 @@ def test_the_tool_writes_rows(tmp_path: Path) -> None:
     options = ["--batch", "1", "--people", "1", "--size", "64", "--repeats", "1", "--json", str(file)]
     subprocess.run([sys.executable, "tools/benchmark.py", "loss", *options], cwd=PROJECT, check=True, capture_output=True)
     assert json.loads(file.read_text())["rows"][0]["loss"] == "targets and all losses"
+
+
+def test_gpu_stage_by_the_engine_itself() -> None:
+    """On the CPU at a tiny size: the shares are of one whole, and the fed engine takes its steps."""
+    tiny = ("DATASET.INPUT_SIZE", "64", "MODEL.WIDTH", "8", "MODEL.STEM_CHANNELS", "8", "MODEL.BLOCKS", "1", "FP16.ENABLED", "False")
+    sizes = ("--device", "cpu", "--batch", "2", "--steps", "2", "--pictures", "2", "--matrix", "64")
+    device, ceiling, step, fed = rows_of(gpu, *sizes, *tiny, "WORKERS", "0")
+    assert device["name"] == "cpu" and ceiling["tflops"] > 0 and step["batch"] == 2
+    assert set(step["shares"]) == {"forward", "targets", "loss", "backward", "optimizer"}
+    assert sum(step["shares"].values()) == pytest.approx(1)
+    assert step["of_matrix_rate"] > 0 and fed["busy"] > 0 and 0 < fed["waiting_for_data"] < 1
+
+
+def test_gpu_stage_without_a_gpu_says_so() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    with pytest.raises(UserError, match="torch sees no CUDA device"):
+        rows_of(gpu)
