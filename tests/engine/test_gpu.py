@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,9 @@ def test_it_trains_in_every_precision(tmp_path: Path) -> None:
         assert train_here(tmp_path / str(number), "DEVICE", "cuda", *enabled) == 0
 
 
-def normalised(rank: int, port: int, folder: str) -> None:
+def normalised(rank: int, folder: str) -> None:
     """Two processes on one GPU, by gloo, because NCCL wants a GPU for each: rank r's half of a batch through SyncBatchNorm."""
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     norm = nn.SyncBatchNorm.convert_sync_batchnorm(nn.BatchNorm2d(3)).cuda().train()
     half = whole_batch()[2 * rank : 2 * rank + 2].cuda()
     torch.save((norm(half).cpu(), norm.running_mean.cpu()), Path(folder) / f"{rank}.pth")
@@ -37,17 +35,9 @@ def whole_batch() -> torch.Tensor:
 
 
 def test_sync_batch_norm_of_two_processes_is_that_of_the_whole_batch(tmp_path: Path) -> None:
-    mp.spawn(normalised, args=(free_port(), str(tmp_path)), nprocs=2)
+    mp.spawn(normalised, args=(str(tmp_path),), nprocs=2)
     norm = nn.BatchNorm2d(3).train()
     expected = norm(whole_batch())
     parts, means = zip(*(torch.load(tmp_path / f"{rank}.pth") for rank in range(2)), strict=True)
     torch.testing.assert_close(torch.cat(parts), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(means[0], norm.running_mean)
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
