@@ -14,13 +14,15 @@ from duopose.benchmark.measure import Row, add_clock_argument, measure, print_ro
 from duopose.benchmark.plain import plain_loss
 from duopose.config.defaults import default_config
 from duopose.datasets.transforms import normalise
-from duopose.engine.memory import keep_freed_memory
+from duopose.engine.memory import keep_freed_memory, use_huge_pages
 from duopose.engine.optim import build_optimizer
 from duopose.losses import build_loss
 from duopose.network import build_network
 from duopose.skeletons import get_skeleton
 from duopose.targets import build_targets
 from duopose.types import Batch
+
+HEAP = 4 << 30  # bytes, more than the networks of all forms take
 
 
 class Form(NamedTuple):
@@ -32,6 +34,7 @@ class Form(NamedTuple):
     channels_last: bool = False  # else contiguous
     in_memory_order: bool = False  # else torch's own Adam, whose fused CPU kernel copies channels-last gradients
     keep_memory: bool = False  # else malloc gives large blocks back to the system and asks for them again
+    huge_pages: bool = False  # else the heap is in pages of 4 KiB
     bf16: bool = False  # else float32 throughout
 
 
@@ -41,8 +44,9 @@ FUSED = SPARSE._replace(name="+ fused optimizer, gradients set to none", fused=T
 CHANNELS_LAST = FUSED._replace(name="+ channels last", channels_last=True)
 NO_COPIES = CHANNELS_LAST._replace(name="+ optimizer without copies of gradients", in_memory_order=True)
 KEPT = NO_COPIES._replace(name="+ freed memory kept", keep_memory=True)
-BF16 = KEPT._replace(name="+ bf16 (FP16.ENABLED True FP16.DTYPE bf16)", bf16=True)
-FORMS = (PLAIN, SPARSE, FUSED, CHANNELS_LAST, NO_COPIES, KEPT, BF16)
+HUGE = KEPT._replace(name="+ heap in huge pages", huge_pages=True)
+BF16 = HUGE._replace(name="+ bf16 (FP16.ENABLED True FP16.DTYPE bf16)", bf16=True)
+FORMS = (PLAIN, SPARSE, FUSED, CHANNELS_LAST, NO_COPIES, KEPT, HUGE, BF16)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -58,7 +62,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> dict[str, Any]:
     """One row a form, all timed in turn; `ratio` is to the plain form, `gain` the share of it that the row's addition saves."""
-    forms = (PLAIN, KEPT) if args.ends_only else FORMS
+    forms = (PLAIN, HUGE) if args.ends_only else FORMS
     steps = {form.name: _step(form, args) for form in forms}
     times = list(measure(steps, args.repeats, clock=args.clock, settle=1).values())
     rows: list[Row] = []
@@ -77,7 +81,9 @@ def _step(form: Form, args: Namespace) -> Callable[[], float]:
     batch = example_batch(skeleton, args.batch, args.people, args.size, args.device)
 
     def step() -> float:
-        keep_freed_memory(form.keep_memory)
+        keep_freed_memory(form.keep_memory)  # at each step, because the forms take turns; what marks the heap costs microseconds
+        if form.huge_pages:
+            use_huge_pages(most=HEAP)
         optimizer.zero_grad(set_to_none=form.fused)
         with torch.autocast(args.device, dtype=torch.bfloat16, enabled=form.bf16):
             output = network(_images(batch, form.channels_last))
