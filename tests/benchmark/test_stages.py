@@ -12,9 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-from duopose.benchmark import gpu, loss, network, targets, train
+from duopose.benchmark import gpu, loader, loss, network, targets, train
 from duopose.benchmark.measure import add_common_arguments, measure
+from duopose.benchmark.step_parts import marked_step
+from duopose.config import load_config
+from duopose.datasets.loader import collate
+from duopose.engine.train import take_step
 from duopose.errors import UserError
+from duopose.network import build_network
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -78,6 +83,25 @@ def test_gpu_stage_by_the_engine_itself() -> None:
     assert set(step["shares"]) == {"forward", "targets", "loss", "backward", "optimizer"}
     assert sum(step["shares"].values()) == pytest.approx(1)
     assert step["of_matrix_rate"] > 0 and fed["busy"] > 0 and 0 < fed["waiting_for_data"] < 1
+
+
+def test_the_step_that_is_taken_apart_is_the_engines(tmp_path: Path) -> None:
+    cfg = load_config(None, ["DATASET.INPUT_SIZE", 64, "MODEL.WIDTH", 8, "MODEL.STEM_CHANNELS", 8, "MODEL.BLOCKS", 1, "WORKERS", 0])
+    dataset = gpu.Repeated(loader.make_dataset(tmp_path, 2, 64))
+    weights = []
+    for step in (marked_step, lambda run, batch: take_step(run, [batch])):
+        torch.manual_seed(0)
+        run = gpu.build_training(cfg, dataset, torch.device("cpu"), 2, tmp_path)
+        step(run, collate([dataset[(0, 0)], dataset[(0, 1)]]))
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in run.state.network.parameters()]))
+    start = torch.cat([parameter.detach().flatten() for parameter in seeded(cfg).parameters()])
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+    assert (weights[0] != start).any()
+
+
+def seeded(cfg: Any) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build_network(cfg)
 
 
 def test_gpu_stage_without_a_gpu_says_so() -> None:

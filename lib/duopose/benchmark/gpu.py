@@ -62,7 +62,7 @@ def run(args: Namespace) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         dataset = Repeated(make_dataset(Path(folder), args.pictures, cfg.DATASET.INPUT_SIZE))
         batch = args.batch or _largest_power_of_two(cfg, dataset, device, Path(folder))
-        training = _training(cfg, dataset, device, batch, Path(folder))
+        training = build_training(cfg, dataset, device, batch, Path(folder))
         ceiling = _matrix_rate(cfg, device, args)
         rows = [_device_row(device), ceiling, _step_row(training, args.repeats, ceiling["tflops"]), _fed_row(training, args.steps)]
     for row in rows:
@@ -84,7 +84,8 @@ class Repeated:
         return self.dataset[(epoch + index // len(self.dataset), index % len(self.dataset))]
 
 
-def _training(cfg: CfgNode, dataset: KeyedDataset, device: torch.device, batch: int, folder: Path) -> TrainingRun:
+def build_training(cfg: CfgNode, dataset: KeyedDataset, device: torch.device, batch: int, folder: Path) -> TrainingRun:
+    """A run of the engine that writes nothing, `batch` pictures a step; `folder` is never written to."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.TRAIN.IMAGES_PER_GPU = batch
@@ -97,7 +98,7 @@ def _training(cfg: CfgNode, dataset: KeyedDataset, device: torch.device, batch: 
 
 
 def _largest_power_of_two(cfg: CfgNode, dataset: KeyedDataset, device: torch.device, folder: Path) -> int:
-    fit = largest_batch(_training(cfg, dataset, device, 1, folder))
+    fit = largest_batch(build_training(cfg, dataset, device, 1, folder))
     if not fit.batch:
         raise UserError(f"not even one picture fits into {fit.total / GIB:.3g} GiB on {device}")
     return power_of_two(fit.batch)
@@ -142,9 +143,11 @@ def _step_row(run: TrainingRun, repeats: int, ceiling: float) -> Row:
 
 def _flops_of_a_picture(run: TrainingRun) -> float:
     """Multiplications and additions of convolutions and products, forward and backward, as torch counts them."""
-    batch = largest_shapes(run, 1)
+    batch, compiled = largest_shapes(run, 1), run.forward
+    run.forward = run.state.network  # what is compiled cannot be counted
     with FlopCounterMode(display=False) as counter:
         loss_of(run, batch).total.backward()
+    run.forward = compiled
     run.state.optimizer.zero_grad(set_to_none=True)
     return float(counter.get_total_flops())
 

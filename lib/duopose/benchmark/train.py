@@ -23,6 +23,7 @@ from duopose.targets import build_targets
 from duopose.types import Batch
 
 HEAP = 4 << 30  # bytes, more than the networks of all forms take
+SETTLE = 2  # steps of a form before one is timed: so many it takes until the heap is as in a run of that form alone
 
 
 class Form(NamedTuple):
@@ -64,7 +65,7 @@ def run(args: Namespace) -> dict[str, Any]:
     """One row a form, all timed in turn; `ratio` is to the plain form, `gain` the share of it that the row's addition saves."""
     forms = (PLAIN, HUGE) if args.ends_only else FORMS
     steps = {form.name: _step(form, args) for form in forms}
-    times = list(measure(steps, args.repeats, clock=args.clock, settle=1).values())
+    times = list(measure(steps, args.repeats, clock=args.clock, settle=SETTLE).values())
     rows: list[Row] = []
     for form, ms, before in zip(forms, times, [times[0], *times]):
         rows.append({"train": form.name, "ms": ms, "ratio": ms / times[0], "gain": (before - ms) / times[0]})
