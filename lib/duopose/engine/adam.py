@@ -1,7 +1,7 @@
 """Adam and AdamW as torch has them, without a copy of every channels-last gradient that the fused CPU kernels make.
 
 Those kernels walk through memory and never look at strides, but all the same ask for a contiguous copy of each gradient,
-which they then do not use (torch 2.11 to 2.13): a copy of all weights a step, 3 % of a CPU step of w32. So they are
+which they then do not use (seen in torch 2.13): a copy of all weights a step, up to 3 % of a CPU step of w32. So they are
 given the same memory as contiguous tensors. State, checkpoints and numbers are those of torch's own classes.
 """
 
