@@ -54,10 +54,23 @@ def test_all_errors_come_together_with_the_nearest_key() -> None:
 
 
 def test_wrong_values_are_all_told() -> None:
-    settings = ["DATASET.INPUT_SIZE", "500", "TEST.NMS_KERNEL", "4", "DEVICE", "gpu", "DATASET.SKELETON", "horse", "TRAIN.LR", "nan"]
+    settings = [
+        "DATASET.INPUT_SIZE",
+        "500",
+        "TEST.NMS_KERNEL",
+        "4",
+        "DEVICE",
+        "gpu",
+        "DATASET.SKELETON",
+        "horse",
+        "TRAIN.LR",
+        "nan",
+        "MODEL.WIDTH",
+        "30",
+    ]
     with pytest.raises(UserError) as error:
         load_config(None, settings)
-    for part in ("INPUT_SIZE: 500", "multiple of 32", "NMS_KERNEL: 4", "DEVICE: 'gpu'", "'horse' is unknown", "LR: nan"):
+    for part in ("INPUT_SIZE: 500", "multiple of 32", "NMS_KERNEL: 4", "DEVICE: 'gpu'", "'horse' is unknown", "LR: nan", "WIDTH: 30"):
         assert part in str(error.value)
 
 

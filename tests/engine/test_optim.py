@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from duopose.config import load_config
-from duopose.engine.optim import AveragedWeights, Schedule, build_optimizer, linearly_scaled_rate
+from duopose.engine.optim import AveragedWeights, Schedule, build_optimizer, linearly_scaled_rate, load_optimizer
 
 
 def test_step_schedule() -> None:
@@ -67,3 +67,44 @@ def test_averaged_weights_rise_to_the_decay_and_copy_statistics() -> None:
 
 def test_linear_scaling() -> None:
     assert math.isclose(linearly_scaled_rate(1e-3, 96, 24), 2.5e-4)
+
+
+def steps_of(layer: nn.Conv2d, optimizer: torch.optim.Optimizer, seed: int) -> torch.Tensor:
+    """The weights after three steps with random gradients in the layout of the weights, as autograd gives them."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(3):
+        layer.weight.grad = torch.empty_like(layer.weight).copy_(torch.randn(layer.weight.shape, generator=generator))
+        optimizer.step()
+    return layer.weight.detach().clone(memory_format=torch.contiguous_format)
+
+
+def convolution(layout: torch.memory_format) -> nn.Conv2d:
+    torch.manual_seed(0)
+    return nn.Conv2d(32, 16, 3, bias=False).to(memory_format=layout)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("saved_in", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("resumed_in", [torch.contiguous_format, torch.channels_last])
+def test_the_layout_in_memory_changes_nothing_also_over_a_resume(
+    name: str, saved_in: torch.memory_format, resumed_in: torch.memory_format
+) -> None:
+    """The fused kernels pair values by their place in memory: a layout that differs would move other weights."""
+    settings = ["TRAIN.OPTIMIZER", name, "TRAIN.WD", 0.1, "TRAIN.LR", 0.1]
+    plain = convolution(torch.contiguous_format)
+    expected = build_optimizer(load_config(None, [*settings, "TRAIN.FUSED", False]), plain)
+    before, after = convolution(saved_in), convolution(resumed_in)
+    first, second = (build_optimizer(load_config(None, settings), layer) for layer in (before, after))
+    torch.testing.assert_close(steps_of(before, first, seed=1), steps_of(plain, expected, seed=1), rtol=0, atol=1e-6)
+    after.load_state_dict(before.state_dict())
+    load_optimizer(second, first.state_dict())
+    torch.testing.assert_close(steps_of(after, second, seed=2), steps_of(plain, expected, seed=2), rtol=0, atol=1e-6)
+
+
+def test_the_fused_kernel_gets_gradients_without_a_copy() -> None:
+    layer = convolution(torch.channels_last)
+    optimizer = build_optimizer(load_config(None), layer)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        steps_of(layer, optimizer, seed=1)
+    clones = [event for event in profile.events() if event.name == "aten::contiguous" and event.cpu_parent]
+    assert not [event for event in clones if "fused_adam" in event.cpu_parent.name]

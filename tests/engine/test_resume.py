@@ -138,6 +138,16 @@ def test_killed_while_validating(tmp_path: Path, uninterrupted: Path) -> None:
     identical(tmp_path, uninterrupted)
 
 
+def test_a_due_validation_that_is_switched_off_meanwhile_is_left_out(tmp_path: Path) -> None:
+    def work() -> None:
+        train.kept_random_states = die  # type: ignore[assignment]
+        train_here(tmp_path, *SETTINGS)
+
+    assert in_child(work) == -signal.SIGKILL
+    assert train_here(tmp_path, *SETTINGS, "AUTO_RESUME", True, "TRAIN.VAL_EVERY", 0) == 0
+    assert "is left out, TRAIN.VAL_EVERY is 0" in folder_of(tmp_path).train_log.read_text()
+
+
 def test_mixed_precision_goes_on_with_its_scale(tmp_path: Path) -> None:
     half = ["FP16.ENABLED", True, "FP16.DYNAMIC_LOSS_SCALE", True]
     train_here(tmp_path / "whole", *SETTINGS, *half)

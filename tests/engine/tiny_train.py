@@ -107,7 +107,7 @@ def tiny_parts(cfg: CfgNode, _place: Place, _run: RunFolder, trick: Trick = Tric
         normalise=normalise,
         targets=build_targets(cfg, COCO),
         loss=build_loss(cfg, COCO),
-        validate=score,
+        validate=score if cfg.TRAIN.VAL_EVERY else None,
         skeleton=skeleton_to_dict(COCO),
     )
 

@@ -34,7 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> dict[str, list[Row]]:
     """One core's share per sample, then the throughput of several workers."""
     with TemporaryDirectory() as folder:
-        dataset = _make_dataset(Path(folder), args.pictures, args.size)
+        dataset = make_dataset(Path(folder), args.pictures, args.size)
         rows = [_one_core(dataset, args.repeats)]
         if args.workers:
             rows.append(_throughput(dataset, args.workers))
@@ -71,7 +71,7 @@ def _throughput(dataset: CocoFormatDataset, workers: int, batch: int = 8, batche
     return {"name": "loader", "workers": workers, "samples_per_second": counted / (time.perf_counter() - start)}
 
 
-def _make_dataset(folder: Path, pictures: int, size: int) -> CocoFormatDataset:
+def make_dataset(folder: Path, pictures: int, size: int) -> CocoFormatDataset:
     """640 x 480 JPEGs of noise and ten drawn people each, one region left out in every other picture (as in COCO's train2017)."""
     images: list[Row] = []
     annotations: list[Row] = []

@@ -28,16 +28,21 @@ def add_clock_argument(parser: ArgumentParser, default: str = "wall") -> None:
     parser.add_argument("--clock", choices=tuple(CLOCKS), default=default, help=text)
 
 
-def measure(works: Mapping[str, Callable[[], object]], repeats: int = 7, warm_up: int = 1, clock: str = "wall") -> dict[str, float]:
+def measure(
+    works: Mapping[str, Callable[[], object]], repeats: int = 7, warm_up: int = 1, clock: str = "wall", settle: int = 0
+) -> dict[str, float]:
     """Median milliseconds of each work by name; `clock` is a key of CLOCKS.
 
     The works take turns, one call each a round, so that a slow second of the machine hits all of them; only ratios of
-    works timed in one call of this function should be quoted. `warm_up` rounds come first and are not counted.
+    works timed in one call of this function should be quoted. `warm_up` rounds come first and are not counted. In each round a
+    work is called `settle` times uncounted before it is timed, where what the others leave behind (the heap's free memory) matters.
     """
     now = CLOCKS[clock]
     times: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(warm_up + repeats):
         for name, work in works.items():
+            for _ in range(settle):
+                work()
             _wait_for_device()
             start = now()
             work()

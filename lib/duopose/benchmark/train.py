@@ -14,12 +14,16 @@ from duopose.benchmark.measure import Row, add_clock_argument, measure, print_ro
 from duopose.benchmark.plain import plain_loss
 from duopose.config.defaults import default_config
 from duopose.datasets.transforms import normalise
-from duopose.engine.memory import keep_freed_memory
+from duopose.engine.memory import keep_freed_memory, use_huge_pages
+from duopose.engine.optim import build_optimizer
 from duopose.losses import build_loss
 from duopose.network import build_network
 from duopose.skeletons import get_skeleton
 from duopose.targets import build_targets
 from duopose.types import Batch
+
+HEAP = 4 << 30  # bytes, more than the networks of all forms take
+SETTLE = 2  # steps of a form before one is timed: so many it takes until the heap is as in a run of that form alone
 
 
 class Form(NamedTuple):
@@ -29,18 +33,21 @@ class Form(NamedTuple):
     sparse_losses: bool = False  # else dense targets and losses by plain autograd
     fused: bool = False  # else one optimizer kernel after another for each parameter, gradients zeroed in place
     channels_last: bool = False  # else contiguous
+    in_memory_order: bool = False  # else torch's own Adam, whose fused CPU kernel copies channels-last gradients
     keep_memory: bool = False  # else malloc gives large blocks back to the system and asks for them again
+    huge_pages: bool = False  # else the heap is in pages of 4 KiB
     bf16: bool = False  # else float32 throughout
 
 
-FORMS = (
-    Form("plain: contiguous, unfused optimizer, dense losses"),
-    Form("+ losses where people are", sparse_losses=True),
-    Form("+ fused optimizer, gradients set to none", sparse_losses=True, fused=True),
-    Form("+ channels last", sparse_losses=True, fused=True, channels_last=True),
-    Form("+ freed memory kept", sparse_losses=True, fused=True, channels_last=True, keep_memory=True),
-    Form("+ bf16 (FP16.ENABLED True FP16.DTYPE bf16)", sparse_losses=True, fused=True, channels_last=True, keep_memory=True, bf16=True),
-)
+PLAIN = Form("plain: contiguous, unfused optimizer, dense losses")
+SPARSE = PLAIN._replace(name="+ losses where people are", sparse_losses=True)
+FUSED = SPARSE._replace(name="+ fused optimizer, gradients set to none", fused=True)
+CHANNELS_LAST = FUSED._replace(name="+ channels last", channels_last=True)
+NO_COPIES = CHANNELS_LAST._replace(name="+ optimizer without copies of gradients", in_memory_order=True)
+KEPT = NO_COPIES._replace(name="+ freed memory kept", keep_memory=True)
+HUGE = KEPT._replace(name="+ heap in huge pages", huge_pages=True)
+BF16 = HUGE._replace(name="+ bf16 (FP16.ENABLED True FP16.DTYPE bf16)", bf16=True)
+FORMS = (PLAIN, SPARSE, FUSED, CHANNELS_LAST, NO_COPIES, KEPT, HUGE, BF16)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -56,8 +63,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> dict[str, Any]:
     """One row a form, all timed in turn; `ratio` is to the plain form, `gain` the share of it that the row's addition saves."""
-    forms = (FORMS[0], FORMS[-2]) if args.ends_only else FORMS
-    times = list(measure({form.name: _step(form, args) for form in forms}, args.repeats, clock=args.clock).values())
+    forms = (PLAIN, HUGE) if args.ends_only else FORMS
+    steps = {form.name: _step(form, args) for form in forms}
+    times = list(measure(steps, args.repeats, clock=args.clock, settle=SETTLE).values())
     rows: list[Row] = []
     for form, ms, before in zip(forms, times, [times[0], *times]):
         rows.append({"train": form.name, "ms": ms, "ratio": ms / times[0], "gain": (before - ms) / times[0]})
@@ -70,12 +78,13 @@ def _step(form: Form, args: Namespace) -> Callable[[], float]:
     skeleton = get_skeleton("coco")
     make, loss = build_targets(cfg, skeleton), build_loss(cfg, skeleton)
     network = build_network(cfg).to(args.device).train()
-    foreach = None if form.fused else False
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, foreach=foreach, fused=form.fused)
+    optimizer = build_optimizer(cfg, network) if form.in_memory_order else _torch_adam(form, cfg, network)
     batch = example_batch(skeleton, args.batch, args.people, args.size, args.device)
 
     def step() -> float:
-        keep_freed_memory(form.keep_memory)
+        keep_freed_memory(form.keep_memory)  # at each step, because the forms take turns; what marks the heap costs microseconds
+        if form.huge_pages:
+            use_huge_pages(most=HEAP)
         optimizer.zero_grad(set_to_none=form.fused)
         with torch.autocast(args.device, dtype=torch.bfloat16, enabled=form.bf16):
             output = network(_images(batch, form.channels_last))
@@ -86,6 +95,10 @@ def _step(form: Form, args: Namespace) -> Callable[[], float]:
         return total.item()
 
     return step
+
+
+def _torch_adam(form: Form, cfg: CfgNode, network: torch.nn.Module) -> torch.optim.Adam:
+    return torch.optim.Adam(network.parameters(), lr=cfg.TRAIN.LR, foreach=None if form.fused else False, fused=form.fused)
 
 
 def _config(form: Form, args: Namespace) -> CfgNode:

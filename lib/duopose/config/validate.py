@@ -148,6 +148,8 @@ def _contradictions(cfg: CfgNode) -> Iterator[str]:
         yield f"TRAIN.BEGIN_EPOCH: {cfg.TRAIN.BEGIN_EPOCH} is after TRAIN.END_EPOCH {cfg.TRAIN.END_EPOCH}"
     if len(cfg.MODEL.MODULES) != 3 or any(n < 1 for n in cfg.MODEL.MODULES):
         yield f"MODEL.MODULES: {cfg.MODEL.MODULES} must be three positive numbers, for stages 2, 3 and 4"
+    if cfg.MODEL.NAME == "pose_higher_hrnet_de" and cfg.MODEL.WIDTH % 4:
+        yield f"MODEL.WIDTH: {cfg.MODEL.WIDTH} must be a multiple of 4, for the bottlenecks of Double Embedding's heads"
     if cfg.MODEL.REVERSE_OFFSETS and cfg.MODEL.NAME == "pose_higher_hrnet":
         yield "MODEL.REVERSE_OFFSETS: the baseline pose_higher_hrnet has no offset maps; use MODEL.NAME pose_higher_hrnet_de"
     name = skeleton_name(cfg)

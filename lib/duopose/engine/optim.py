@@ -6,11 +6,13 @@ import copy
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from duopose.engine.adam import Adam, AdamW
 from duopose.errors import UserError
 
 Groups = list[dict[str, object]]
@@ -39,11 +41,11 @@ def parameter_groups(network: nn.Module, decay: float, spare_vectors: bool) -> G
 
 
 def _adam(cfg: CfgNode, groups: Groups) -> torch.optim.Optimizer:
-    return torch.optim.Adam(groups, lr=cfg.TRAIN.LR, fused=cfg.TRAIN.FUSED)
+    return Adam(groups, lr=cfg.TRAIN.LR, fused=cfg.TRAIN.FUSED)
 
 
 def _adamw(cfg: CfgNode, groups: Groups) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, lr=cfg.TRAIN.LR, fused=cfg.TRAIN.FUSED)
+    return AdamW(groups, lr=cfg.TRAIN.LR, fused=cfg.TRAIN.FUSED)
 
 
 def _sgd(cfg: CfgNode, groups: Groups) -> torch.optim.Optimizer:
@@ -52,6 +54,18 @@ def _sgd(cfg: CfgNode, groups: Groups) -> torch.optim.Optimizer:
 
 
 OPTIMIZERS: dict[str, Callable[[CfgNode, Groups], torch.optim.Optimizer]] = {"adam": _adam, "adamw": _adamw, "sgd": _sgd}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take over `optimizer.state_dict()` of a run whose memory layout (MODEL.CHANNELS_LAST) may have been another.
+
+    torch keeps the layout that the state was saved in, and the fused CPU kernels pair values by their place in memory.
+    """
+    optimizer.load_state_dict(state)
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                kept[name] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 @dataclass(frozen=True)

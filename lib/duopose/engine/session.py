@@ -12,7 +12,7 @@ from duopose.engine.checkpoint import Content, read_checkpoint
 from duopose.engine.distributed import Place, restarts
 from duopose.engine.dry_run import dry_run
 from duopose.engine.logging import RunLog
-from duopose.engine.memory import keep_freed_memory
+from duopose.engine.memory import keep_freed_memory, use_huge_pages
 from duopose.engine.parts import Builder, build_parts
 from duopose.engine.protocol import protocol
 from duopose.engine.resume import checkpoint_to_resume, move_earlier_run, refuse_other_settings
@@ -41,6 +41,7 @@ def run_training(cfg: CfgNode, options: Options, place: Place, build: Builder = 
     set_kernels(cfg, place.local_world)
     if place.device.type == "cpu":
         keep_freed_memory()
+        use_huge_pages()
     seed_everything(cfg.SEED)  # the same weights on every rank
     folder = RunFolder.of(cfg, options.config)
     parts = build(cfg, place, folder)

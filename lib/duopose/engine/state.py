@@ -10,7 +10,7 @@ from torch import nn
 
 from duopose.engine.distributed import Place
 from duopose.engine.meter import Meter
-from duopose.engine.optim import AveragedWeights
+from duopose.engine.optim import AveragedWeights, load_optimizer
 from duopose.engine.precision import Precision
 from duopose.engine.seed import random_states, restore_random_states
 
@@ -67,7 +67,7 @@ class TrainState:
         """Take over a checkpoint's content. With more ranks than it was written by, the new ones keep the streams they have."""
         self.position, self.best = Position(**content["position"]), Best(**content["best"])
         self.network.load_state_dict(content["network"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        load_optimizer(self.optimizer, content["optimizer"])
         self.precision.load_state_dict(content["precision"])
         if self.averaged is not None:
             self.averaged.network.load_state_dict(content["averaged"] or content["network"])

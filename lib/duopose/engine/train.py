@@ -25,6 +25,9 @@ SAVE_PAUSE = 10.0  # seconds; epochs that are shorter do not each end with a che
 def train(run: TrainingRun, stop: StopRequest) -> bool:
     """All epochs that are left; False where the run was asked to stop, with its state saved."""
     position, end = run.state.position, run.cfg.TRAIN.END_EPOCH
+    if position.validation_due and run.parts.validate is None:
+        position.validation_due = False
+        run.log.say("notice: the validation that the checkpoint was waiting for is left out, TRAIN.VAL_EVERY is 0")
     if position.validation_due:
         finish_validation(run)
     while position.epoch < end:
