@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -218,14 +220,41 @@ def test_not_coco_format(tmp_path: Path) -> None:
         evaluate_coco(path, [], COCO)
 
 
-def test_counting_in_blocks_misses_no_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("people", "message"),
+    [
+        (lambda one: [one | {"score": None}], "keypoints and score being numbers"),
+        (lambda one: [one | {"score": True}], "person 0 .* has the score True, which is no number"),
+        (lambda one: [one | {"score": "high"}], "person 0 must have .* keypoints and score being numbers"),
+        (lambda one: [{"certainty": one["score"]} | {key: one[key] for key in one if key != "score"}], r"\['score'\] missing"),
+        (
+            lambda one: [one | {"keypoints": one["keypoints"][3:]}, one | {"keypoints": [*one["keypoints"], 1, 1, 1]}],
+            "person 0 .* 48 keypoint",
+        ),
+        (lambda one: [one, one | {"image_id": "one"}], "person 1 is in picture 'one', which the annotation file does not have"),
+    ],
+)
+@pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
+def test_files_with_something_wrong(
+    tmp_path: Path, people: Callable[[dict[str, Any]], list[dict[str, Any]]], message: str, evaluator: str
+) -> None:
+    """hotcoco by itself takes several of these without a word; the counts of some are those of a right file."""
+    truth, found = one_person()
     path = tmp_path / "found.json"
+    path.write_text(json.dumps(people(found[0])))
+    with pytest.raises(UserError, match=message):
+        evaluate_coco(truth, path, COCO, evaluator=evaluator)
+
+
+def test_looking_at_blocks_misses_no_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the borders of the blocks are."""
     person = one_person()[1][0]
-    path.write_text(json.dumps([person] * 3))
-    incomplete = tmp_path / "incomplete.json"
-    incomplete.write_text(json.dumps([person, person | {"score": None}]))
-    for block in range(10, 60):
+    files = {"right": [person] * 3, "incomplete": [person, person | {"score": None}], "short": [person, person | {"keypoints": [1.0] * 48}]}
+    for name, people in files.items():
+        (tmp_path / name).write_text(json.dumps(people))
+    for block in [*range(10, 60), 500, 1000]:
         monkeypatch.setattr(oks, "BLOCK", block)
-        assert oks._is_plain_file(path, 17), block
-        assert not oks._is_plain_file(path, 14)
-        assert not oks._is_plain_file(incomplete, 17)
+        assert oks._is_plain_file(tmp_path / "right", 17), block
+        assert not oks._is_plain_file(tmp_path / "right", 14)
+        assert not oks._is_plain_file(tmp_path / "incomplete", 17)
+        assert not oks._is_plain_file(tmp_path / "short", 17)
