@@ -188,13 +188,22 @@ def test_a_file_only_hotcoco_has_read_is_complained_about(tmp_path: Path) -> Non
         (lambda truth: truth["annotations"][0].update(keypoints=[1] * 18), "annotation 5 has 18 keypoint numbers, but the skeleton has 17"),
         (lambda truth: truth["categories"].append({"id": 2, "name": "person"}), "which category are the people"),
         (lambda truth: truth["images"].clear(), "no picture to score"),
+        (lambda truth: truth["annotations"][0].update(area="big"), "annotation 5 has area 'big'"),
+        (lambda truth: truth["annotations"][0].update(area=-5), "annotation 5 has area '-5'"),
+        (lambda truth: truth["annotations"][0].update(bbox=[1, 2, 3]), r"annotation 5 has bbox '\[1, 2, 3\]'"),
+        (lambda truth: truth["annotations"][0].update(keypoints=["a"] * 51), "annotation 5 has keypoints"),
+        (lambda truth: truth["annotations"][0].update(keypoints=7), "annotation 5 has keypoints '7'"),
+        (lambda truth: truth["annotations"][0].update(image_id=[1]), r"annotation 5 has image_id '\[1\]'"),
+        (lambda truth: truth["annotations"][0].update(iscrowd="no"), "annotation 5 has iscrowd 'no'"),
+        (lambda truth: truth["annotations"][0].update(num_keypoints="no"), "annotation 5 has num_keypoints 'no'"),
     ],
 )
-def test_unusable_annotations(change, message: str) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
+def test_unusable_annotations(change: Callable[[dict[str, Any]], object], message: str, evaluator: str) -> None:
     truth, found = one_person()
     change(truth)
     with pytest.raises(UserError, match=message):
-        evaluate_coco(truth, found, COCO)
+        evaluate_coco(truth, found, COCO, evaluator=evaluator)
 
 
 def test_unknown_names() -> None:
@@ -218,6 +227,14 @@ def test_not_coco_format(tmp_path: Path) -> None:
     path.write_text('{"images": []}')
     with pytest.raises(UserError, match=r"not in COCO format: \['annotations', 'categories'\] missing"):
         evaluate_coco(path, [], COCO)
+    path.write_text('{"images": [{"id": 1}], "annotations": ["a"], "categories": []}')
+    with pytest.raises(UserError, match=r"\['annotations'\] missing, or no list of records"):
+        evaluate_coco(path, [], COCO)
+    path.write_text('{"images": [{"id": 1}, {}], "annotations": [], "categories": []}')
+    with pytest.raises(UserError, match=r"1 of 'images' have no 'id' \(a number or word\), first images\[1\]"):
+        evaluate_coco(path, [], COCO)
+    with pytest.raises(UserError, match="is a folder; give the file in it"):
+        evaluate_coco(tmp_path, [], COCO)
 
 
 @pytest.mark.parametrize(

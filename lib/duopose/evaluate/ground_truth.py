@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from numbers import Real
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from duopose.errors import UserError
 from duopose.evaluate.files import read_json
@@ -15,12 +19,19 @@ GroundTruth = dict[str, Any]
 
 
 def load_annotations(path: str | Path) -> GroundTruth:
-    """A COCO-format file as it is; UserError where it is not one."""
+    """A COCO-format file as it is; UserError where it is not one, or a picture has no id. Annotations are checked by their users."""
     content = read_json(path, "annotation file")
-    missing = [key for key in ("images", "annotations", "categories") if not isinstance(content, dict) or key not in content]
-    if missing:
-        raise UserError(f"annotation file '{path}' is not in COCO format: {missing} missing")
+    wrong = [key for key in ("images", "annotations", "categories") if not isinstance(content, dict) or not _is_records(content.get(key))]
+    if wrong:
+        raise UserError(f"annotation file '{path}' is not in COCO format: {wrong} missing, or no list of records")
+    without = [number for number, image in enumerate(content["images"]) if not isinstance(image.get("id"), (int, str))]
+    if without:
+        raise UserError(f"annotation file '{path}': {len(without)} of 'images' have no 'id' (a number or word), first images[{without[0]}]")
     return content
+
+
+def _is_records(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(record, dict) for record in value)
 
 
 def has_truth(path: str | Path) -> bool:
@@ -45,7 +56,11 @@ def scoring_annotations(content: GroundTruth, num_keypoints: int, where: str) ->
     """
     person = person_category(content["categories"], where)
     kept = [annotation for annotation in content["annotations"] if annotation.get("category_id", person) == person]
-    annotations = [_scoring_annotation(annotation, number, num_keypoints, where) for number, annotation in enumerate(kept, start=1)]
+    try:
+        annotations = [_scoring_annotation(annotation, number, num_keypoints, where) for number, annotation in enumerate(kept, start=1)]
+    except TypeError:
+        check_annotations(kept, where)
+        raise
     return {
         "images": content["images"],
         "annotations": annotations,
@@ -76,6 +91,8 @@ def _scoring_annotation(annotation: dict[str, Any], number: int, num_keypoints: 
             f"skeleton has {num_keypoints} keypoints, so there must be {3 * num_keypoints}; is DATASET.SKELETON the right one?"
         )
     labelled = annotation.get("num_keypoints")
+    if not RIGHT["area"](annotation["area"]) or not RIGHT["num_keypoints"](labelled or 0):
+        check_annotations([annotation], where)
     return {
         "id": number,
         "image_id": annotation["image_id"],
@@ -86,6 +103,36 @@ def _scoring_annotation(annotation: dict[str, Any], number: int, num_keypoints: 
         "num_keypoints": sum(visibility > 0 for visibility in keypoints[2::3]) if labelled is None else labelled,
         "keypoints": keypoints,
     }
+
+
+def check_annotations(annotations: list[dict[str, Any]], where: str) -> None:
+    """UserError on the first annotation with a value of the wrong kind, which libraries meet with errors of their own or not at all."""
+    for number, annotation in enumerate(annotations, start=1):
+        wrong = [name for name, right in RIGHT.items() if annotation.get(name) is not None and not right(annotation[name])]
+        if wrong:
+            what = ", ".join(f"{name} {str(annotation[name])[:60]!r}" for name in wrong)
+            raise UserError(f"annotation file '{where}': annotation {annotation.get('id', number)} has {what}; run tools/check_data.py")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, (list, tuple, np.ndarray)) and all(map(_is_number, value))
+
+
+RIGHT: dict[str, Callable[[Any], bool]] = {
+    "image_id": lambda value: isinstance(value, (int, str)),
+    "bbox": lambda value: _are_numbers(value) and len(value) == 4,
+    "area": lambda value: _is_number(value) and value >= 0,
+    "keypoints": _are_numbers,
+    "num_keypoints": lambda value: _is_number(value) and value >= 0,
+    "iscrowd": lambda value: value in (0, 1),
+    "head_box": lambda value: _are_numbers(value) and len(value) == 4,
+    "objpos": lambda value: _are_numbers(value) and len(value) == 2,
+    "scale": _is_number,
+}
 
 
 def chosen_images(content: GroundTruth, image_ids: Collection[int | str] | None, where: str) -> list[int | str]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from duopose.errors import UserError
-from duopose.evaluate.ground_truth import GroundTruth, chosen_images
+from duopose.evaluate.ground_truth import GroundTruth, check_annotations, chosen_images
 from duopose.evaluate.results import Entry, Results, checked_entries
 from duopose.skeletons import Skeleton
 
@@ -39,6 +39,7 @@ def metric_images(
     if region not in REGIONS:
         raise UserError(f"TEST.MPII_REGION '{region}' is unknown; use one of {', '.join(REGIONS)}")
     joints = scored_indices(skeleton)
+    check_annotations(content["annotations"], where)
     entries = checked_entries(results, skeleton.num_keypoints, {image["id"] for image in content["images"]})
     chosen = set(chosen_images(content, image_ids, where))
     people, found = by_picture(content["annotations"]), by_picture(entries)

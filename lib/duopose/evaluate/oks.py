@@ -21,7 +21,7 @@ from pycocotools.cocoeval import COCOeval as ReferenceEvaluation
 
 from duopose.errors import UserError
 from duopose.evaluate.files import paused_garbage_collection
-from duopose.evaluate.ground_truth import GroundTruth, chosen_images, scoring_annotations
+from duopose.evaluate.ground_truth import GroundTruth, check_annotations, chosen_images, scoring_annotations
 from duopose.evaluate.results import FIELDS, Entry, Results, checked_entries, read_entries, results_name
 from duopose.skeletons import Skeleton
 
@@ -43,6 +43,8 @@ class OksScoring:
     image_ids: Ids
     skeleton: Skeleton
     evaluator: str
+    original: GroundTruth  # the truth as its file has it
+    where: str  # the file's name
 
     @staticmethod
     def of(
@@ -56,15 +58,20 @@ class OksScoring:
             truth = scoring_annotations(content, skeleton.num_keypoints, where)
         plain = evaluator == "hotcoco" and isinstance(results, (str, Path)) and _is_plain_file(Path(results), skeleton.num_keypoints)
         if plain and _has_integer_ids(truth):
-            return OksScoring(truth, Path(str(results)), chosen, skeleton, evaluator)
+            return OksScoring(truth, Path(str(results)), chosen, skeleton, evaluator, content, where)
         with paused_garbage_collection():
             entries = checked_entries(results, skeleton.num_keypoints, _ids(truth))
-        return OksScoring(truth, entries, chosen, skeleton, evaluator)
+        return OksScoring(truth, entries, chosen, skeleton, evaluator, content, where)
 
     def numbers(self, image_ids: Ids | None = None) -> dict[str, float | None]:
         """The ten numbers by name over `image_ids` (None: all chosen pictures); None where there is nothing to measure."""
         chosen = self.image_ids if image_ids is None else image_ids
-        stats = EVALUATORS[self.evaluator](self.truth, self.detections, list(self.skeleton.sigmas), chosen)
+        try:
+            stats = EVALUATORS[self.evaluator](self.truth, self.detections, list(self.skeleton.sigmas), chosen)
+        except (TypeError, ValueError, LookupError):
+            # Looking at each number of the truth beforehand would take longer than scoring.
+            check_annotations(self.original["annotations"], self.where)
+            raise
         values = [None if value == NOTHING_TO_MEASURE else float(value) for value in stats]
         return dict(zip(METRIC_NAMES, values, strict=True))
 
