@@ -222,6 +222,18 @@ def test_the_person_category_may_have_any_number() -> None:
     assert evaluate_coco(truth, found, COCO).values["AR"] == 1
 
 
+def test_ids_that_a_library_cannot_take_and_people_of_no_picture() -> None:
+    """Words, words beside numbers, and numbers below 0 are as good as others; a person of a picture that is not listed does not count."""
+    for ids in (["a", "b"], ["a", 3], [-7, 3]):
+        truth, found = one_person()
+        truth["images"] = [{"id": one} for one in ids]
+        truth["annotations"][0]["image_id"] = found[0]["image_id"] = ids[0]
+        truth["annotations"].append(truth["annotations"][0] | {"image_id": "nowhere"})
+        for evaluator in ("hotcoco", "pycocotools"):
+            metrics = evaluate_coco(truth, found, COCO, evaluator=evaluator)
+            assert metrics.values["AP"] == pytest.approx(1) and metrics.facts["people"] == 1
+
+
 def test_not_coco_format(tmp_path: Path) -> None:
     path = tmp_path / "annotations.json"
     path.write_text('{"images": []}')

@@ -148,11 +148,11 @@ def _first_person_is_plain(block: bytes, num_keypoints: int) -> bool:
 
 
 def _has_integer_ids(truth: GroundTruth) -> bool:
-    return all(type(image["id"]) is int for image in truth["images"])
+    return all(type(image["id"]) is int and image["id"] >= 0 for image in truth["images"])
 
 
 def _with_numbered_images(truth: GroundTruth, entries: list[Entry], image_ids: Ids) -> tuple[GroundTruth, list[Entry], Ids]:
-    """Pictures numbered from 1, for a library that takes integers only."""
+    """Pictures numbered from 1, for libraries that take integers only, or cannot compare words with integers."""
     number: dict[int | str, int] = {image["id"]: index for index, image in enumerate(truth["images"], start=1)}
     numbered = truth | {
         "images": [{"id": index} for index in number.values()],
@@ -187,6 +187,8 @@ def _load_detections(reference: hotcoco.COCO, detections: Detections, num_keypoi
 
 def _pycocotools_numbers(truth: GroundTruth, detections: Detections, sigmas: list[float], image_ids: Ids) -> np.ndarray:
     entries = _in_memory(detections)
+    if not _has_integer_ids(truth):
+        truth, entries, image_ids = _with_numbered_images(truth, entries, image_ids)
     with contextlib.redirect_stdout(io.StringIO()):
         # The library writes into the dictionaries it is given.
         reference = _indexed(truth | {"annotations": [dict(annotation) for annotation in truth["annotations"]]})
