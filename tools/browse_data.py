@@ -20,7 +20,7 @@ from duopose.datasets.build import build_augmentation, build_dataset
 from duopose.datasets.coco_format import CocoFormatDataset
 from duopose.datasets.loader import collate
 from duopose.datasets.transforms import warp_sample
-from duopose.errors import UserError
+from duopose.errors import UserError, refusals_told
 from duopose.geometry import MapFrame
 from duopose.targets import build_targets
 from duopose.types import Sample
@@ -39,15 +39,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings that differ from the yaml")
     args = parser.parse_intermixed_args(arguments)
     try:
-        cfg = load_config(args.cfg, args.opts)
-        dataset = build_dataset(cfg, cfg.DATASET.TRAIN, train=True)
-        args.out.mkdir(parents=True, exist_ok=True)
-        for index in choose(dataset, [one for one in args.ids.split(",") if one], args.number):
-            people, heatmaps, offsets = draw_sheets(cfg, dataset, index, args.epoch)
-            for name, picture in (("people", people), ("heatmaps", heatmaps), ("offsets", offsets)):
-                path = args.out / f"{dataset.image_ids[index]}_{name}.png"
-                cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-                print(path)
+        with refusals_told():
+            cfg = load_config(args.cfg, args.opts)
+            dataset = build_dataset(cfg, cfg.DATASET.TRAIN, train=True)
+            args.out.mkdir(parents=True, exist_ok=True)
+            for index in choose(dataset, [one for one in args.ids.split(",") if one], args.number):
+                for name, picture in zip(("people", "heatmaps", "offsets"), draw_sheets(cfg, dataset, index, args.epoch), strict=True):
+                    path = args.out / f"{dataset.image_ids[index]}_{name}.png"
+                    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+                    print(path)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

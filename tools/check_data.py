@@ -53,7 +53,12 @@ def check_one(cfg: CfgNode, split: str, train: bool, skip_pictures: bool) -> Spl
     print(f"checking {annotations}", file=sys.stderr)
     rules = Rules(build_skeleton(cfg), cfg.DATASET.DATASET, cfg.DATASET.MAX_NUM_PEOPLE)
     with tqdm(desc=f"pictures of {split}", unit="picture", disable=not sys.stderr.isatty()) as bar:
-        return check_split(split, annotations, pictures, rules, not skip_pictures, max(cfg.WORKERS, 1), bar.update)
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return check_split(split, annotations, pictures, rules, not skip_pictures, max(cfg.WORKERS, 1), show)
 
 
 if __name__ == "__main__":

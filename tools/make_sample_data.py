@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from duopose.datasets.sample_data.write import make_sample_data
-from duopose.errors import UserError
+from duopose.errors import UserError, refusals_told
 from duopose.skeletons import get_skeleton
 
 
@@ -27,7 +27,7 @@ def main() -> int:
     try:
         if min(args.train, args.val) < 0 or args.size < 32:
             raise UserError(f"--train and --val must not be negative and --size at least 32, got {args.train}, {args.val}, {args.size}")
-        with tqdm(total=args.train + args.val, unit="picture", disable=not sys.stderr.isatty()) as bar:
+        with refusals_told(), tqdm(total=args.train + args.val, unit="picture", disable=not sys.stderr.isatty()) as bar:
             skeleton = get_skeleton(args.skeleton)
             make_sample_data(args.out, args.train, args.val, args.seed, args.size, skeleton, args.workers, bar.update)
     except UserError as error:

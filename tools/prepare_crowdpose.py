@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from duopose.datasets.crowdpose import prepare_crowdpose
-from duopose.errors import UserError
+from duopose.errors import UserError, refusals_told
 
 
 def main(arguments: list[str]) -> int:
@@ -16,7 +16,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("root", type=Path, nargs="?", default=Path("data/crowdpose"), help="folder with json/ and images/")
     args = parser.parse_args(arguments)
     try:
-        prepared = prepare_crowdpose(args.root)
+        with refusals_told():
+            prepared = prepare_crowdpose(args.root)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from duopose.datasets.mpii_file import read_groups, read_release
 from duopose.datasets.prepare_mpii import Summary, picture_sizes, split_pictures, to_coco, write_split
-from duopose.errors import UserError
+from duopose.errors import UserError, refusals_told
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -48,13 +48,13 @@ def prepare(args: argparse.Namespace) -> list[Summary]:
 def main() -> int:
     """Exit code 0, or 2 with a sentence."""
     try:
-        for done in prepare(parse()):
-            print(
-                f"{done.path}: {done.pictures} pictures, {done.people} people ({done.with_keypoints} with keypoints), {done.groups} groups"
-            )
+        with refusals_told():
+            written = prepare(parse())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    for done in written:
+        print(f"{done.path}: {done.pictures} pictures, {done.people} people ({done.with_keypoints} with keypoints), {done.groups} groups")
     return 0
 
 

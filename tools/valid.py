@@ -16,7 +16,7 @@ from duopose.config import load_config
 from duopose.engine.evaluation import EvaluationOptions, compare, run_evaluation, score_file
 from duopose.engine.launch import launch
 from duopose.engine.run_folder import RunFolder
-from duopose.errors import UserError
+from duopose.errors import UserError, refusals_told
 from duopose.evaluate.table import metrics_table
 
 
@@ -55,7 +55,8 @@ def run(args: Namespace) -> int:
 def main(arguments: list[str]) -> int:
     """Exit codes: 0 done, 2 something for the user to mend, 1 a bug."""
     try:
-        return run(parse(arguments))
+        with refusals_told():
+            return run(parse(arguments))
     except UserError as error:
         print(f"valid: {error}", file=sys.stderr)
         return 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import random
 import subprocess
 import sys
 import time
@@ -128,6 +129,10 @@ BREAKS: dict[str, tuple[Callable[[Content], object], str]] = {
     "category": (lambda c: person(c).update(category_id=7), "'category_id' is no id of 'categories'"),
     "nobody": (nobody_labelled, "nobody has a labelled keypoint"),
     "names reversed": (lambda c: c["categories"][0].update(keypoints=coco_names()[::-1]), "stand in another order than in skeleton 'coco'"),
+    "names are a number": (lambda c: c["categories"][0].update(keypoints=17), "a list of names as 'keypoints'"),
+    "category id is a list": (lambda c: c["categories"][0].update(id=[1]), "needs a number or word as 'id'"),
+    "category of a person is a list": (lambda c: person(c).update(category_id=[1]), "'category_id' is no id of 'categories'"),
+    "size beyond belief": (lambda c: c["images"][0].update(width=10**30), "'width' and 'height' must be the picture's size in pixels"),
     "14 names": (lambda c: c["categories"][0].update(keypoints=coco_names()[:14]), "another number of keypoints ('person' 14)"),
 }
 
@@ -148,6 +153,27 @@ def test_broken_annotations_get_their_sentence(name: str, tmp_path: Path, capsys
     code, text = check(tmp_path, capsys)
     assert code == 1 and "Traceback" not in text
     assert any(line.startswith("PROBLEM") and sentence in line for line in text.splitlines()), text
+
+
+ODD = [None, "x", "", [], {}, -1, 1.5, True, [1], [[1]], {"a": 1}, 10**30, [None] * 51, ["a", 1, 2]]
+
+
+def test_odd_values_anywhere_end_in_no_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_both(tmp_path)
+    rng = random.Random(0)
+    codes = []
+    for _ in range(200):
+        content = tiny_content()
+        content["categories"][0]["keypoints"] = coco_names()
+        record = rng.choice([one for records in content.values() for one in records])
+        name = rng.choice(list(record))
+        if isinstance(record[name], list) and rng.random() < 0.4:
+            record[name][rng.randrange(len(record[name]))] = rng.choice(ODD)
+        else:
+            record[name] = rng.choice(ODD)
+        (tmp_path / "annotations" / f"person_keypoints_{TRAIN}.json").write_text(json.dumps(content))
+        codes.append(check(tmp_path, capsys, "--skip-pictures")[0])
+    assert set(codes) == {0, 1} and codes.count(1) > 120
 
 
 # ---- files ----

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,17 +67,35 @@ def test_shared_pictures_are_refused(root: Path) -> None:
         prepare_crowdpose(root)
 
 
-def test_other_files_are_refused(root: Path) -> None:
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda c: c["annotations"][1].update(keypoints=[0] * 51), r"1 annotations .* not 42 numbers, first ids \[1\]"),
+        (lambda c: c["annotations"][1].update(keypoints=5), "1 annotations have 'keypoints' that are not 42 numbers"),
+        (lambda c: c["images"][0].pop("crowdIndex"), r"1 pictures have no 'crowdIndex', first ids \[20\]"),
+        (lambda c: c["images"][1].pop("file_name"), r"1 pictures have no 'id' .* or no 'file_name', first ids \[21\]"),
+        (lambda c: c["images"][0].update(id=[20]), r"1 pictures have no 'id'"),
+        (lambda c: c["annotations"][0].update(image_id=99), r"1 annotations .* is no picture of the file, first ids \[0\]"),
+        (lambda c: c["annotations"][0].update(image_id=[20]), "1 annotations have an 'image_id'"),
+    ],
+)
+def test_other_files_are_refused(root: Path, damage: Callable[[dict[str, Any]], object], sentence: str) -> None:
     other = content(20)
-    other["annotations"][1]["keypoints"] = [0] * 51
+    damage(other)
     write(root, "val", other)
-    with pytest.raises(UserError, match="no CrowdPose file: annotation 1 has 51"):
+    with pytest.raises(UserError, match=f"crowdpose_val.json is no CrowdPose file: {sentence}"):
         prepare_crowdpose(root)
-    del other["images"][0]["crowdIndex"]
-    other["annotations"] = []
+    assert not (root / "json" / "crowdpose_trainval.json").exists()
+
+
+def test_people_without_keypoints_stay(root: Path) -> None:
+    other = content(20)
+    other["annotations"][0]["keypoints"] = None
     write(root, "val", other)
-    with pytest.raises(UserError, match="no 'crowdIndex'"):
-        prepare_crowdpose(root)
+    assert prepare_crowdpose(root).people == 4
+
+
+def test_a_missing_file_is_named(root: Path) -> None:
     (root / "json" / "crowdpose_val.json").unlink()
     with pytest.raises(UserError, match=r"crowdpose_val\.json cannot be read: No such file"):
         prepare_crowdpose(root)

@@ -6,12 +6,12 @@ import json
 import runpy
 import sys
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import scipy.io
+from tests.datasets.mpii_mat import EMPTY, cells, person, picture, point, real_person, struct_array, write_mat
 
 from duopose.datasets.annotations import collect_people, read_annotation_file
 from duopose.datasets.mpii_file import read_groups, read_release
@@ -21,50 +21,6 @@ from duopose.evaluate.mpii import evaluate_mpii
 from duopose.skeletons import MPII, MPII_FILE_KEYPOINTS
 
 PROJECT = Path(__file__).resolve().parents[2]
-EMPTY = np.zeros((0, 0))
-
-
-def struct_array(items: list[dict[str, Any]]) -> np.ndarray:
-    """(1, n) MATLAB struct array; all elements have all fields, empty where one lacks it."""
-    fields = list(dict.fromkeys(name for item in items for name in item))
-    array = np.empty((1, len(items)), dtype=[(name, object) for name in fields])
-    for place, item in zip(array[0], items, strict=True):
-        for name in fields:
-            place[name] = item.get(name, EMPTY)
-    return array
-
-
-def cells(items: list[Any]) -> np.ndarray:
-    """(1, n) MATLAB cell array."""
-    array = np.empty((1, len(items)), dtype=object)
-    for index, item in enumerate(items):
-        array[0, index] = item
-    return array
-
-
-def point(joint: int, x: float, y: float, visible: Any = 1) -> dict[str, Any]:
-    return {"id": joint, "x": x, "y": y, "is_visible": visible}
-
-
-def person(x: float, joints: int = 16, **changes: Any) -> dict[str, Any]:
-    """Joint j at (x + j, 2 j) in MATLAB's counting; j % 3 == 0 hidden, upper neck and head top without is_visible."""
-    visible = [EMPTY if j in (8, 9) else ("0" if j % 3 == 0 else "1") for j in range(joints)]
-    points = struct_array([point(j, x + j, 2.0 * j, visible[j]) for j in range(joints)])
-    whole = {
-        "x1": x, "y1": 10.0, "x2": x + 30, "y2": 50.0, "scale": 1.5, "objpos": {"x": x + 5, "y": 20.0},
-        "annopoints": {"point": points},
-    }  # fmt: skip
-    return {**whole, **changes}
-
-
-def write_mat(path: Path, pictures: list[dict[str, Any]], train: list[int]) -> Path:
-    release = {"annolist": struct_array(pictures), "img_train": np.array([train], dtype=np.uint8), "version": "12"}
-    scipy.io.savemat(path, {"RELEASE": release})
-    return path
-
-
-def picture(name: str, people: Any, video: Any = 7) -> dict[str, Any]:
-    return {"image": {"name": name}, "annorect": people, "frame_sec": EMPTY, "vididx": video}
 
 
 @pytest.fixture
@@ -180,17 +136,6 @@ def test_real_annotations_through_the_mat_and_back_to_the_metric(tmp_path: Path,
     assert metrics.facts["groups"] == 40
     assert metrics.facts["people"] == len(with_head) > 70
     assert set(metrics.values.values()) == {1.0}
-
-
-def real_person(raw: dict[str, Any]) -> dict[str, Any]:
-    """A person of the annotations_only file as an annorect; the head rectangle is the box of upper neck and head top."""
-    labelled = [joint for joint in range(16) if raw["joints_labelled"][joint]]
-    points = struct_array([point(joint, *raw["joints"][joint]) for joint in labelled])
-    rectangle = {"scale": raw["scale"], "annopoints": {"point": points}}
-    if 8 in labelled and 9 in labelled:
-        (x1, y1), (x2, y2) = np.sort([raw["joints"][8], raw["joints"][9]], axis=0)
-        rectangle |= {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
-    return rectangle
 
 
 def test_groups_of_people_who_are_not_there(mat: Path) -> None:

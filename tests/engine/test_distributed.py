@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing import active_children
 from pathlib import Path
 from threading import Thread
 
@@ -91,6 +92,18 @@ def test_each_rank_loads_its_share_through_the_workers() -> None:
             for batch, weight in zip(batches, shares.step_weights(seen)):
                 counts.update(batch.image_ids if weight else [])
     assert counts == Counter(range(9))
+
+
+def test_a_closed_feed_has_no_workers_whoever_holds_it() -> None:
+    """Workers that live until the interpreter's exit may make it wait for ever; garbage in a circle keeps them that long."""
+    feed = Feed(TinyData(Trick(length=9)), tiny_parts(tiny_config(Path()), *[None] * 2).collate, Shares(9, 2), torch.device("cpu"), 2, 1)  # type: ignore[list-item]
+    before = set(active_children())
+    circle: list[object] = [feed]
+    circle.append(circle)
+    assert sum(len(batch.image_ids) for batches in feed.steps(0, 0) for batch in batches) == 9
+    assert len(set(active_children()) - before) == 2
+    feed.close()
+    assert not set(active_children()) - before
 
 
 def test_a_killed_rank_ends_the_run_with_its_name(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

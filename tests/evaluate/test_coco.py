@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,13 +188,22 @@ def test_a_file_only_hotcoco_has_read_is_complained_about(tmp_path: Path) -> Non
         (lambda truth: truth["annotations"][0].update(keypoints=[1] * 18), "annotation 5 has 18 keypoint numbers, but the skeleton has 17"),
         (lambda truth: truth["categories"].append({"id": 2, "name": "person"}), "which category are the people"),
         (lambda truth: truth["images"].clear(), "no picture to score"),
+        (lambda truth: truth["annotations"][0].update(area="big"), "annotation 5 has area 'big'"),
+        (lambda truth: truth["annotations"][0].update(area=-5), "annotation 5 has area '-5'"),
+        (lambda truth: truth["annotations"][0].update(bbox=[1, 2, 3]), r"annotation 5 has bbox '\[1, 2, 3\]'"),
+        (lambda truth: truth["annotations"][0].update(keypoints=["a"] * 51), "annotation 5 has keypoints"),
+        (lambda truth: truth["annotations"][0].update(keypoints=7), "annotation 5 has keypoints '7'"),
+        (lambda truth: truth["annotations"][0].update(image_id=[1]), r"annotation 5 has image_id '\[1\]'"),
+        (lambda truth: truth["annotations"][0].update(iscrowd="no"), "annotation 5 has iscrowd 'no'"),
+        (lambda truth: truth["annotations"][0].update(num_keypoints="no"), "annotation 5 has num_keypoints 'no'"),
     ],
 )
-def test_unusable_annotations(change, message: str) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
+def test_unusable_annotations(change: Callable[[dict[str, Any]], object], message: str, evaluator: str) -> None:
     truth, found = one_person()
     change(truth)
     with pytest.raises(UserError, match=message):
-        evaluate_coco(truth, found, COCO)
+        evaluate_coco(truth, found, COCO, evaluator=evaluator)
 
 
 def test_unknown_names() -> None:
@@ -211,21 +222,68 @@ def test_the_person_category_may_have_any_number() -> None:
     assert evaluate_coco(truth, found, COCO).values["AR"] == 1
 
 
+def test_ids_that_a_library_cannot_take_and_people_of_no_picture() -> None:
+    """Words, words beside numbers, and numbers below 0 are as good as others; a person of a picture that is not listed does not count."""
+    for ids in (["a", "b"], ["a", 3], [-7, 3]):
+        truth, found = one_person()
+        truth["images"] = [{"id": one} for one in ids]
+        truth["annotations"][0]["image_id"] = found[0]["image_id"] = ids[0]
+        truth["annotations"].append(truth["annotations"][0] | {"image_id": "nowhere"})
+        for evaluator in ("hotcoco", "pycocotools"):
+            metrics = evaluate_coco(truth, found, COCO, evaluator=evaluator)
+            assert metrics.values["AP"] == pytest.approx(1) and metrics.facts["people"] == 1
+
+
 def test_not_coco_format(tmp_path: Path) -> None:
     path = tmp_path / "annotations.json"
     path.write_text('{"images": []}')
     with pytest.raises(UserError, match=r"not in COCO format: \['annotations', 'categories'\] missing"):
         evaluate_coco(path, [], COCO)
+    path.write_text('{"images": [{"id": 1}], "annotations": ["a"], "categories": []}')
+    with pytest.raises(UserError, match=r"\['annotations'\] missing, or no list of records"):
+        evaluate_coco(path, [], COCO)
+    path.write_text('{"images": [{"id": 1}, {}], "annotations": [], "categories": []}')
+    with pytest.raises(UserError, match=r"1 of 'images' have no 'id' \(a number or word\), first images\[1\]"):
+        evaluate_coco(path, [], COCO)
+    with pytest.raises(UserError, match="is a folder; give the file in it"):
+        evaluate_coco(tmp_path, [], COCO)
 
 
-def test_counting_in_blocks_misses_no_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("people", "message"),
+    [
+        (lambda one: [one | {"score": None}], "keypoints and score being numbers"),
+        (lambda one: [one | {"score": True}], "person 0 .* has the score True, which is no number"),
+        (lambda one: [one | {"score": "high"}], "person 0 must have .* keypoints and score being numbers"),
+        (lambda one: [{"certainty": one["score"]} | {key: one[key] for key in one if key != "score"}], r"\['score'\] missing"),
+        (
+            lambda one: [one | {"keypoints": one["keypoints"][3:]}, one | {"keypoints": [*one["keypoints"], 1, 1, 1]}],
+            "person 0 .* 48 keypoint",
+        ),
+        (lambda one: [one, one | {"image_id": "one"}], "person 1 is in picture 'one', which the annotation file does not have"),
+    ],
+)
+@pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
+def test_files_with_something_wrong(
+    tmp_path: Path, people: Callable[[dict[str, Any]], list[dict[str, Any]]], message: str, evaluator: str
+) -> None:
+    """hotcoco by itself takes several of these without a word; the counts of some are those of a right file."""
+    truth, found = one_person()
     path = tmp_path / "found.json"
+    path.write_text(json.dumps(people(found[0])))
+    with pytest.raises(UserError, match=message):
+        evaluate_coco(truth, path, COCO, evaluator=evaluator)
+
+
+def test_looking_at_blocks_misses_no_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the borders of the blocks are."""
     person = one_person()[1][0]
-    path.write_text(json.dumps([person] * 3))
-    incomplete = tmp_path / "incomplete.json"
-    incomplete.write_text(json.dumps([person, person | {"score": None}]))
-    for block in range(10, 60):
+    files = {"right": [person] * 3, "incomplete": [person, person | {"score": None}], "short": [person, person | {"keypoints": [1.0] * 48}]}
+    for name, people in files.items():
+        (tmp_path / name).write_text(json.dumps(people))
+    for block in [*range(10, 60), 500, 1000]:
         monkeypatch.setattr(oks, "BLOCK", block)
-        assert oks._is_plain_file(path, 17), block
-        assert not oks._is_plain_file(path, 14)
-        assert not oks._is_plain_file(incomplete, 17)
+        assert oks._is_plain_file(tmp_path / "right", 17), block
+        assert not oks._is_plain_file(tmp_path / "right", 14)
+        assert not oks._is_plain_file(tmp_path / "incomplete", 17)
+        assert not oks._is_plain_file(tmp_path / "short", 17)

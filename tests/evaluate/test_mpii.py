@@ -237,6 +237,13 @@ def test_what_is_missing_is_told() -> None:
     del content["images"][0]["groups"]
     with pytest.raises(UserError, match=r"picture 1 has no groups; make the file with prepare_mpii"):
         evaluate_mpii(content, [], MPII)
+    content["images"][0]["groups"] = [1, 2]
+    with pytest.raises(UserError, match=r"picture 1 has no groups"):
+        evaluate_mpii(content, [], MPII)
+    content["annotations"][1]["keypoints"] = [1] * 42
+    with pytest.raises(UserError, match=r"1 annotations have not the 16 keypoints of skeleton 'mpii', first \[2\]"):
+        evaluate_mpii(content, [], MPII)
+    content = two_and_one()
     with pytest.raises(UserError, match="'boxes' is unknown; use one of groups, pictures"):
         evaluate_mpii(content, [], MPII, region="boxes")
     with pytest.raises(UserError, match="'coco' has no upper_neck, head_top"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,34 @@ def test_results_that_are_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "results.json").write_text(content)
     said = refused("valid", "--results", tmp_path / "results.json", "--annotations", tmp_path / "missing.json", "--out", tmp_path)
     assert str(tmp_path) in said
+
+
+@pytest.mark.parametrize(
+    ("tool", "words"),
+    [
+        ("valid", ["--results", "{}/found.json", "--annotations", "{}/truth.json", "--out", "{}/a_file"]),
+        ("make_sample_data", ["{}/a_file", "--train", "1", "--val", "1"]),
+    ],
+)
+def test_a_file_where_a_folder_should_be(tmp_path: Path, tool: str, words: list[str]) -> None:
+    (tmp_path / "a_file").touch()
+    (tmp_path / "found.json").write_text("[]")
+    (tmp_path / "truth.json").write_text('{"images": [{"id": 1}], "annotations": [], "categories": [{"id": 1, "name": "person"}]}')
+    said = refused(tool, *(word.format(tmp_path) for word in words))
+    assert f"'{tmp_path / 'a_file'}" in said and "cannot be opened or made" in said
+
+
+def test_results_of_a_split_without_truth_are_packed(tmp_path: Path) -> None:
+    """--results checks them, and writes what the server takes."""
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "image_info_test-dev2017.json").write_text('{"images": [{"id": 7, "file_name": "7.jpg"}]}')
+    person = {"image_id": 7, "category_id": 1, "keypoints": [1.0] * 51, "score": 0.5}
+    words = ["--results", tmp_path / "found.json", "--out", tmp_path, "DATASET.ROOT", tmp_path, "DATASET.TEST", "test-dev2017"]
+    (tmp_path / "found.json").write_text(json.dumps([person]))
+    command = [sys.executable, "tools/valid.py", *map(str, words)]
+    said = subprocess.run(command, check=True, cwd=PROJECT, capture_output=True, text=True, timeout=120).stdout
+    packed = tmp_path / "person_keypoints_test-dev2017_duopose_results.zip"
+    assert f"to submit: {packed}" in said
+    assert json.loads(zipfile.ZipFile(packed).read(f"{packed.stem}.json")) == [person]
+    (tmp_path / "found.json").write_text(json.dumps([person | {"image_id": 8}]))
+    assert "person 0 is in picture 8, which the annotation file does not have" in refused("valid", *words)

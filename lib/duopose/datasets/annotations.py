@@ -13,6 +13,7 @@ from duopose.errors import UserError
 from duopose.skeletons import Skeleton
 
 Record = dict[str, Any]
+MOST_PIXELS = 100_000  # of a side; more is a mistake of the file
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def collect_people(file: AnnotationFile, skeleton: Skeleton, limit: int = 0) -> 
     for annotation in file.annotations:
         image_id = annotation.get("image_id")
         index = position.get(image_id) if isinstance(image_id, (int, str)) else None
-        if index is not None and (wanted is None or annotation.get("category_id") in wanted):
+        if index is not None and is_of(annotation, wanted):
             of_image[index].append(annotation)
     rows: list[np.ndarray] = []
     first, regions = [0], []
@@ -104,8 +105,18 @@ def collect_people(file: AnnotationFile, skeleton: Skeleton, limit: int = 0) -> 
 
 def person_categories(categories: list[Record], num_keypoints: int) -> set[Any] | None:
     """The ids of the categories whose keypoints are the skeleton's, None (all) where the file names no keypoints."""
-    with_keypoints = {category.get("id"): category["keypoints"] for category in categories if category.get("keypoints")}
+    with_keypoints = {
+        category["id"]: category["keypoints"]
+        for category in categories
+        if isinstance(category.get("id"), (int, str)) and isinstance(category.get("keypoints"), list) and category["keypoints"]
+    }
     return {key for key, names in with_keypoints.items() if len(names) == num_keypoints} or set(with_keypoints) or None
+
+
+def is_of(annotation: Record, wanted: set[Any] | None) -> bool:
+    """Whether the annotation is of one of the `wanted` categories (None: all)."""
+    category = annotation.get("category_id")
+    return wanted is None or (isinstance(category, (int, str)) and category in wanted)
 
 
 def _positions(path: Path, images: list[Record]) -> dict[int | str, int]:
@@ -117,7 +128,7 @@ def _positions(path: Path, images: list[Record]) -> dict[int | str, int]:
         if not isinstance(image["id"], (int, str)) or not isinstance(image["file_name"], str):
             raise UserError(f"annotation file {path}: images[{number}] must have a number or word as 'id' and a word as 'file_name'")
         size = (image["width"], image["height"])
-        if not all(isinstance(side, (int, float)) and side >= 1 for side in size):
+        if not all(isinstance(side, (int, float)) and 1 <= side <= MOST_PIXELS for side in size):
             raise UserError(f"annotation file {path}: images[{number}] (id {image['id']}) has width and height {size}; they must be pixels")
     return {image["id"]: number for number, image in enumerate(images)}
 

@@ -58,17 +58,35 @@ def prepare_crowdpose(root: Path) -> Prepared:
 def _read(path: Path) -> AnnotationFile:
     """A CrowdPose file: COCO's lists with 14 keypoints and a crowdIndex per picture."""
     file = read_annotation_file(path)
-    expected = 3 * CROWDPOSE.num_keypoints
-    for annotation in file.annotations:
-        if len(annotation.get("keypoints", [])) not in (0, expected):
-            numbers = len(annotation["keypoints"])
-            raise UserError(
-                f"{path} is no CrowdPose file: annotation {annotation.get('id')} has {numbers} numbers in 'keypoints', not {expected}"
-            )
-    without = [image.get("id") for image in file.images if "crowdIndex" not in image]
-    if without:
-        raise UserError(f"{path} is no CrowdPose file: {len(without)} pictures have no 'crowdIndex', first ids {without[:3]}")
+    nameless = [image.get("id") for image in file.images if not (_is_id(image.get("id")) and isinstance(image.get("file_name"), str))]
+    _refuse(path, nameless, "pictures have no 'id' (a number or word) or no 'file_name'")
+    without = [image["id"] for image in file.images if "crowdIndex" not in image]
+    _refuse(path, without, "pictures have no 'crowdIndex'")
+    numbers = 3 * CROWDPOSE.num_keypoints
+    other = [annotation.get("id") for annotation in file.annotations if not _has_keypoints(annotation, numbers)]
+    _refuse(path, other, f"annotations have 'keypoints' that are not {numbers} numbers")
+    known = {image["id"] for image in file.images}
+    orphans = [
+        annotation.get("id")
+        for annotation in file.annotations
+        if not _is_id(annotation.get("image_id")) or annotation["image_id"] not in known
+    ]
+    _refuse(path, orphans, "annotations have an 'image_id' that is no picture of the file")
     return file
+
+
+def _has_keypoints(annotation: Record, numbers: int) -> bool:
+    keypoints = annotation.get("keypoints") or []
+    return isinstance(keypoints, list) and len(keypoints) in (0, numbers)
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, (int, str))
+
+
+def _refuse(path: Path, ids: list[Any], what: str) -> None:
+    if ids:
+        raise UserError(f"{path} is no CrowdPose file: {len(ids)} {what}, first ids {ids[:3]}")
 
 
 def _compare_count(split: str, file: AnnotationFile) -> list[str]:

@@ -123,6 +123,8 @@ def loader_line(run: TrainingRun, rate: float) -> str:
     start = time.perf_counter()
     count = sum(len(batch.image_ids) for batch in islice(batches, LOADED))
     loaded = sum(run.place.gather(count / (time.perf_counter() - start)))
+    batches.close()
+    feed.close()
     share = max(0.0, 1 - loaded / rate) if cfg.WORKERS else rate / (rate + loaded)
     advice = data_advice(cfg, share)
     return f"loader: {loaded:.4g} pictures/s alone; waiting for data will take about {share:.0%} of the time" + (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -75,24 +75,27 @@ def tell(cfg: CfgNode, skeleton: Skeleton, found: Validation) -> None:
         print(f"\n{times_table(found.milliseconds)}\n(stages overlap: together they may take longer than the run)\n")
     print(f"{found.num_pictures} pictures; results: {found.results_file}, numbers and protocol: {found.metrics_file}")
     if not has_truth(found.annotations):
-        print(f"to submit: {submission(cfg, skeleton, found)}")
+        print(f"to submit: {submission(cfg, skeleton, found.results_file, found.annotations, found.folder)}")
     if found.drawn:
         print(f"{len(found.drawn)} pictures with the people found: {found.drawn[0].parent} (e.g. {found.drawn[0]})")
 
 
-def submission(cfg: CfgNode, skeleton: Skeleton, found: Validation) -> Path:
-    """The results of a split without truth in the form that the benchmark's server takes; CrowdPose takes the results file itself."""
+def submission(cfg: CfgNode, skeleton: Skeleton, results: Path, annotations: str | Path, folder: Path) -> Path:
+    """Results of a split without truth in the form that the benchmark's server takes; CrowdPose takes the results file itself."""
     if cfg.DATASET.DATASET == "coco":
-        return write_submission(found.folder, found.results_file, found.annotations, skeleton, cfg.DATASET.TEST, "duopose")
+        return write_submission(folder, results, annotations, skeleton, cfg.DATASET.TEST, "duopose")
     if cfg.DATASET.DATASET == "mpii":
-        path = found.folder / "pred_keypoints_mpii_multi.mat"
-        write_mpii_predictions(path, found.results_file, found.annotations, skeleton)
+        path = folder / "pred_keypoints_mpii_multi.mat"
+        write_mpii_predictions(path, results, annotations, skeleton)
         return path
-    return found.results_file
+    return results
 
 
 def score_file(cfg: CfgNode, results: Path, out: Path) -> Metrics:
-    """Score an existing results file against DATASET.TEST's annotations, without network or pictures; numbers go to out/metrics.json."""
+    """Score an existing results file against DATASET.TEST's annotations, without network or pictures; numbers go to out/metrics.json.
+
+    For a split without truth the file is checked and what the benchmark's server takes is written to `out`; a note says where.
+    """
     skeleton = get_skeleton(skeleton_name(cfg))
     data = cfg.DATASET
     annotations = find_annotations(Path(data.ROOT), data.DATASET, data.TEST, data.TEST_ANNOTATIONS)
@@ -101,6 +104,8 @@ def score_file(cfg: CfgNode, results: Path, out: Path) -> Metrics:
         image_ids = [image["id"] for image in read_json(annotations, "annotation file")["images"][: cfg.DATASET.LIMIT]]
     metrics = build_evaluator(cfg, skeleton)(results, annotations, image_ids)
     out.mkdir(parents=True, exist_ok=True)
+    if not has_truth(annotations):
+        metrics = replace(metrics, notes=(*metrics.notes, f"to submit: {submission(cfg, skeleton, results, annotations, out)}"))
     stamp = {key: protocol(cfg)[key] for key in ("benchmark", "skeleton", "evaluator", "duopose", "packages")}
     write_metrics(
         out / "metrics.json", metrics, stamp | {"results_file": str(results), "annotations": str(annotations), "git_commit": git_commit()}

@@ -6,7 +6,7 @@ import errno
 
 import torch
 
-from duopose.errors import UserError
+from duopose.errors import UserError, refusal
 
 
 def explain(error: BaseException) -> str | None:
@@ -21,6 +21,8 @@ def explain(error: BaseException) -> str | None:
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full ({error.filename or 'while writing'}); make room and go on with AUTO_RESUME True"
+    if sentence := refusal(error):
+        return sentence
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
         return (
             f"a process that reads pictures died ({text.splitlines()[0].strip()}); most often memory ran out: lower WORKERS, "

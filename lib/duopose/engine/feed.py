@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from duopose.datasets.loader import KeyedDataset, build_loader
+from duopose.datasets.loader import BatchLoader, KeyedDataset, build_loader
 from duopose.engine.sampler import PositionSampler, Shares
 from duopose.types import Batch, Sample
 
@@ -21,7 +21,7 @@ class Feed:
         self.shares, self.device, self.waited = shares, device, 0.0
         self.sampler = PositionSampler(shares, end_epoch)
         pin = device.type == "cuda"
-        self.loader = build_loader(dataset, self.sampler, workers, pin, collate_samples=collate)
+        self.loader: BatchLoader | None = build_loader(dataset, self.sampler, workers, pin, collate_samples=collate)
         self._batches: Iterator[Batch] | None = None
 
     def steps(self, epoch: int, seen: int) -> Iterator[list[Batch]]:
@@ -30,11 +30,20 @@ class Feed:
         The first call says where the run begins; the next ones must ask for the epochs that follow.
         """
         if self._batches is None:
+            assert self.loader is not None, "the feed is closed"
             self.sampler.set_position(epoch, seen)
             self._batches = iter(self.loader)
         while seen < self.shares.length:
             yield [self._next() for _ in self.shares.step_weights(seen)]
             seen += self.shares.pictures_per_step
+
+    def close(self) -> None:
+        """End the workers, whoever still holds this feed.
+
+        Left to the interpreter's exit they are sent two SIGTERMs in a row, of which they are meant to survive the first; where
+        both come as one, the parent waits for them for ever.
+        """
+        self._batches = self.loader = None
 
     def _next(self) -> Batch:
         assert self._batches is not None

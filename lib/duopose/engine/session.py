@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def run_training(cfg: CfgNode, options: Options, place: Place, build: Builder = 
         greet(run, [*told, *parts.notices])
         if content is not None:
             take_over(run, content, same_folder=resuming is not None and resuming.resolve() == folder.checkpoint.resolve())
-        with StopRequest(place) as stop:
+        with StopRequest(place) as stop, closing(run.feed):
             return DONE if train(run, stop) else STOPPED
     finally:
         log.close()

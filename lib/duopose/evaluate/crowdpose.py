@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from duopose.errors import UserError
-from duopose.evaluate.ground_truth import GroundTruth, open_annotations
+from duopose.evaluate.ground_truth import GroundTruth, check_annotations, open_annotations
 from duopose.evaluate.metrics import Metrics
 from duopose.evaluate.oks import OksScoring
 from duopose.evaluate.results import Results
@@ -42,7 +42,8 @@ def evaluate_crowdpose(
 
 def with_areas(content: GroundTruth, where: str) -> GroundTruth:
     """The annotations with `area` = 0.53 x box, whatever the file says; the input stays as it is."""
-    without_box = [annotation.get("id") for annotation in content["annotations"] if len(annotation.get("bbox") or ()) != 4]
+    check_annotations(content["annotations"], where)
+    without_box = [annotation.get("id") for annotation in content["annotations"] if not annotation.get("bbox")]
     if without_box:
         raise UserError(
             f"annotation file '{where}': {len(without_box)} annotations have no bbox [x, y, width, height], first {without_box[:3]}"
@@ -55,7 +56,7 @@ def by_crowd_level(content: GroundTruth, image_ids: Collection[int | str], where
     """The pictures of each level by their crowdIndex; UserError where a picture has none."""
     wanted = set(image_ids)
     images = [image for image in content["images"] if image["id"] in wanted]
-    without = [image["id"] for image in images if "crowdIndex" not in image]
+    without = [image["id"] for image in images if not isinstance(image.get("crowdIndex"), (int, float))]
     if without:
         raise UserError(
             f"annotation file '{where}': {len(without)} pictures have no crowdIndex, first {without[:3]}; is it a CrowdPose file?"

@@ -42,6 +42,8 @@ def write_atomically(path: str | Path, parts: bytes | Iterable[bytes]) -> None:
 def read_json(path: str | Path, what: str) -> Any:
     """The content of a json file; `what` says in errors (UserError) what the file was expected to be."""
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{what} '{path}' is a folder; give the file in it")
     if not path.is_file():
         raise UserError(f"{what} '{path}' does not exist (looked in {path.absolute().parent})")
     try:

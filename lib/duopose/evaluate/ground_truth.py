@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from numbers import Real
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from duopose.errors import UserError
 from duopose.evaluate.files import read_json
 from duopose.evaluate.results import PERSON_CATEGORY
 
 GroundTruth = dict[str, Any]
+MOST_KEYPOINTS = 10_000  # of a person; more is a mistake of the file
 
 
 def load_annotations(path: str | Path) -> GroundTruth:
-    """A COCO-format file as it is; UserError where it is not one."""
+    """A COCO-format file as it is; UserError where it is not one, or a picture has no id. Annotations are checked by their users."""
     content = read_json(path, "annotation file")
-    missing = [key for key in ("images", "annotations", "categories") if not isinstance(content, dict) or key not in content]
-    if missing:
-        raise UserError(f"annotation file '{path}' is not in COCO format: {missing} missing")
+    wrong = [key for key in ("images", "annotations", "categories") if not isinstance(content, dict) or not _is_records(content.get(key))]
+    if wrong:
+        raise UserError(f"annotation file '{path}' is not in COCO format: {wrong} missing, or no list of records")
+    without = [number for number, image in enumerate(content["images"]) if not _is_id(image.get("id"))]
+    if without:
+        raise UserError(f"annotation file '{path}': {len(without)} of 'images' have no 'id' (a number or word), first images[{without[0]}]")
     return content
+
+
+def _is_records(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(record, dict) for record in value)
 
 
 def has_truth(path: str | Path) -> bool:
@@ -39,13 +51,20 @@ def open_annotations(annotations: str | Path | GroundTruth) -> tuple[GroundTruth
 def scoring_annotations(content: GroundTruth, num_keypoints: int, where: str) -> GroundTruth:
     """What an OKS evaluator needs of `content`, which stays as it is; UserError naming the annotation where that cannot be had.
 
-    Only the person category is kept, numbered 1 as in the results. Annotations are numbered from 1: pycocotools takes a
-    match with annotation 0 for none. `iscrowd` missing means 0; `num_keypoints` missing is counted, but never recounted;
-    `keypoints` missing means none labelled. `area` cannot be guessed: evaluators differ on what to do, some without a word.
+    Only the person category is kept, numbered 1 as in the results, and people of pictures that the file lists. Annotations
+    are numbered from 1: pycocotools takes a match with annotation 0 for none. `iscrowd` missing means 0; `num_keypoints`
+    missing is counted, but never recounted; `keypoints` missing means none labelled. `area` cannot be guessed: evaluators
+    differ on what to do, some without a word.
     """
     person = person_category(content["categories"], where)
+    pictures = {image["id"] for image in content["images"]}
     kept = [annotation for annotation in content["annotations"] if annotation.get("category_id", person) == person]
-    annotations = [_scoring_annotation(annotation, number, num_keypoints, where) for number, annotation in enumerate(kept, start=1)]
+    try:
+        kept = [annotation for annotation in kept if annotation.get("image_id") is None or annotation["image_id"] in pictures]
+        annotations = [_scoring_annotation(annotation, number, num_keypoints, where) for number, annotation in enumerate(kept, start=1)]
+    except TypeError:
+        check_annotations(kept, where)
+        raise
     return {
         "images": content["images"],
         "annotations": annotations,
@@ -76,16 +95,53 @@ def _scoring_annotation(annotation: dict[str, Any], number: int, num_keypoints: 
             f"skeleton has {num_keypoints} keypoints, so there must be {3 * num_keypoints}; is DATASET.SKELETON the right one?"
         )
     labelled = annotation.get("num_keypoints")
+    if not RIGHT["area"](annotation["area"]) or not RIGHT["num_keypoints"](0 if labelled is None else labelled):
+        check_annotations([annotation], where)
     return {
         "id": number,
         "image_id": annotation["image_id"],
         "category_id": PERSON_CATEGORY,
         "bbox": annotation["bbox"],
         "area": annotation["area"],
-        "iscrowd": annotation.get("iscrowd", 0),
+        "iscrowd": annotation.get("iscrowd") or 0,
         "num_keypoints": sum(visibility > 0 for visibility in keypoints[2::3]) if labelled is None else labelled,
         "keypoints": keypoints,
     }
+
+
+def check_annotations(annotations: list[dict[str, Any]], where: str) -> None:
+    """UserError on the first annotation with a value of the wrong kind, which libraries meet with errors of their own or not at all."""
+    for number, annotation in enumerate(annotations, start=1):
+        wrong = [name for name, right in RIGHT.items() if annotation.get(name) is not None and not right(annotation[name])]
+        if wrong:
+            what = ", ".join(f"{name} {str(annotation[name])[:60]!r}" for name in wrong)
+            raise UserError(f"annotation file '{where}': annotation {annotation.get('id', number)} has {what}; run tools/check_data.py")
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, (list, tuple, np.ndarray)) and all(map(_is_number, value))
+
+
+RIGHT: dict[str, Callable[[Any], bool]] = {
+    "id": _is_id,
+    "image_id": _is_id,
+    "bbox": lambda value: _are_numbers(value) and len(value) == 4,
+    "area": lambda value: _is_number(value) and value >= 0,
+    "keypoints": _are_numbers,
+    "num_keypoints": lambda value: type(value) is int and 0 <= value <= MOST_KEYPOINTS,
+    "iscrowd": lambda value: value in (0, 1),
+    "head_box": lambda value: _are_numbers(value) and len(value) == 4,
+    "objpos": lambda value: _are_numbers(value) and len(value) == 2,
+    "scale": _is_number,
+}
 
 
 def chosen_images(content: GroundTruth, image_ids: Collection[int | str] | None, where: str) -> list[int | str]:

@@ -14,7 +14,7 @@ from duopose.errors import UserError
 from duopose.evaluate.files import read_json, write_atomically
 from duopose.evaluate.metrics import Metrics
 
-NOT_NUMBERS = ("headline", "notes", "protocol")
+NOT_NUMBERS = {"headline": str, "notes": list, "protocol": dict}
 
 
 class MetricsRecord(NamedTuple):
@@ -38,10 +38,11 @@ def write_metrics(path: str | Path, metrics: Metrics, protocol: dict[str, Any]) 
 def read_metrics(path: str | Path) -> MetricsRecord:
     """The inverse of `write_metrics`; UserError where the file is none."""
     content = read_json(path, "metrics file")
-    missing = [key for key in NOT_NUMBERS if not isinstance(content, dict) or key not in content]
+    missing = [key for key, kind in NOT_NUMBERS.items() if not isinstance(content, dict) or not isinstance(content.get(key), kind)]
     if missing:
         raise UserError(
-            f"'{path}' is no metrics file of an evaluation: {', '.join(missing)} missing; give the metrics.json beside the results"
+            f"'{path}' is no metrics file of an evaluation: {', '.join(missing)} missing or of another kind; "
+            "give the metrics.json beside the results"
         )
     protocol = dict(content["protocol"])
     facts = protocol.pop("scored", {})

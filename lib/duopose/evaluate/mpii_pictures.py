@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from duopose.errors import UserError
-from duopose.evaluate.ground_truth import GroundTruth, chosen_images
+from duopose.evaluate.ground_truth import GroundTruth, check_annotations, chosen_images
 from duopose.evaluate.results import Entry, Results, checked_entries
 from duopose.skeletons import Skeleton
 
@@ -39,6 +39,14 @@ def metric_images(
     if region not in REGIONS:
         raise UserError(f"TEST.MPII_REGION '{region}' is unknown; use one of {', '.join(REGIONS)}")
     joints = scored_indices(skeleton)
+    check_annotations(content["annotations"], where)
+    keypoints = [(annotation.get("id"), annotation.get("keypoints")) for annotation in content["annotations"]]
+    other = [key for key, flat in keypoints if flat is None or len(flat) != 3 * skeleton.num_keypoints]
+    if other:
+        raise UserError(
+            f"annotation file '{where}': {len(other)} annotations have not the {skeleton.num_keypoints} keypoints of skeleton "
+            f"'{skeleton.name}', first {other[:3]}; make the file with prepare_mpii"
+        )
     entries = checked_entries(results, skeleton.num_keypoints, {image["id"] for image in content["images"]})
     chosen = set(chosen_images(content, image_ids, where))
     people, found = by_picture(content["annotations"]), by_picture(entries)
@@ -99,7 +107,7 @@ def _predicted(entry: Entry, joints: list[int]) -> list[list[float]]:
 def _group_images(
     picture: dict[str, Any], people: list[dict[str, Any]], predictions: list[Entry], joints: list[int], where: str
 ) -> list[MetricImage]:
-    if "groups" not in picture:
+    if not _are_groups(picture.get("groups")):
         raise UserError(
             f"annotation file '{where}': picture {picture['id']} has no groups; make the file with prepare_mpii and groups_v12.mat, "
             "or score whole pictures (TEST.MPII_REGION pictures)"
@@ -110,6 +118,12 @@ def _group_images(
     for entry in predictions:
         of_group[group_of_prediction(entry, groups)].append(entry)
     return [_metric_image(group, of_group[index], joints) for index, group in enumerate(groups) if len(group) > 1]
+
+
+def _are_groups(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(group, list) and all(isinstance(number, (int, str)) for number in group) for group in value
+    )
 
 
 def person_rectangle(person: dict[str, Any]) -> np.ndarray:

@@ -8,27 +8,27 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hotcoco
 import numpy as np
+import orjson
 from pycocotools.coco import COCO as ReferenceCOCO
 from pycocotools.cocoeval import COCOeval as ReferenceEvaluation
 
 from duopose.errors import UserError
 from duopose.evaluate.files import paused_garbage_collection
-from duopose.evaluate.ground_truth import GroundTruth, chosen_images, scoring_annotations
-from duopose.evaluate.results import Entry, Results, checked_entries, read_entries, results_name
+from duopose.evaluate.ground_truth import GroundTruth, check_annotations, chosen_images, scoring_annotations
+from duopose.evaluate.results import FIELDS, Entry, Results, checked_entries, read_entries, results_name
 from duopose.skeletons import Skeleton
 
 METRIC_NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 NOTHING_TO_MEASURE = -1  # what both libraries say where the ground truth has no such people
 
-PERSON = b'"image_id"'  # once a person in a results file
-BLOCK = 1 << 20  # bytes looked at at a time: they stay in the processor's cache, twice as fast as the whole file at once
+BLOCK = 1 << 18  # bytes looked at at a time: they stay in the processor's cache, twice as fast as the whole file at once
 
 Ids = list[int | str]
 Detections = Path | list[Entry]
@@ -43,6 +43,8 @@ class OksScoring:
     image_ids: Ids
     skeleton: Skeleton
     evaluator: str
+    original: GroundTruth  # the truth as its file has it
+    where: str  # the file's name
 
     @staticmethod
     def of(
@@ -56,15 +58,20 @@ class OksScoring:
             truth = scoring_annotations(content, skeleton.num_keypoints, where)
         plain = evaluator == "hotcoco" and isinstance(results, (str, Path)) and _is_plain_file(Path(results), skeleton.num_keypoints)
         if plain and _has_integer_ids(truth):
-            return OksScoring(truth, Path(str(results)), chosen, skeleton, evaluator)
+            return OksScoring(truth, Path(str(results)), chosen, skeleton, evaluator, content, where)
         with paused_garbage_collection():
             entries = checked_entries(results, skeleton.num_keypoints, _ids(truth))
-        return OksScoring(truth, entries, chosen, skeleton, evaluator)
+        return OksScoring(truth, entries, chosen, skeleton, evaluator, content, where)
 
     def numbers(self, image_ids: Ids | None = None) -> dict[str, float | None]:
         """The ten numbers by name over `image_ids` (None: all chosen pictures); None where there is nothing to measure."""
         chosen = self.image_ids if image_ids is None else image_ids
-        stats = EVALUATORS[self.evaluator](self.truth, self.detections, list(self.skeleton.sigmas), chosen)
+        try:
+            stats = EVALUATORS[self.evaluator](self.truth, self.detections, list(self.skeleton.sigmas), chosen)
+        except (TypeError, ValueError, LookupError):
+            # Looking at each number of the truth beforehand would take longer than scoring.
+            check_annotations(self.original["annotations"], self.where)
+            raise
         values = [None if value == NOTHING_TO_MEASURE else float(value) for value in stats]
         return dict(zip(METRIC_NAMES, values, strict=True))
 
@@ -103,29 +110,49 @@ def _in_memory(detections: Detections) -> list[Entry]:
 
 
 def _is_plain_file(path: Path, num_keypoints: int) -> bool:
-    """Whether counting bytes shows the server's four fields, all filled, and K keypoints a person (3K + 3 commas).
+    """Whether bytes counted show the server's four fields, all filled, and K keypoints for each person, so that hotcoco may read the file.
 
-    hotcoco then may read the file itself, several times faster than through Python; it complains about the rest.
+    That is several times faster than through Python, and hotcoco complains of values that are no numbers. Of missing scores
+    and joints it says nothing, therefore: one brace and 3K + 3 commas a person, no null (the fields' names have no u in
+    them), and the first whole person of each block is looked at.
     """
-    if not path.is_file():
+    people, commas = 0, 0
+    for block in _blocks(path):
+        codes = np.frombuffer(block, np.uint8)
+        people += int(np.count_nonzero(codes == ord("{")))
+        commas += int(np.count_nonzero(codes == ord(",")))
+        if b"u" in block or not _first_person_is_plain(block, num_keypoints):
+            return False
+    return people > 0 and commas == people * (3 * num_keypoints + 3) - 1
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    """The file in pieces; nothing of one that is not there, of which its reader has a sentence."""
+    if path.is_file():
+        with path.open("rb", buffering=0) as file:
+            while block := file.read(BLOCK):
+                yield block
+
+
+def _first_person_is_plain(block: bytes, num_keypoints: int) -> bool:
+    """True also where the block holds no whole person."""
+    start = block.find(b"{")
+    end = block.find(b"}", start)
+    if min(start, end) < 0:
+        return True
+    try:
+        person = orjson.loads(block[start : end + 1])
+    except orjson.JSONDecodeError:
         return False
-    people, commas, nulls, tail = 0, 0, 0, b""
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            seam = tail + block[: len(PERSON) - 1]  # holds a word that the blocks' border cuts in two
-            people += block.count(PERSON) + seam.count(PERSON)
-            nulls += block.count(b"null") + seam.count(b"null")
-            commas += int(np.count_nonzero(np.frombuffer(block, np.uint8) == ord(",")))
-            tail = block[1 - len(PERSON) :]
-    return people > 0 and commas == people * (3 * num_keypoints + 3) - 1 and not nulls
+    return set(person) == set(FIELDS) and isinstance(person["keypoints"], list) and len(person["keypoints"]) == 3 * num_keypoints
 
 
 def _has_integer_ids(truth: GroundTruth) -> bool:
-    return all(type(image["id"]) is int for image in truth["images"])
+    return all(type(image["id"]) is int and image["id"] >= 0 for image in truth["images"])
 
 
 def _with_numbered_images(truth: GroundTruth, entries: list[Entry], image_ids: Ids) -> tuple[GroundTruth, list[Entry], Ids]:
-    """Pictures numbered from 1, for a library that takes integers only."""
+    """Pictures numbered from 1, for libraries that take integers only, or cannot compare words with integers."""
     number: dict[int | str, int] = {image["id"]: index for index, image in enumerate(truth["images"], start=1)}
     numbered = truth | {
         "images": [{"id": index} for index in number.values()],
@@ -139,25 +166,29 @@ def _hotcoco_numbers(truth: GroundTruth, detections: Detections, sigmas: list[fl
     if not _has_integer_ids(truth):
         truth, detections, image_ids = _with_numbered_images(truth, _in_memory(detections), image_ids)
     reference = hotcoco.COCO(truth)
-    found = _load_detections(reference, detections)
-    if found.load_warnings:
-        # Only a file that hotcoco read by itself comes here unchecked; reading it again says what is wrong in our words.
-        checked_entries(detections, len(sigmas), _ids(truth))
+    found = _load_detections(reference, detections, len(sigmas), _ids(truth))
     evaluation = hotcoco.COCOeval(reference, found, "keypoints")
     evaluation.params.kpt_oks_sigmas = sigmas
     evaluation.params.img_ids = [int(image_id) for image_id in image_ids]
     return _run(evaluation)
 
 
-def _load_detections(reference: hotcoco.COCO, detections: Detections) -> hotcoco.COCO:
+def _load_detections(reference: hotcoco.COCO, detections: Detections, num_keypoints: int, image_ids: set[int | str]) -> hotcoco.COCO:
+    """What hotcoco complains of in a file that it read by itself is read again and said in our words."""
     try:
-        return reference.load_res(str(detections) if isinstance(detections, Path) else detections)
+        found = reference.load_res(str(detections) if isinstance(detections, Path) else detections)
     except ValueError as error:
+        checked_entries(detections, num_keypoints, image_ids)
         raise UserError(f"{results_name(detections)}: {error}") from error
+    if found.load_warnings:
+        checked_entries(detections, num_keypoints, image_ids)
+    return found
 
 
 def _pycocotools_numbers(truth: GroundTruth, detections: Detections, sigmas: list[float], image_ids: Ids) -> np.ndarray:
     entries = _in_memory(detections)
+    if not _has_integer_ids(truth):
+        truth, entries, image_ids = _with_numbered_images(truth, entries, image_ids)
     with contextlib.redirect_stdout(io.StringIO()):
         # The library writes into the dictionaries it is given.
         reference = _indexed(truth | {"annotations": [dict(annotation) for annotation in truth["annotations"]]})

@@ -25,6 +25,7 @@ PERSON_CATEGORY = 1
 # ones; hundredths changed the sixth digit there. Joint scores are confidences, which six decimals tell apart.
 POSITION_DECIMALS = 3
 SCORE_DECIMALS = 6
+STEPS = np.array([10.0**POSITION_DECIMALS, 10.0**POSITION_DECIMALS, 10.0**SCORE_DECIMALS])  # of x, y, score, to one
 PICTURES_AT_ONCE = 64
 FIELDS = ("image_id", "category_id", "keypoints", "score")
 
@@ -46,8 +47,7 @@ def to_entries(results: Iterable[ImageResult], with_filled: bool = False, as_lis
     finite = np.isfinite(keypoints).all(axis=(1, 2)) & np.isfinite(scores)
     if not finite.all():
         raise ValueError(f"picture {owners[int(finite.argmin())]}: a keypoint or score that was found is not finite")
-    keypoints[..., :2] = np.round(keypoints[..., :2], POSITION_DECIMALS)
-    keypoints[..., 2] = np.round(keypoints[..., 2], SCORE_DECIMALS)
+    keypoints = np.rint(keypoints * STEPS) / STEPS
     with paused_garbage_collection():
         flat = keypoints.reshape(len(keypoints), 3 * keypoints.shape[1])
         rows = flat.tolist() if as_lists else list(flat)
@@ -99,7 +99,7 @@ def check_entries(entries: list[Entry], num_keypoints: int, image_ids: Collectio
             keypoints = entry["keypoints"]
             right = len(keypoints) == length and entry["image_id"] in known and entry["category_id"] == PERSON_CATEGORY
             # A sum with a value that is not finite is not finite, and one with something else than numbers is a TypeError.
-            if not right or not math.isfinite(sum(keypoints) + entry["score"]):
+            if not right or isinstance(entry["score"], bool) or not math.isfinite(sum(keypoints) + entry["score"]):
                 raise UserError(f"{where}: person {number} {_what_is_wrong(entry, num_keypoints, known)}")
     except (KeyError, TypeError) as error:
         raise UserError(
@@ -124,6 +124,8 @@ def _what_is_wrong(entry: Entry, num_keypoints: int, known: Collection[int | str
             f"{place} has {len(entry['keypoints'])} keypoint numbers, but the skeleton has {num_keypoints} keypoints, "
             f"so there must be {3 * num_keypoints}; was the file made with another skeleton (DATASET.SKELETON)?"
         )
+    if isinstance(entry["score"], bool):
+        return f"{place} has the score {entry['score']}, which is no number"
     return f"{place} has a keypoint or score that is not finite"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from duopose.datasets.annotations import AnnotationFile, Record, person_categories
+from duopose.datasets.annotations import MOST_PIXELS, AnnotationFile, Record, is_of, person_categories
 from duopose.datasets.check.findings import Findings, is_number, numbers
 from duopose.skeletons import Skeleton
 
@@ -26,10 +26,10 @@ def check_people(file: AnnotationFile, skeleton: Skeleton, benchmark: str, findi
     for annotation in file.annotations:
         image_id = annotation.get("image_id")
         image = images.get(image_id) if isinstance(image_id, (int, str)) else None
-        if image is None or (wanted is not None and annotation.get("category_id") not in wanted):
+        if image is None or not is_of(annotation, wanted):
             continue
         size = (image.get("width"), image.get("height"))
-        if not all(is_number(side) and side >= 1 for side in size):  # type: ignore[operator]
+        if not all(is_number(side) and 1 <= side <= MOST_PIXELS for side in size):  # type: ignore[operator]
             continue
         labelled = _check_keypoints(annotation, skeleton, size, findings)
         field, reason = SCORED_BY[benchmark]

@@ -29,15 +29,20 @@ def check_files_exist(file: AnnotationFile, pictures: PictureSource, findings: F
 
 
 def check_files(
-    file: AnnotationFile, pictures: PictureSource, findings: Findings, threads: int = 2, progress: Callable[[int], object] | None = None
+    file: AnnotationFile,
+    pictures: PictureSource,
+    findings: Findings,
+    threads: int = 2,
+    progress: Callable[[int, int], object] | None = None,
 ) -> None:
-    """Decode every picture: unreadable, cut off, of another size than annotated. `progress` is told of each picture."""
+    """Decode every picture: unreadable, cut off, of another size than annotated. `progress` is told how many are done and of how many."""
     with ThreadPoolExecutor(max(threads, 1)) as pool:
-        for image, sentence in zip(file.images, pool.map(lambda image: _problem_of(image, pictures), file.images), strict=True):
+        sentences = pool.map(lambda image: _problem_of(image, pictures), file.images)
+        for done, (image, sentence) in enumerate(zip(file.images, sentences, strict=True), start=1):
             if sentence:
                 findings.problem(sentence, "picture", f"{image.get('id')} ({image.get('file_name')})")
             if progress:
-                progress(1)
+                progress(done, len(file.images))
 
 
 def _problem_of(image: Record, pictures: PictureSource) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from duopose.datasets.annotations import AnnotationFile, Record
+from duopose.datasets.annotations import MOST_PIXELS, AnnotationFile, Record
 from duopose.datasets.check.findings import Findings, is_number
 from duopose.skeletons import Skeleton
 
@@ -27,7 +27,10 @@ def check_lists(file: AnnotationFile, findings: Findings) -> None:
 
 def check_categories(file: AnnotationFile, skeleton: Skeleton, findings: Findings) -> None:
     """Names and order of the keypoints against the skeleton; annotations of unknown categories."""
-    named = [category for category in file.categories if category.get("keypoints")]
+    for category in file.categories:
+        if not isinstance(category.get("keypoints", []), list) or not isinstance(category.get("id"), (int, str)):
+            findings.problem("a record of 'categories' needs a number or word as 'id' and, if any, a list of names as 'keypoints'")
+    named = [category for category in file.categories if category.get("keypoints") and isinstance(category["keypoints"], list)]
     expected = list(skeleton.keypoints)
     if named and all(len(category["keypoints"]) != len(expected) for category in named):
         counts = ", ".join(f"'{category.get('name')}' {len(category['keypoints'])}" for category in named)
@@ -78,7 +81,7 @@ def _check_images(images: list[Record], findings: Findings) -> None:
     names: Counter[str] = Counter()
     for image in images:
         sizes = [image.get("width"), image.get("height")]
-        if not all(is_number(side) and side >= 1 for side in sizes):  # type: ignore[operator]
+        if not all(is_number(side) and 1 <= side <= MOST_PIXELS for side in sizes):  # type: ignore[operator]
             findings.problem("'width' and 'height' must be the picture's size in pixels", "picture", image.get("id"))
         if not isinstance(image.get("file_name"), str) or not image["file_name"]:
             findings.problem("'file_name' is missing", "picture", image.get("id"))

@@ -42,9 +42,9 @@ def check_split(
     rules: Rules,
     decode: bool = True,
     threads: int = 2,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> SplitReport:
-    """All checks of a split. decode False: the pictures are looked for but not opened; `progress` is told of each that was."""
+    """All checks of a split. decode False: the pictures are looked for but not opened; `progress` is told how many were and of how many."""
     report = SplitReport(Findings(f"{split} ({annotations.name})"))
     try:
         report.file = read_annotation_file(annotations)
