@@ -8,7 +8,7 @@ peak i of k, log-likelihood ratios (`limbs`) add up:
 - the distance from the person's centre, in units of the person's radius;
 - the peak's own word on the centre. Offsets of windows that overlap are taught as their mean, so a peak that p shares with its
   owner q points to the middle of both centres, one that is q's alone to q's centre: the ratio of these two, r(vote - (c_p + c_q) / 2) /
-  r(vote - c_q). A peak that is nobody's should point to c_p;
+  r(vote - c_q). One that neither got in the grouping, alone or as a person of one joint without a centre, is nobody's, and says nothing;
 - the peak's height, and a penalty where somebody else has the peak.
 The best peak is taken where the sum is high enough; else the neighbours' word alone is. All people of a joint are
 worked out at once.
@@ -58,7 +58,8 @@ class Search:
         self.votes = centre_votes(peaks, layout, people.member.shape[1])
         self.height_ratio = height_ratio(peaks.score, settings.sure_height, settings.height_weight)
         self.owner = np.full(len(peaks.joint), NOBODY)
-        person, joint = np.nonzero(people.present)
+        lone = (people.seed == NOBODY) & (people.present.sum(axis=1) == 1)  # most often a peak that two people share
+        person, joint = np.nonzero(people.present & ~lone[:, None])
         self.owner[people.member[person, joint]] = person
 
     def places(self, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +113,7 @@ class Search:
         return log_ratio(np.min(squared, axis=1) / variance, LOG_GAIN_TAG, self.settings.outlier_share)
 
     def _centre_ratio(self, person: np.ndarray, peak: np.ndarray) -> np.ndarray:
-        """(N,) of the peaks' words on the centre: shared against the owner's alone, or the person's where nobody owns the peak.
+        """(N,) of the peaks' words on the centre: shared with the owner against the owner's alone; 0 where nobody owns the peak.
 
         Each of the two may count half as much as other evidence: it rests on one and the same vote.
         """
@@ -125,4 +126,4 @@ class Search:
             squared = ((vote - centre) ** 2).sum(axis=1) / self.sigma[peak] ** 2
             return log_ratio(squared, 0.0, np.sqrt(self.settings.outlier_share))
 
-        return np.where(owned, ratio((own + owners) / 2) - ratio(owners), ratio(own))
+        return np.where(owned, ratio((own + owners) / 2) - ratio(owners), 0.0)
