@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from duopose.decode.fill import Search
+from duopose.decode.people import NOBODY
 from duopose.types import Poses
 
 SIZE = (512, 384)
@@ -44,3 +46,14 @@ def test_a_wrist_that_is_one_persons_alone_stays_so(world: Callable) -> None:
     people, poses = pair(world, np.array([130.0, 190.0]), both=False)
     second = found_as(poses, people[1])
     assert not poses.filled[second, WRIST] and poses.keypoints[second, WRIST, 2] == 0
+
+
+def test_the_baselines_people_of_one_joint_own_their_peak(world: Callable) -> None:
+    """Without centres nobody has a seed, so that having none says nothing against a person."""
+    here = world("coco", ["MODEL.NAME", "pose_higher_hrnet"], input_size=384)
+    people = here.people(2, SIZE, seed=2)
+    people[1, :WRIST, 2] = people[1, WRIST + 1 :, 2] = 0
+    peaks = here.decoder.find_peaks(here.maps(people, SIZE))
+    found = here.decoder.grouper.group(peaks)
+    assert sorted(found.present.sum(axis=1).tolist()) == [1, 17]
+    assert (Search(peaks, found, here.layout, here.decoder.settings).owner != NOBODY).all()

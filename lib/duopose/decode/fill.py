@@ -59,6 +59,7 @@ class Search:
         self.height_ratio = height_ratio(peaks.score, settings.sure_height, settings.height_weight)
         self.owner = np.full(len(peaks.joint), NOBODY)
         lone = (people.seed == NOBODY) & (people.present.sum(axis=1) == 1)  # most often a peak that two people share
+        lone &= layout.num_entries > 0  # the baseline's people have no centres
         person, joint = np.nonzero(people.present & ~lone[:, None])
         self.owner[people.member[person, joint]] = person
 
