@@ -125,6 +125,8 @@ class Peaks(NamedTuple):
     tag_around: np.ndarray  # (M, cells, T) tags of the same joint type in a small square round the peak
     vote: np.ndarray  # (M, E, 2) x, y: where the layout's entry e says its target is, merged input frame; NaN where e is another joint's
     reach: np.ndarray  # (M,) length in pixels of the longest forward offset, the scale of the votes' errors
+    sigma: np.ndarray  # (M,) standard deviation per axis of the votes' errors, pixels
+    centre_vote: np.ndarray  # (M, 2) where the peak says its person's centre is; NaN for torso joints, a centre's own place
     mixed: np.ndarray  # (M,) bool: the votes are read where windows of several people overlap, so they are means over these people
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from duopose.decode.limbs import LOG_GAIN_OFFSET, LOG_GAIN_TAG, centre_votes, height_ratio, log_ratio, offset_sigma, squared_distances
+from duopose.decode.limbs import LOG_GAIN_OFFSET, LOG_GAIN_TAG, height_ratio, log_ratio, squared_distances
 from duopose.decode.people import NOBODY, People
 from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import OffsetLayout
@@ -54,8 +54,6 @@ class Search:
 
     def __init__(self, peaks: Peaks, people: People, layout: OffsetLayout, settings: DecoderSettings) -> None:
         self.peaks, self.people, self.layout, self.settings = peaks, people, layout, settings
-        self.sigma = offset_sigma(peaks, settings.offset_sigma, settings.offset_sigma_relative)
-        self.votes = centre_votes(peaks, layout, people.member.shape[1])
         self.height_ratio = height_ratio(peaks.score, settings.sure_height, settings.height_weight)
         self.owner = np.full(len(peaks.joint), NOBODY)
         lone = (people.seed == NOBODY) & (people.present.sum(axis=1) == 1)  # most often a peak that two people share
@@ -98,7 +96,7 @@ class Search:
         between = np.flatnonzero(self.layout.target < joints)
         source = member[:, self.layout.source[between]]
         there = source != NOBODY
-        weight = np.where(there, 1 / self.sigma[source] ** 2, 0.0) if len(self.sigma) else np.zeros(source.shape)
+        weight = np.where(there, 1 / self.peaks.sigma[source] ** 2, 0.0) if len(self.peaks.sigma) else np.zeros(source.shape)
         vote = np.where(there[..., None], self.peaks.vote[source, between], 0.0)
         onto = (self.layout.target[between, None] == np.arange(joints)).astype(np.float64)  # sums the votes of each joint
         weights = weight @ onto
@@ -120,11 +118,11 @@ class Search:
         """
         if not self.layout.num_entries:
             return np.zeros(len(peak))
-        vote, owned = self.votes[peak], self.owner[peak] != NOBODY
+        vote, owned = self.peaks.centre_vote[peak], self.owner[peak] != NOBODY
         own, owners = self.people.centre[person], self.people.centre[self.owner[peak]]
 
         def ratio(centre: np.ndarray) -> np.ndarray:
-            squared = ((vote - centre) ** 2).sum(axis=1) / self.sigma[peak] ** 2
+            squared = ((vote - centre) ** 2).sum(axis=1) / self.peaks.sigma[peak] ** 2
             return log_ratio(squared, 0.0, np.sqrt(self.settings.outlier_share))
 
         return np.where(owned, ratio((own + owners) / 2) - ratio(owners), 0.0)

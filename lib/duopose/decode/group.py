@@ -21,11 +21,9 @@ from duopose.decode.limbs import (
     LOG_GAIN_OFFSET,
     LOG_GAIN_TAG,
     RatioTable,
-    centre_votes,
     height_ratio,
     link_ratios,
     log_ratio,
-    offset_sigma,
     squared_distances,
 )
 from duopose.decode.people import NOBODY, People
@@ -63,14 +61,13 @@ class Scene:
     def __init__(self, skeleton: Skeleton, layout: OffsetLayout, settings: DecoderSettings, peaks: Peaks) -> None:
         self.settings, self.peaks, self.centre = settings, peaks, skeleton.centre
         self.bounds = np.searchsorted(peaks.joint, np.arange(skeleton.centre + 2)).tolist()
-        self.sigma = offset_sigma(peaks, settings.offset_sigma, settings.offset_sigma_relative)
-        self.votes = centre_votes(peaks, layout, skeleton.centre)
+        self.precision = 1 / peaks.sigma**2
         joints, share = slice(0, self.bounds[skeleton.centre]), settings.outlier_share
         ones = np.ones(self.bounds[skeleton.centre])
         self.tag_table = RatioTable(peaks.tag[joints], ones, LOG_GAIN_TAG, share)
-        self.vote_table = RatioTable(self.votes[joints], 1 / self.sigma[joints] ** 2, LOG_GAIN_OFFSET, share)
+        self.vote_table = RatioTable(self.peaks.centre_vote[joints], self.precision[joints], LOG_GAIN_OFFSET, share)
         self.place_table = RatioTable(peaks.position[joints], ones, 0.0, share)
-        self.links = link_ratios(peaks, layout, self.sigma, settings.outlier_share, skeleton.centre)
+        self.links = link_ratios(peaks, layout, settings.outlier_share, skeleton.centre)
         self.neighbours = [[b for a, b in self.links if a == joint] for joint in range(skeleton.num_keypoints)]
         self.order = [*skeleton.centre_only_indices, *skeleton.torso_indices, *skeleton.chain_order]
         self.first_order = [*skeleton.chain_order[::-1], *self.order]  # torso joints have no word of their own on the centre: limbs first
@@ -99,7 +96,7 @@ class Scene:
             people.member = np.where(chosen == NOBODY, NOBODY, chosen + starts[:, None]).T
             if np.array_equal(before, chosen):
                 break
-            people.estimate(self.peaks, self.votes, 1 / self.sigma**2, 4 / self.settings.offset_sigma**2)
+            people.estimate(self.peaks, self.peaks.centre_vote, self.precision, 4 / self.settings.offset_sigma**2)
             people.radius = np.maximum(people.radius, 2 * self.settings.offset_sigma)
             if self._undisputed(people, unary):
                 break
@@ -154,7 +151,7 @@ class Scene:
         several = [left[group] for group in groups if len(group) > 1]
         if several:
             tag = np.array([self.peaks.tag[group].mean(axis=0) for group in several])
-            centre = np.array([_mean_or_nan(self.votes[group]) for group in several])
+            centre = np.array([_mean_or_nan(self.peaks.centre_vote[group]) for group in several])
             fresh = People.start(np.full(len(several), NOBODY), tag, centre, self.centre)
             fresh.evidence = np.array([float(len(group)) for group in several])
             people = people.join(fresh)
@@ -174,13 +171,13 @@ class Scene:
         fresh = People.start(np.full(len(alone), NOBODY), self.peaks.tag[alone], self.peaks.position[alone], self.centre)
         fresh.member[np.arange(len(alone)), self.peaks.joint[alone]] = alone
         if len(alone):
-            fresh.estimate(self.peaks, self.votes, 1 / self.sigma**2, 0.0)
+            fresh.estimate(self.peaks, self.peaks.centre_vote, self.precision, 0.0)
         return fresh
 
     def _affinity(self, left: np.ndarray) -> np.ndarray:
         """(L, L) log-likelihood ratios that two left-over peaks are one person's."""
         peaks, share = self.peaks, self.settings.outlier_share
-        tags, votes, variance = peaks.tag[left], self.votes[left], self.sigma[left] ** 2
+        tags, votes, variance = peaks.tag[left], self.peaks.centre_vote[left], self.peaks.sigma[left] ** 2
         ratio = log_ratio(squared_distances(tags, tags) / (2 * self.settings.tag_sigma**2), LOG_GAIN_TAG, share)
         ratio += log_ratio(squared_distances(votes, votes) / np.add.outer(variance, variance), LOG_GAIN_OFFSET, share)
         extent = EXTENT * np.add.outer(peaks.reach[left], peaks.reach[left]) / 2

@@ -84,20 +84,18 @@ def reach_of(position: np.ndarray, vote: np.ndarray, num_forward: int) -> np.nda
     return np.where(some, reach, reach[some].mean() if some.any() else 0.0)
 
 
-def offset_sigma(peaks: Peaks, floor: float, relative: float) -> np.ndarray:
+def offset_sigma(reach: np.ndarray, mixed: np.ndarray, floor: float, relative: float) -> np.ndarray:
     """(M,) standard deviation per axis, in pixels, of what each peak's offsets say."""
-    return np.hypot(floor, np.where(peaks.mixed, MIXED_SHARE, relative) * peaks.reach)
+    return np.hypot(floor, np.where(mixed, MIXED_SHARE, relative) * reach)
 
 
-def link_ratios(
-    peaks: Peaks, layout: OffsetLayout, sigma: np.ndarray, outlier_share: float, centre: int
-) -> dict[tuple[int, int], np.ndarray]:
+def link_ratios(peaks: Peaks, layout: OffsetLayout, outlier_share: float, centre: int) -> dict[tuple[int, int], np.ndarray]:
     """For each pair of linked joints (a, b) the (N_b + 1, N_a) log-likelihood ratios that a peak of b and one of a are one person's.
 
     Both directions of a link add up. The last row is 0: a joint that is not there says nothing.
     """
     bounds = np.searchsorted(peaks.joint, np.arange(centre + 2))
-    precision = (1 / sigma**2).astype(np.float32)
+    precision = (1 / peaks.sigma**2).astype(np.float32)
     links: dict[tuple[int, int], np.ndarray] = {}
     for entry, (source, target) in enumerate(zip(layout.source.tolist(), layout.target.tolist())):
         if target == centre:
@@ -113,15 +111,15 @@ def link_ratios(
     return links
 
 
-def centre_votes(peaks: Peaks, layout: OffsetLayout, centre: int) -> np.ndarray:
+def centre_votes(joint: np.ndarray, position: np.ndarray, vote: np.ndarray, layout: OffsetLayout, centre: int) -> np.ndarray:
     """(M, 2) where each peak says its person's centre is; NaN for torso joints, a centre's own place for centres."""
-    votes = np.full((len(peaks.joint), 2), np.nan)
+    votes = np.full((len(joint), 2), np.nan)
     entry_of = np.full(centre + 1, -1)
     to_centre = np.flatnonzero(layout.target == centre)
     entry_of[layout.source[to_centre]] = to_centre
-    entry = entry_of[peaks.joint]
+    entry = entry_of[joint]
     some = entry >= 0
-    votes[some] = peaks.vote[some, entry[some]]
-    own = peaks.joint == centre
-    votes[own] = peaks.position[own]
+    votes[some] = vote[some, entry[some]]
+    own = joint == centre
+    votes[own] = position[own]
     return votes

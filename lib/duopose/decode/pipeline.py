@@ -9,7 +9,7 @@ import numpy as np
 
 from duopose.decode.adjust import sub_pixel
 from duopose.decode.fill import fill
-from duopose.decode.limbs import reach_of
+from duopose.decode.limbs import centre_votes, offset_sigma, reach_of
 from duopose.decode.peaks import check_values, find_cells
 from duopose.decode.people import People
 from duopose.decode.refine import refine
@@ -57,7 +57,9 @@ class Decoder:
         if settings.adjust:
             position = sub_pixel(maps.layers, joint, position, limit=maps.frame.stride)
         reach = reach_of(position, vote, self.layout.num_forward)
-        return Peaks(joint, position, score, secondary, around[:, around.shape[1] // 2], around, vote, reach, mixed)
+        sigma = offset_sigma(reach, mixed, settings.offset_sigma, settings.offset_sigma_relative)
+        centre_vote = centre_votes(joint, position, vote, self.layout, self.skeleton.centre)
+        return Peaks(joint, position, score, secondary, around[:, around.shape[1] // 2], around, vote, reach, sigma, centre_vote, mixed)
 
     def _votes(self, maps: PoseMaps, joint: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Votes (M, E, 2) from the layers where a peak is alone in its window; whether (M,) it is so in none.
