@@ -34,11 +34,10 @@ def find_cells(heatmaps: torch.Tensor, threshold: float, radius: np.ndarray, lim
     return cells[keep], heights[keep], secondary[keep]
 
 
-def check_values(tag: np.ndarray, vote: np.ndarray) -> None:
-    """ValueError where tags or votes hold NaN or infinity at a peak."""
-    for name, values in (("tags", tag), ("offsets", vote)):
-        if not np.isfinite(values).all():
-            raise ValueError(f"the {name} hold NaN or infinity at a heatmap peak; the network's weights or its input are broken")
+def check_values(name: str, values: np.ndarray) -> None:
+    """ValueError where values read at the peaks hold NaN or infinity."""
+    if not np.isfinite(values).all():
+        raise ValueError(f"the {name} hold NaN or infinity at a heatmap peak; the network's weights or its input are broken")
 
 
 def _check_heights(cells: np.ndarray, heights: np.ndarray) -> None:

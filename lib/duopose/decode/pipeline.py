@@ -52,8 +52,8 @@ class Decoder:
         joint = cells[:, 0]
         position = maps.frame.to_input(cells[:, 2:0:-1] + maps.frame.peak_shift)
         around = read_tags_around(maps.tags, joint, position, settings.fill_radius)
+        check_values("tags", around)
         vote, mixed = self._votes(maps, joint, position)
-        check_values(around, vote[joint[:, None] == self.layout.source])
         if settings.adjust:
             position = sub_pixel(maps.layers, joint, position, limit=maps.frame.stride)
         reach = reach_of(position, vote, self.layout.num_forward)
@@ -74,7 +74,9 @@ class Decoder:
         weight = usable / np.maximum(usable.sum(axis=1), 1)[:, None]
         vote = np.full((len(joint), self.layout.num_entries, 2), np.nan)
         peak, entry = np.nonzero(joint[:, None] == self.layout.source[None])
-        vote[peak, entry] = read_votes(maps.offsets, entry, peak, position, weight)
+        found = read_votes(maps.offsets, entry, peak, position, weight)
+        check_values("offsets", found)
+        vote[peak, entry] = found
         return vote, mixed
 
     def finish(self, peaks: Peaks, people: People) -> Poses:

@@ -82,7 +82,8 @@ def _fitting_factors(residual: np.ndarray, doubt: np.ndarray, mixed: np.ndarray,
     """Factors on the variances of peaks and votes that make the residuals (N,), mean square per axis, most likely."""
     peak, vote = (grid.reshape(-1, 1) for grid in np.meshgrid(PEAK_FACTORS, VOTE_FACTORS))
     variance = peak * settings.peak_sigma**2 * doubt + vote * settings.offset_sigma**2 + mixed + PEAK_FLOOR**2
-    best = (np.log(variance) + residual / variance).sum(axis=1).argmin()
+    variance = variance.astype(np.float32)
+    best = (np.log(variance) + residual.astype(np.float32) / variance).sum(axis=1).argmin()
     return float(peak[best, 0]), float(vote[best, 0])
 
 

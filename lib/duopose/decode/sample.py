@@ -87,6 +87,5 @@ def window_overlaps(layers: Sequence[MapLayer], joint: np.ndarray, points: np.nd
         x, y = np.abs(table[..., :, None] - table[..., None, :])
     apart = np.maximum(x, y)[joint, rank]
     reach = [(radius + 1) / abs(layer.factor[0]) for layer in layers]
-    limits, which = np.unique(reach, return_inverse=True)
-    counts = np.array([np.count_nonzero(apart <= limit, axis=1) - 1 for limit in limits], dtype=int)
-    return counts.reshape(len(limits), len(joint))[which.astype(int)].T
+    counts = {limit: np.count_nonzero(apart <= limit, axis=1) - 1 for limit in set(reach)}
+    return np.array([counts[limit] for limit in reach], dtype=int).reshape(len(layers), len(joint)).T
