@@ -12,6 +12,7 @@ sweeps all people compete again. People are rows of an array, never a tag's valu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,8 +70,9 @@ class Scene:
         self.place_table = RatioTable(peaks.position[joints], ones, 0.0, share)
         self.links = link_ratios(peaks, layout, settings.outlier_share, skeleton.centre)
         self.neighbours = [[b for a, b in self.links if a == joint] for joint in range(skeleton.num_keypoints)]
-        self.order = [*skeleton.centre_only_indices, *skeleton.torso_indices, *skeleton.chain_order]
-        self.first_order = [*skeleton.chain_order[::-1], *self.order]  # torso joints have no word of their own on the centre: limbs first
+        self.chain = skeleton.chain_order
+        others = [*skeleton.centre_only_indices, *skeleton.torso_indices]
+        self.order, self.first_order = [*others, *self.chain], [*self.chain[::-1], *others]  # torso joints know no centre: limbs first
         toll = settings.accept + settings.secondary_penalty * peaks.secondary
         toll -= height_ratio(peaks.score, settings.sure_height, settings.height_weight)
         self.toll = toll[joints].astype(np.float32)
@@ -85,29 +87,36 @@ class Scene:
         """Sweep until nothing changes, or the settings' number of sweeps is done."""
         if not len(people.seed) or not self.bounds[self.centre]:
             return
-        starts = np.array(self.bounds[: self.centre])
-        chosen = np.where(people.present, people.member - starts, NOBODY).T.copy()
-        order = self.first_order
-        for _ in range(self.settings.sweeps):
+        starts = np.array(self.bounds[: self.centre])[:, None]
+        chosen = np.where(people.present.T, people.member.T - starts, NOBODY)
+        for sweep in range(self.settings.sweeps):
             before = chosen.copy()
             unary = self._unary(people)
-            for joint in order:
-                self._assign(joint, chosen, unary)
-            people.member = np.where(chosen == NOBODY, NOBODY, chosen + starts[:, None]).T
+            self._assign_all(self.order if sweep else self.first_order, chosen, unary)
+            undisputed = self._undisputed(np.where(chosen == NOBODY, NOBODY, chosen + starts), unary)
+            if not (sweep or undisputed):
+                self._assign_all(self.chain, chosen, unary)  # once more, now that their torso joints are known
+            people.member = np.where(chosen == NOBODY, NOBODY, chosen + starts).T
             if np.array_equal(before, chosen):
                 break
             people.estimate(self.peaks, self.peaks.centre_vote, self.precision, 4 / self.settings.offset_sigma**2)
             people.radius = np.maximum(people.radius, 2 * self.settings.offset_sigma)
-            if self._undisputed(people, unary):
+            if undisputed:
                 break
-            order = self.order
 
-    def _undisputed(self, people: People, unary: np.ndarray) -> bool:
-        """Whether every peak belongs to the person whom its own evidence favours, so that another sweep would find nothing to change."""
+    def _undisputed(self, member: np.ndarray, unary: np.ndarray) -> bool:
+        """Whether every peak belongs to the person whom its own evidence favours, so that going on would find nothing to change.
+
+        member: (K, P) index of each person's peaks, NOBODY where there is none.
+        """
         owner = np.full(unary.shape[1], NOBODY)
-        person, joint = np.nonzero(people.present)
-        owner[people.member[person, joint]] = person
+        joint, person = np.nonzero(member != NOBODY)
+        owner[member[joint, person]] = person
         return np.array_equal(owner, unary.argmax(axis=0))
+
+    def _assign_all(self, joints: Sequence[int], chosen: np.ndarray, unary: np.ndarray) -> None:
+        for joint in joints:
+            self._assign(joint, chosen, unary)
 
     def _unary(self, people: People) -> np.ndarray:
         """(P, M) log-likelihood ratios of tag, centre and distance, less what a peak needs to join; joints only."""
