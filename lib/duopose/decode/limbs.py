@@ -59,20 +59,23 @@ class RatioTable:
     """
 
     def __init__(self, points: np.ndarray, precision: np.ndarray, log_gain: float, outlier_share: float) -> None:
-        known = ~np.isnan(points).any(axis=1)
-        self.middle = points[known].mean(axis=0) if known.any() else np.zeros(points.shape[1])
-        moved, precision = np.where(known[:, None], points - self.middle, 0.0), np.where(known, precision, 0.0)
-        half = 0.5 * (moved**2).sum(axis=1)
-        self.columns = np.vstack([moved.T * precision, precision, -half * precision, log_gain * known]).astype(np.float32)
+        known = points[~np.isnan(points[:, 0])]
+        self.middle = known.mean(axis=0) if len(known) else np.zeros(points.shape[1])
+        moved = points.T - self.middle[:, None]
+        half = 0.5 * (moved**2).sum(axis=0)
+        columns = np.vstack([moved * precision, precision, -half * precision, np.full(len(points), log_gain)])
+        columns[:, np.isnan(half)] = 0
+        self.columns = columns.astype(np.float32)
         self.lowest = np.float32(np.log(outlier_share))
 
     def ratio(self, points: np.ndarray, precision: np.ndarray | float = 1.0) -> np.ndarray:
         """(N, M) float32 for points (N, D) with a factor (N,) on the fixed points' precisions; where a point or its factor is NaN, 0."""
-        known = ~np.isnan(points).any(axis=1) & ~np.isnan(precision)
-        moved, factor = np.where(known[:, None], points - self.middle, 0.0), np.where(known, precision, 0.0)
-        half = 0.5 * (moved**2).sum(axis=1)
-        rows = np.column_stack([moved * factor[:, None], -half * factor, factor, known]).astype(np.float32)
-        ratio = rows @ self.columns
+        moved = points.T - self.middle[:, None]
+        factor = precision + 0 * moved[0]  # NaN where the point is
+        half = 0.5 * (moved**2).sum(axis=0)
+        rows = np.vstack([moved * factor, -half * factor, factor, np.ones(len(points))])
+        rows[:, np.isnan(factor)] = 0
+        ratio = rows.T.astype(np.float32) @ self.columns
         return np.maximum(ratio, self.lowest, out=ratio)
 
 
@@ -95,15 +98,17 @@ def link_ratios(peaks: Peaks, layout: OffsetLayout, outlier_share: float, centre
     Both directions of a link add up. The last row is 0: a joint that is not there says nothing.
     """
     bounds = np.searchsorted(peaks.joint, np.arange(centre + 2))
-    precision = (1 / peaks.sigma**2).astype(np.float32)
+    weight, lowest = (-0.5 / peaks.sigma**2).astype(np.float32), np.float32(np.log(outlier_share))
     links: dict[tuple[int, int], np.ndarray] = {}
     for entry, (source, target) in enumerate(zip(layout.source.tolist(), layout.target.tolist())):
         if target == centre:
             continue
         from_ = slice(bounds[source], bounds[source + 1])
         to = slice(bounds[target], bounds[target + 1])
-        squared = squared_distances(peaks.position[to], peaks.vote[from_, entry]) * precision[from_]
-        ratio = log_ratio(squared, LOG_GAIN_OFFSET, outlier_share)
+        ratio = squared_distances(peaks.position[to], peaks.vote[from_, entry])
+        ratio *= weight[from_]
+        ratio += LOG_GAIN_OFFSET
+        np.maximum(ratio, lowest, out=ratio)  # `log_ratio`; a joint's own offsets are never NaN
         for pair, matrix in (((source, target), ratio), ((target, source), ratio.T)):
             if pair not in links:
                 links[pair] = np.zeros((matrix.shape[0] + 1, matrix.shape[1]), np.float32)
