@@ -20,7 +20,7 @@ def find_cells(heatmaps: torch.Tensor, threshold: float, radius: np.ndarray, lim
     """Peak cells of heatmaps (C, H, W), at most `limit` per channel, best first within a channel.
 
     radius: (C,) int, half side of each channel's suppression square in cells. Returns cells (M, 3) int channel, row,
-    column; heights (M,); secondary (M,) bool. ValueError naming the channel where a heatmap holds NaN or infinity.
+    column; heights (M,); secondary (M,) bool. ValueError naming the channel where a heatmap holds NaN or +infinity.
     """
     flat = maxima(heatmaps, threshold)
     cells = np.column_stack(np.unravel_index(flat, heatmaps.shape))

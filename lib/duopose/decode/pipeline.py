@@ -38,7 +38,10 @@ class Decoder:
     settings: DecoderSettings
 
     def decode(self, maps: PoseMaps) -> Poses:
-        """The people of one picture in the merged input frame. ValueError where the maps hold NaN or infinity."""
+        """The people of one picture in the merged input frame.
+
+        ValueError where the heatmaps hold NaN or +infinity, or the tags or offsets at a peak are not finite.
+        """
         peaks = self.find_peaks(maps)
         people = self.grouper.group(peaks)
         return self.finish(peaks, people)
