@@ -23,7 +23,8 @@ MANY = 0.04  # share of the cells, counted in eights that hold one; measured: lo
 def maxima(heatmaps: torch.Tensor, threshold: float) -> np.ndarray:
     """Flat indices, sorted, of the cells of (C, H, W) above the threshold that none of their 3x3 neighbours exceeds.
 
-    NaN and +infinity are among them; -infinity is below any threshold. Cells of the outermost rows and columns may be among them though a neighbour exceeds them.
+    NaN and +infinity are among them; -infinity is below any threshold. Cells of the outermost rows and columns may be among
+    them though a neighbour exceeds them.
     """
     if heatmaps.device.type == "cpu":
         return _maxima_on_cpu(heatmaps.contiguous().numpy(), threshold)
