@@ -18,8 +18,8 @@ demo: install
 	$(BIN)/python tools/dist_train.py --cfg experiments/sample/demo.yaml
 	$(BIN)/python tools/valid.py --cfg experiments/sample/demo.yaml DEBUG.SAVE_PREDICTIONS 12
 	@echo
-	@echo "That was training and evaluation on drawn people (held-out pictures, never seen in training). To go on:"
-	@echo "  look at     output/coco/pose_higher_hrnet_de/demo/: curves.png, results/pictures/, results/metrics.json"
+	@echo "That was training and evaluation on drawn people (held-out images, never seen in training). To go on:"
+	@echo "  look at     output/coco/pose_higher_hrnet_de/demo/: curves.png, results/images/, results/metrics.json"
 	@echo "  the baseline $(BIN)/python tools/dist_train.py --cfg experiments/sample/demo.yaml MODEL.NAME pose_higher_hrnet"
 	@echo "  your data   docs/own_data.md, then $(BIN)/python tools/check_data.py --cfg YOUR.yaml"
 	@echo "  COCO        put it into data/coco (data/README.md), then the commands of README.md"

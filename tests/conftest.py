@@ -14,7 +14,9 @@ SHARED = PROJECT.parent / "shared"
 def _shared(name: str) -> Path:
     folder = SHARED / name
     if not folder.is_dir():
-        pytest.skip(f"{folder} is absent: this test needs the shared real data, which the project does not carry")
+        pytest.skip(
+            f"{folder} is absent: this test needs the shared real data, which the project does not carry"
+        )
     return folder
 
 
@@ -26,7 +28,7 @@ def golden() -> Path:
 
 @pytest.fixture
 def real_data() -> Path:
-    """The folder of real pictures and annotations."""
+    """The folder of real images and annotations."""
     return _shared("data")
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duopose.geometry import Affine, MapFrame, family_train_affine, resize_for_test, train_affine
+from duopose.geometry import Affine, MapFrame, legacy_train_affine, resize_for_test, train_affine
 
 SIZES = st.integers(1, 3000)
 
@@ -39,7 +39,9 @@ def test_keypoints_move_as_the_pixels_do() -> None:
     yy, xx = np.mgrid[:200, :300]
     image += np.exp(-((xx - 180.3) ** 2 + (yy - 90.6) ** 2) / (2 * 6.0**2))
     affine = train_affine((150, 100), 220, 20, 256, mirror=True)
-    warped = cv2.warpAffine(image, affine.matrix, (256, 256), flags=cv2.INTER_LINEAR).astype(np.float64)
+    warped = cv2.warpAffine(image, affine.matrix, (256, 256), flags=cv2.INTER_LINEAR).astype(
+        np.float64
+    )
     yy, xx = np.mgrid[:256, :256]
     found = np.array([(warped * xx).sum(), (warped * yy).sum()]) / warped.sum()
     assert np.abs(found - affine.apply(np.array([180.3, 90.6]))).max() < 0.05
@@ -56,17 +58,22 @@ def test_mirror_of_a_resize_is_the_resize_of_the_mirror() -> None:
 def test_striding_commutes_with_mirroring(stride: int) -> None:
     frame, points = MapFrame(stride), np.array([[0.0, 0.0], [17.3, 5.0], [511.0, 2.0]])
     mirrored = frame.to_cells(Affine.mirror(512).apply(points))
-    assert np.abs(mirrored - Affine.mirror(512 // stride).apply(frame.to_cells(points))).max() < 1e-9
+    assert (
+        np.abs(mirrored - Affine.mirror(512 // stride).apply(frame.to_cells(points))).max() < 1e-9
+    )
 
 
-@pytest.mark.parametrize("family", [False, True])
-def test_cells_there_and_back(family: bool) -> None:
-    frame, points = MapFrame(4, family), np.random.default_rng(1).uniform(0, 512, (20, 2))
+@pytest.mark.parametrize("legacy_alignment", [False, True])
+def test_cells_there_and_back(legacy_alignment: bool) -> None:
+    frame, points = MapFrame(4, legacy_alignment), np.random.default_rng(1).uniform(0, 512, (20, 2))
     assert np.abs(frame.to_input(frame.to_cells(points)) - points).max() < 1e-9
 
 
 def test_the_family_floor_is_unbiased_after_its_half() -> None:
-    frame, points = MapFrame(4, family=True), np.random.default_rng(2).uniform(0, 512, (20000, 2))
+    frame, points = (
+        MapFrame(4, legacy_alignment=True),
+        np.random.default_rng(2).uniform(0, 512, (20000, 2)),
+    )
     decoded = frame.to_input(np.floor(frame.to_cells(points)) + frame.peak_shift)
     assert abs((decoded - points).mean()) < 0.03
 
@@ -76,15 +83,21 @@ def test_family_train_affine_equals_the_goldens(golden: Path) -> None:
     for case in range(3):
         for size in (128, 256, 512):
             centre = (float(data[f"center{case}"][0]), float(data[f"center{case}"][1]))
-            matrix = family_train_affine(centre, float(data[f"scale{case}"]), float(data[f"rot{case}"]), size).matrix
+            matrix = legacy_train_affine(
+                centre, float(data[f"scale{case}"]), float(data[f"rot{case}"]), size
+            ).matrix
             assert np.abs(matrix - data[f"mat{case}_{size}"][:2]).max() < 1e-10
 
 
-def family_size(width: int, height: int, input_size: int, scale: float, smallest: float) -> tuple[int, int]:
+def family_size(
+    width: int, height: int, input_size: int, scale: float, smallest: float
+) -> tuple[int, int]:
     """HigherHRNet's published rule for the input size, written down independently."""
     base = int((smallest * input_size + 63) // 64 * 64)
     short = int(base * scale / smallest)
-    long = int(int((base / min(width, height) * max(width, height) + 63) // 64 * 64) * scale / smallest)
+    long = int(
+        int((base / min(width, height) * max(width, height) + 63) // 64 * 64) * scale / smallest
+    )
     return (short, long) if width < height else (long, short)
 
 
@@ -95,15 +108,21 @@ def test_input_sizes_are_the_familys(width: int, height: int, scales: tuple[floa
 
 
 @given(SIZES, SIZES, st.floats(0.3, 2.5), st.floats(0.3, 1.0))
-def test_inputs_suit_hrnet_and_hold_the_picture(width: int, height: int, scale: float, smallest: float) -> None:
+def test_inputs_suit_hrnet_and_hold_the_image(
+    width: int, height: int, scale: float, smallest: float
+) -> None:
     frame = resize_for_test(width, height, 512, scale, smallest)
     assert frame.width % 32 == 0 and frame.height % 32 == 0
     corners = frame.affine.apply(np.array([[-0.5, -0.5], [width - 0.5, height - 0.5]]))
-    assert corners.min() >= -1.5 and corners[1, 0] <= frame.width + 0.5 and corners[1, 1] <= frame.height + 0.5
+    assert (
+        corners.min() >= -1.5
+        and corners[1, 0] <= frame.width + 0.5
+        and corners[1, 1] <= frame.height + 0.5
+    )
     middle = frame.affine.apply(np.array([(width - 1) / 2, (height - 1) / 2]))
     assert np.abs(middle - [(frame.width - 1) / 2, (frame.height - 1) / 2]).max() < 1e-6
 
 
-def test_an_empty_picture_is_refused() -> None:
+def test_an_empty_image_is_refused() -> None:
     with pytest.raises(ValueError, match="0 x 10"):
         resize_for_test(0, 10, 512)

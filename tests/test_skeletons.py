@@ -10,12 +10,23 @@ import pytest
 import yaml
 
 from duopose.errors import UserError
-from duopose.skeletons import COCO, CROWDPOSE, MPII, SKELETONS, Skeleton, get_skeleton, skeleton_from_dict, skeleton_to_dict
+from duopose.skeletons import (
+    COCO,
+    CROWDPOSE,
+    MPII,
+    SKELETONS,
+    Skeleton,
+    get_skeleton,
+    skeleton_from_dict,
+    skeleton_to_dict,
+)
 
 ALL = [COCO, CROWDPOSE, MPII]
 
 
-@pytest.mark.parametrize(("skeleton", "channels", "reverse"), [(COCO, 42, 58), (CROWDPOSE, 36, 52), (MPII, 36, 52)])
+@pytest.mark.parametrize(
+    ("skeleton", "channels", "reverse"), [(COCO, 42, 58), (CROWDPOSE, 36, 52), (MPII, 36, 52)]
+)
 def test_offset_channels(skeleton: Skeleton, channels: int, reverse: int) -> None:
     assert skeleton.offset_layout().num_channels == channels
     assert skeleton.offset_layout(reverse=True).num_channels == reverse
@@ -35,7 +46,7 @@ def test_flips_are_involutions_that_keep_the_meaning(skeleton: Skeleton, reverse
 @pytest.mark.parametrize("skeleton", ALL)
 def test_chain_order_has_parents_first(skeleton: Skeleton) -> None:
     seen = set(skeleton.torso_indices)
-    for joint in skeleton.chain_order:
+    for joint in skeleton.parents_first:
         assert skeleton.parent_index[joint] in seen
         seen.add(joint)
     assert seen | set(skeleton.centre_only_indices) == set(range(skeleton.num_keypoints))
@@ -43,7 +54,9 @@ def test_chain_order_has_parents_first(skeleton: Skeleton) -> None:
 
 def test_forward_layout_is_a_prefix_of_the_reverse_one() -> None:
     plain, both = COCO.offset_layout(), COCO.offset_layout(reverse=True)
-    assert (both.source[: plain.num_entries] == plain.source).all() and both.num_forward == plain.num_entries
+    assert (
+        both.source[: plain.num_entries] == plain.source
+    ).all() and both.num_forward == plain.num_entries
     shoulder, elbow = COCO.index("left_shoulder"), COCO.index("left_elbow")
     assert both.entry(shoulder, elbow) >= plain.num_entries
     with pytest.raises(ValueError, match="reverse offsets off"):
@@ -61,7 +74,10 @@ def test_there_and_back_through_a_yaml(skeleton: Skeleton, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"torso": ("left_shoulder", "right_shoulder", "left_hip")}, "'right_hip' is in 0 of the groups"),
+        (
+            {"torso": ("left_shoulder", "right_shoulder", "left_hip")},
+            "'right_hip' is in 0 of the groups",
+        ),
         ({"centre_only": (*COCO.centre_only, "left_hip")}, "'left_hip' is in 2 of the groups"),
         ({"centre_only": (*COCO.centre_only, "tail")}, "'tail' is not in keypoints"),
         ({"sigmas": COCO.sigmas[:-1]}, "need 17 positive numbers"),
@@ -83,7 +99,14 @@ def test_sigmas_may_be_left_out_and_are_then_default() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [None, [], {"name": "x"}, {**skeleton_to_dict(COCO), "color": 1}, {**skeleton_to_dict(COCO), "parents": 5}]
+    "content",
+    [
+        None,
+        [],
+        {"name": "x"},
+        {**skeleton_to_dict(COCO), "color": 1},
+        {**skeleton_to_dict(COCO), "parents": 5},
+    ],
 )
 def test_unusable_content_is_refused(content: object) -> None:
     with pytest.raises(UserError, match="mine"):

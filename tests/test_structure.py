@@ -8,9 +8,19 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "lib" / "duopose"
-BASE = {"types", "skeletons", "geometry", "errors"}
+BASE = {"types", "skeletons", "geometry", "errors", "files"}
 MIDDLE = {"datasets", "targets", "network", "losses", "decode", "evaluate", "visualize"}
-ENGINE_LEVEL = {"engine", "oracle", "benchmark"}  # they wire the folders below together, in this order; tools call them
+# These wire the folders below together. Each may import the ones before it; tools call them.
+WIRING = (
+    "device",
+    "seed",
+    "run_folder",
+    "distributed",
+    "inference",
+    "training",
+    "oracle",
+    "profiling",
+)
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -20,7 +30,10 @@ def imported_parts(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         names = []
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names = [f"{node.module}.{alias.name}" if node.module == "duopose" else node.module for alias in node.names]
+            names = [
+                f"{node.module}.{alias.name}" if node.module == "duopose" else node.module
+                for alias in node.names
+            ]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         parts |= {name.split(".")[1] for name in names if name.startswith("duopose.")}
@@ -28,16 +41,19 @@ def imported_parts(path: Path) -> set[str]:
 
 
 def allowed_parts(path: Path) -> set[str]:
+    """The parts that a file may import."""
     part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if part in BASE or part == "__init__":
+    if part in BASE:
         return BASE
+    if part == "__init__":
+        return BASE | {"inference"}
     if part == "config":
         return BASE | {"config"}
     if part in MIDDLE:
         return BASE | {part} | ({"config"} if path.name == "build.py" else set())
-    assert part in ENGINE_LEVEL, f"lib/duopose/{part} has no place in the import rule; give it one"
-    above = {"engine": set(), "oracle": {"oracle"}, "benchmark": {"oracle", "benchmark"}}[part]
-    return BASE | MIDDLE | {"config", "engine", "__version__"} | above
+    assert part in WIRING, f"lib/duopose/{part} has no place in the import rule; give it one"
+    below = set(WIRING[: WIRING.index(part) + 1])
+    return BASE | MIDDLE | {"config", "__version__"} | below
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -45,14 +61,20 @@ def test_imports_point_one_way(path: Path) -> None:
     assert imported_parts(path) <= allowed_parts(path)
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.relative_to(PACKAGE).parts[0] in MIDDLE], ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_only_build_sees_the_config_and_nothing_below_engine_the_hardware(path: Path) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [p for p in FILES if p.relative_to(PACKAGE).parts[0] in MIDDLE],
+    ids=lambda p: str(p.relative_to(PACKAGE)),
+)
+def test_only_build_sees_the_config_and_nothing_below_wiring_the_hardware(path: Path) -> None:
     text = path.read_text()
     if path.name != "build.py":
         assert "yacs" not in text
     assert ".cuda()" not in text and "torch.distributed" not in text
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE.parents[1] / "tools").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE.parents[1] / "tools").glob("*.py")), ids=lambda path: path.name
+)
 def test_tools_are_thin(path: Path) -> None:
-    assert len(path.read_text().splitlines()) < 100
+    assert len(path.read_text().splitlines()) < 150

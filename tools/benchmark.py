@@ -14,20 +14,20 @@ from typing import Any
 
 import torch
 
-from duopose.benchmark.measure import add_common_arguments, threads
 from duopose.errors import UserError
+from duopose.profiling.measure import add_common_arguments, threads
 
 # A stage module has add_arguments(parser) and run(args) -> {"rows": [...]}, and prints one line a row.
 STAGES = {
-    "loader": "duopose.benchmark.loader",
-    "targets": "duopose.benchmark.targets",
-    "loss": "duopose.benchmark.loss",
-    "network": "duopose.benchmark.network",
-    "train": "duopose.benchmark.train",
-    "gpu": "duopose.benchmark.gpu",
-    "merge": "duopose.benchmark.merge",
-    "decode": "duopose.benchmark.decode",
-    "evaluate": "duopose.benchmark.evaluate",
+    "loader": "duopose.profiling.loader_stage",
+    "targets": "duopose.profiling.targets_stage",
+    "loss": "duopose.profiling.loss_stage",
+    "network": "duopose.profiling.network_stage",
+    "train": "duopose.profiling.train_stage",
+    "gpu": "duopose.profiling.gpu_stage",
+    "merge": "duopose.profiling.merge_stage",
+    "decode": "duopose.profiling.decode_stage",
+    "evaluate": "duopose.profiling.evaluate_stage",
 }
 
 
@@ -39,7 +39,11 @@ def main(arguments: list[str]) -> int:
     try:
         stage, options = arguments[0], arguments[1:]
         results, file = run_all(options) if stage == "all" else run_stage(stage, options)
-        results["environment"] = {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine()}
+        results["environment"] = {
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+        }
         if file:
             write(results, Path(file))
     except UserError as error:

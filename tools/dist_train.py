@@ -9,27 +9,56 @@ from argparse import ArgumentParser, Namespace
 from yacs.config import CfgNode
 
 from duopose.config import load_config
-from duopose.engine.distributed import Place
-from duopose.engine.launch import launch
-from duopose.engine.session import Options, run_training
+from duopose.distributed.context import DistributedContext
+from duopose.distributed.launch import launch
 from duopose.errors import UserError
+from duopose.training.run import Options, run_training
 
 
 def parse(arguments: list[str]) -> Namespace:
     """The command line."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--cfg", required=True, metavar="FILE", help="yaml of the experiment; the recipes are under experiments/")
-    parser.add_argument("--gpus", type=int, default=0, metavar="N", help="processes on this machine (default: GPUS of the settings)")
-    parser.add_argument("--resume", default="", metavar="PATH", help="checkpoint or run folder to go on from (see also AUTO_RESUME)")
-    parser.add_argument("--resume-anyway", action="store_true", help="go on although settings differ from the checkpoint's")
-    parser.add_argument("--dry-run", action="store_true", help="three steps at the largest shapes: memory, speed, the batch that fits")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings that differ from the yaml, e.g. TRAIN.LR 1e-4")
+    parser.add_argument(
+        "--cfg",
+        required=True,
+        metavar="FILE",
+        help="yaml of the experiment; the recipes are under experiments/",
+    )
+    parser.add_argument(
+        "--gpus",
+        type=int,
+        default=0,
+        metavar="N",
+        help="processes on this machine (default: GPUS of the settings)",
+    )
+    parser.add_argument(
+        "--resume",
+        default="",
+        metavar="PATH",
+        help="checkpoint or run folder to go on from (see also AUTO_RESUME)",
+    )
+    parser.add_argument(
+        "--resume-anyway",
+        action="store_true",
+        help="go on although settings differ from the checkpoint's",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="three steps at the largest shapes: memory, speed, the batch that fits",
+    )
+    parser.add_argument(
+        "opts",
+        nargs="*",
+        metavar="KEY VALUE",
+        help="settings that differ from the yaml, e.g. TRAIN.LR 1e-4",
+    )
     return parser.parse_intermixed_args(arguments)
 
 
-def work(place: Place, cfg: CfgNode, options: Options) -> int:
+def work(context: DistributedContext, cfg: CfgNode, options: Options) -> int:
     """What each process does."""
-    return run_training(cfg, options, place)
+    return run_training(cfg, options, context)
 
 
 def main(arguments: list[str]) -> int:

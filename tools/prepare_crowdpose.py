@@ -6,24 +6,30 @@ import argparse
 import sys
 from pathlib import Path
 
-from duopose.datasets.crowdpose import prepare_crowdpose
-from duopose.errors import UserError, refusals_told
+from duopose.datasets.prepare.crowdpose_trainval import prepare_crowdpose
+from duopose.errors import UserError, path_errors_as_user_errors
 
 
 def main(arguments: list[str]) -> int:
     """Exit code 0, or 2 with a sentence."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("root", type=Path, nargs="?", default=Path("data/crowdpose"), help="folder with json/ and images/")
+    parser.add_argument(
+        "root",
+        type=Path,
+        nargs="?",
+        default=Path("data/crowdpose"),
+        help="folder with json/ and images/",
+    )
     args = parser.parse_args(arguments)
     try:
-        with refusals_told():
+        with path_errors_as_user_errors():
             prepared = prepare_crowdpose(args.root)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for notice in prepared.notices:
         print(f"notice: {notice}")
-    print(f"{prepared.path}: {prepared.pictures} pictures, {prepared.people} annotations")
+    print(f"{prepared.path}: {prepared.images} images, {prepared.people} annotations")
     return 0
 
 

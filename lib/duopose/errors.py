@@ -6,7 +6,15 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+PATH_ERRORS = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+}
 
 
 class UserError(ValueError):
@@ -16,20 +24,20 @@ class UserError(ValueError):
     """
 
 
-def refusal(error: BaseException) -> str | None:
+def path_error_message(error: BaseException) -> str | None:
     """The sentence where the system refuses a path (a file where a folder should be, no right to write); None for other errors."""
-    if isinstance(error, OSError) and error.errno in REFUSALS and error.filename:
+    if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename:
         reason = (error.strerror or "refused").lower()
         return f"'{error.filename}' cannot be opened or made ({reason}); choose another path, or change its permissions"
     return None
 
 
 @contextmanager
-def refusals_told() -> Iterator[None]:
+def path_errors_as_user_errors() -> Iterator[None]:
     """Inside, a path that the system refuses is a UserError."""
     try:
         yield
     except OSError as error:
-        if (sentence := refusal(error)) is None:
+        if (sentence := path_error_message(error)) is None:
             raise
         raise UserError(sentence) from error

@@ -46,9 +46,16 @@ class Skeleton:
             object.__setattr__(self, "sigmas_are_default", True)
         if not self.limbs:
             object.__setattr__(self, "limbs", tuple(self.parents.items()))
-        problems = [*self._unknown_names(), *self._group_problems(), *self._flip_problems(), *self._parent_problems()]
+        problems = [
+            *self._unknown_names(),
+            *self._group_problems(),
+            *self._flip_problems(),
+            *self._parent_problems(),
+        ]
         if len(self.sigmas) != len(self.keypoints) or any(not sigma > 0 for sigma in self.sigmas):
-            problems.append(f"sigmas: need {len(self.keypoints)} positive numbers, one a keypoint, got {list(self.sigmas)}")
+            problems.append(
+                f"sigmas: need {len(self.keypoints)} positive numbers, one a keypoint, got {list(self.sigmas)}"
+            )
         if problems:
             raise UserError(f"skeleton '{self.name}' is not usable:\n  " + "\n  ".join(problems))
 
@@ -69,7 +76,9 @@ class Skeleton:
             if name not in self.keypoints
         ]
         if len(set(self.keypoints)) != len(self.keypoints) or not self.keypoints:
-            problems.append(f"keypoints: need at least one name and none twice, got {list(self.keypoints)}")
+            problems.append(
+                f"keypoints: need at least one name and none twice, got {list(self.keypoints)}"
+            )
         return problems
 
     def _group_problems(self) -> list[str]:
@@ -82,7 +91,11 @@ class Skeleton:
 
     def _flip_problems(self) -> list[str]:
         paired = [name for pair in self.flip_pairs for name in pair]
-        problems = [f"flip_pairs: '{name}' is paired {paired.count(name)} times" for name in sorted(set(paired)) if paired.count(name) > 1]
+        problems = [
+            f"flip_pairs: '{name}' is paired {paired.count(name)} times"
+            for name in sorted(set(paired))
+            if paired.count(name) > 1
+        ]
         if problems:
             return problems
         mirror = self.mirror
@@ -93,7 +106,9 @@ class Skeleton:
                 )
         for group, names in (("torso", self.torso), ("centre_only", self.centre_only)):
             problems += [
-                f"flip_pairs: '{n}' is in {group}, its mirror '{mirror[n]}' is not" for n in names if n in mirror and mirror[n] not in names
+                f"flip_pairs: '{n}' is in {group}, its mirror '{mirror[n]}' is not"
+                for n in names
+                if n in mirror and mirror[n] not in names
             ]
         return problems
 
@@ -105,7 +120,9 @@ class Skeleton:
                 seen.add(name)
                 name = self.parents[name]
             if name in seen:
-                problems.append(f"parents: following them from '{start}' comes round to '{name}' and never ends")
+                problems.append(
+                    f"parents: following them from '{start}' comes round to '{name}' and never ends"
+                )
         return problems
 
     # ---- derived facts ----
@@ -122,7 +139,7 @@ class Skeleton:
 
     @cached_property
     def mirror(self) -> dict[str, str]:
-        """Keypoint name -> name of the keypoint it becomes in a mirrored picture."""
+        """Keypoint name -> name of the keypoint it becomes in a mirrored image."""
         mirror = {name: name for name in self.keypoints}
         for left, right in self.flip_pairs:
             mirror[left], mirror[right] = right, left
@@ -130,7 +147,7 @@ class Skeleton:
 
     @cached_property
     def flip_index(self) -> np.ndarray:
-        """(K,) int: keypoint k of a mirrored picture is keypoint flip_index[k] of the picture."""
+        """(K,) int: keypoint k of a mirrored image is keypoint flip_index[k] of the image."""
         return np.array([self.index(self.mirror[name]) for name in self.keypoints])
 
     @cached_property
@@ -141,7 +158,9 @@ class Skeleton:
     def index(self, name: str) -> int:
         """Index of a keypoint's name; ValueError naming the valid ones."""
         if name not in self.keypoints:
-            raise ValueError(f"'{name}' is no keypoint of skeleton '{self.name}'; it has {', '.join(self.keypoints)}")
+            raise ValueError(
+                f"'{name}' is no keypoint of skeleton '{self.name}'; it has {', '.join(self.keypoints)}"
+            )
         return self.keypoints.index(name)
 
     @cached_property
@@ -166,7 +185,7 @@ class Skeleton:
         return tuple(self.parent_index)
 
     @cached_property
-    def chain_order(self) -> tuple[int, ...]:
+    def parents_first(self) -> tuple[int, ...]:
         """The limb joints ordered so that a parent that is itself a limb joint comes before its children."""
 
         def depth(joint: int) -> int:
@@ -181,7 +200,7 @@ class Skeleton:
 
     def offset_layout(self, reverse: bool = False) -> OffsetLayout:
         """Which offset channel says what; `reverse` adds the offsets from each parent to its child."""
-        return OffsetLayout.of(self, reverse)
+        return OffsetLayout.from_skeleton(self, reverse)
 
 
 @dataclass(frozen=True)
@@ -194,11 +213,13 @@ class OffsetLayout:
 
     source: np.ndarray  # (E,) int
     target: np.ndarray  # (E,) int
-    flip_entry: np.ndarray  # (E,) int: entry e of a mirrored picture is entry flip_entry[e] of the picture, x negated
+    flip_entry: (
+        np.ndarray
+    )  # (E,) int: entry e of a mirrored image is entry flip_entry[e] of the image, x negated
     num_forward: int  # entries before the reverse ones
 
     @staticmethod
-    def of(skeleton: Skeleton, reverse: bool = False) -> OffsetLayout:
+    def from_skeleton(skeleton: Skeleton, reverse: bool = False) -> OffsetLayout:
         """The layout of a skeleton."""
         pairs: list[tuple[int, int]] = []
         for joint in range(skeleton.num_keypoints):
@@ -211,9 +232,12 @@ class OffsetLayout:
             pairs += [(parent, child) for child, parent in skeleton.parent_index.items()]
         flip = skeleton.flip_index_with_centre
         mirrored = {pair: entry for entry, pair in enumerate(pairs[:num_forward])}
-        mirrored_back = {pair: entry for entry, pair in enumerate(pairs[num_forward:], start=num_forward)}
+        mirrored_back = {
+            pair: entry for entry, pair in enumerate(pairs[num_forward:], start=num_forward)
+        }
         flip_entry = [
-            (mirrored if entry < num_forward else mirrored_back)[(int(flip[s]), int(flip[t]))] for entry, (s, t) in enumerate(pairs)
+            (mirrored if entry < num_forward else mirrored_back)[(int(flip[s]), int(flip[t]))]
+            for entry, (s, t) in enumerate(pairs)
         ]
         source, target = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         return OffsetLayout(source, target, np.array(flip_entry, dtype=np.int64), num_forward)
@@ -230,7 +254,7 @@ class OffsetLayout:
 
     @cached_property
     def flip_channels(self) -> np.ndarray:
-        """(C,) int: channel c of a mirrored picture's maps is channel flip_channels[c] of the picture's, times flip_signs[c]."""
+        """(C,) int: channel c of a mirrored image's maps is channel flip_channels[c] of the image's, times flip_signs[c]."""
         return np.stack([2 * self.flip_entry, 2 * self.flip_entry + 1], axis=1).reshape(-1)
 
     @cached_property
@@ -242,7 +266,9 @@ class OffsetLayout:
         """The entry of an offset; ValueError where there is none."""
         found = np.flatnonzero((self.source == source) & (self.target == target))
         if not len(found):
-            raise ValueError(f"there is no offset map from joint {source} to {target}; are reverse offsets off?")
+            raise ValueError(
+                f"there is no offset map from joint {source} to {target}; are reverse offsets off?"
+            )
         return int(found[0])
 
 
@@ -349,9 +375,13 @@ def get_skeleton(name: str) -> Skeleton:
         return SKELETONS[name]
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
-        raise UserError(f"skeleton '{name}' is unknown; use one of {', '.join(SKELETONS)}, or the path of a skeleton yaml")
+        raise UserError(
+            f"skeleton '{name}' is unknown; use one of {', '.join(SKELETONS)}, or the path of a skeleton yaml"
+        )
     if not path.is_file():
-        raise UserError(f"skeleton file '{name}' does not exist (looked in {path.absolute().parent})")
+        raise UserError(
+            f"skeleton file '{name}' does not exist (looked in {path.absolute().parent})"
+        )
     try:
         content = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
@@ -363,7 +393,11 @@ def skeleton_to_dict(skeleton: Skeleton) -> dict[str, Any]:
     """Plain lists and dicts with the yaml's fields, so that a checkpoint can carry its skeleton."""
     content: dict[str, Any] = {"name": skeleton.name, "keypoints": list(skeleton.keypoints)}
     content["flip_pairs"] = [list(pair) for pair in skeleton.flip_pairs]
-    content |= {"torso": list(skeleton.torso), "parents": dict(skeleton.parents), "centre_only": list(skeleton.centre_only)}
+    content |= {
+        "torso": list(skeleton.torso),
+        "parents": dict(skeleton.parents),
+        "centre_only": list(skeleton.centre_only),
+    }
     content["sigmas"] = [] if skeleton.sigmas_are_default else list(skeleton.sigmas)
     content["limbs"] = [list(pair) for pair in skeleton.limbs]
     return content

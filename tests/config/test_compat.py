@@ -34,9 +34,29 @@ def test_keys_that_contradict_it_are_refused(key: str, value: str, says: str) ->
 
 
 def test_a_higher_hrnet_yaml_is_understood() -> None:
-    extra = {"STAGE2": (1, [48, 96]), "STAGE3": (4, [48, 96, 192]), "STAGE4": (3, [48, 96, 192, 384])}
-    words: list[object] = ["MODEL.NAME", "pose_higher_hrnet", "LOSS.PUSH_LOSS_FACTOR", "[0.001, 0.001]", "MODEL.TAG_PER_JOINT", "True"]
+    extra = {
+        "STAGE2": (1, [48, 96]),
+        "STAGE3": (4, [48, 96, 192]),
+        "STAGE4": (3, [48, 96, 192, 384]),
+    }
+    words: list[object] = [
+        "MODEL.NAME",
+        "pose_higher_hrnet",
+        "LOSS.PUSH_LOSS_FACTOR",
+        "[0.001, 0.001]",
+        "MODEL.TAG_PER_JOINT",
+        "True",
+    ]
     for stage, (modules, channels) in extra.items():
-        words += [f"MODEL.EXTRA.{stage}.NUM_MODULES", modules, f"MODEL.EXTRA.{stage}.NUM_CHANNELS", channels]
+        words += [
+            f"MODEL.EXTRA.{stage}.NUM_MODULES",
+            modules,
+            f"MODEL.EXTRA.{stage}.NUM_CHANNELS",
+            channels,
+        ]
     cfg = load_config(None, words)
-    assert cfg.MODEL.WIDTH == 48 and cfg.MODEL.MODULES == [1, 4, 3] and cfg.LOSS.PUSH_LOSS_FACTOR == 0.001
+    assert (
+        cfg.MODEL.WIDTH == 48
+        and cfg.MODEL.MODULES == [1, 4, 3]
+        and cfg.LOSS.PUSH_LOSS_FACTOR == 0.001
+    )

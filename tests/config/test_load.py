@@ -24,10 +24,24 @@ def write(folder: Path, text: str) -> Path:
 
 def test_overrides_win_and_types_are_kept(tmp_path: Path) -> None:
     path = write(tmp_path, "TRAIN:\n  LR: 1e-3\n  LR_STEP: [5]\nFP16: {ENABLED: false}\n")
-    cfg = load_config(path, ["FP16.ENABLED", "True", "TRAIN.WD", "1", "TEST.SCALE_FACTOR", "[1, 2]", "TRAIN.IMAGES_PER_GPU", 4])
+    cfg = load_config(
+        path,
+        [
+            "FP16.ENABLED",
+            "True",
+            "TRAIN.WD",
+            "1",
+            "TEST.SCALE_FACTOR",
+            "[1, 2]",
+            "TRAIN.IMAGES_PER_GPU",
+            4,
+        ],
+    )
     assert cfg.TRAIN.LR == 0.001 and cfg.TRAIN.LR_STEP == [5] and cfg.FP16.ENABLED is True
     assert cfg.TRAIN.WD == 1.0 and isinstance(cfg.TRAIN.WD, float)
-    assert cfg.TEST.SCALE_FACTOR == [1.0, 2.0] and all(isinstance(s, float) for s in cfg.TEST.SCALE_FACTOR)
+    assert cfg.TEST.SCALE_FACTOR == [1.0, 2.0] and all(
+        isinstance(s, float) for s in cfg.TEST.SCALE_FACTOR
+    )
 
 
 def test_loading_is_pure_and_frozen(tmp_path: Path) -> None:
@@ -44,7 +58,21 @@ def test_dump_reads_back(tmp_path: Path) -> None:
 
 def test_all_errors_come_together_with_the_nearest_key() -> None:
     with pytest.raises(UserError) as error:
-        load_config(None, ["TRAIN.LRR", "1", "FP16.ENABLED", "maybe", "TRAIN.WD", "much", "TEST.SCALES", "[1]", "SYNC_BN", "True"])
+        load_config(
+            None,
+            [
+                "TRAIN.LRR",
+                "1",
+                "FP16.ENABLED",
+                "maybe",
+                "TRAIN.WD",
+                "much",
+                "TEST.SCALES",
+                "[1]",
+                "SYNC_BN",
+                "True",
+            ],
+        )
     message = str(error.value)
     assert "5 problem(s)" in message
     assert "TRAIN.LRR" in message and "did you mean TRAIN.LR?" in message
@@ -70,7 +98,15 @@ def test_wrong_values_are_all_told() -> None:
     ]
     with pytest.raises(UserError) as error:
         load_config(None, settings)
-    for part in ("INPUT_SIZE: 500", "multiple of 32", "NMS_KERNEL: 4", "DEVICE: 'gpu'", "'horse' is unknown", "LR: nan", "WIDTH: 30"):
+    for part in (
+        "INPUT_SIZE: 500",
+        "multiple of 32",
+        "NMS_KERNEL: 4",
+        "DEVICE: 'gpu'",
+        "'horse' is unknown",
+        "LR: nan",
+        "WIDTH: 30",
+    ):
         assert part in str(error.value)
 
 

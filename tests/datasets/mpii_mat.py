@@ -44,13 +44,17 @@ def person(x: float, joints: int = 16, **changes: Any) -> dict[str, Any]:
     return {**whole, **changes}
 
 
-def write_mat(path: Path, pictures: list[dict[str, Any]], train: list[int]) -> Path:
-    release = {"annolist": struct_array(pictures), "img_train": np.array([train], dtype=np.uint8), "version": "12"}
+def write_mat(path: Path, images: list[dict[str, Any]], train: list[int]) -> Path:
+    release = {
+        "annolist": struct_array(images),
+        "img_train": np.array([train], dtype=np.uint8),
+        "version": "12",
+    }
     scipy.io.savemat(path, {"RELEASE": release})
     return path
 
 
-def picture(name: str, people: Any, video: Any = 7) -> dict[str, Any]:
+def image(name: str, people: Any, video: Any = 7) -> dict[str, Any]:
     return {"image": {"name": name}, "annorect": people, "frame_sec": EMPTY, "vididx": video}
 
 
@@ -66,9 +70,9 @@ def real_person(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_groups(path: Path, groups: list[list[list[int]]]) -> Path:
-    """`groups_v12.mat`: a cell a picture, in it a cell a group, in it a column of annorects counted from 1, as `groups` counts from 0."""
+    """`groups_v12.mat`: a cell an image, in it a cell a group, in it a column of annorects counted from 1, as `groups` counts from 0."""
     column = np.empty((len(groups), 1), dtype=object)
-    for index, of_picture in enumerate(groups):
-        column[index, 0] = cells([np.array(group)[:, None] + 1 for group in of_picture])
+    for index, of_image in enumerate(groups):
+        column[index, 0] = cells([np.array(group)[:, None] + 1 for group in of_image])
     scipy.io.savemat(path, {"groups": column})
     return path

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
-from duopose.datasets.crowdpose import prepare_crowdpose
+from duopose.datasets.prepare.crowdpose_trainval import prepare_crowdpose
 from duopose.errors import UserError
 
 
 def content(first: int, count: int = 2) -> dict[str, Any]:
-    images = [{"id": i, "file_name": f"{i}.jpg", "width": 9, "height": 9, "crowdIndex": 0.3} for i in range(first, first + count)]
+    images = [
+        {"id": i, "file_name": f"{i}.jpg", "width": 9, "height": 9, "crowdIndex": 0.3}
+        for i in range(first, first + count)
+    ]
     annotations = [
         {
             "id": n,
@@ -27,7 +30,11 @@ def content(first: int, count: int = 2) -> dict[str, Any]:
         }
         for n, image in enumerate(images)
     ]
-    return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person"}],
+    }
 
 
 @pytest.fixture
@@ -54,32 +61,51 @@ def test_trainval_has_both_and_new_ids(root: Path) -> None:
         (3, 20, 0),
         (4, 21, 0),
     ]
-    assert any("3 of 4 pictures are not in" in notice for notice in prepared.notices)
-    assert any("has 2 pictures, CrowdPose's train split has 10000" in notice for notice in prepared.notices)
+    assert any("3 of 4 images are not in" in notice for notice in prepared.notices)
+    assert any(
+        "has 2 images, CrowdPose's train split has 10000" in notice for notice in prepared.notices
+    )
 
 
-def test_shared_pictures_are_refused(root: Path) -> None:
+def test_shared_images_are_refused(root: Path) -> None:
     write(root, "val", content(11))
-    with pytest.raises(UserError, match=r"share 1 pictures, first ids \['11'\]"):
+    with pytest.raises(UserError, match=r"share 1 images, first ids \['11'\]"):
         prepare_crowdpose(root)
     write(root, "val", content(31))
-    with pytest.raises(UserError, match="share 1 pictures"):
+    with pytest.raises(UserError, match="share 1 images"):
         prepare_crowdpose(root)
 
 
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda c: c["annotations"][1].update(keypoints=[0] * 51), r"1 annotations .* not 42 numbers, first ids \[1\]"),
-        (lambda c: c["annotations"][1].update(keypoints=5), "1 annotations have 'keypoints' that are not 42 numbers"),
-        (lambda c: c["images"][0].pop("crowdIndex"), r"1 pictures have no 'crowdIndex', first ids \[20\]"),
-        (lambda c: c["images"][1].pop("file_name"), r"1 pictures have no 'id' .* or no 'file_name', first ids \[21\]"),
-        (lambda c: c["images"][0].update(id=[20]), r"1 pictures have no 'id'"),
-        (lambda c: c["annotations"][0].update(image_id=99), r"1 annotations .* is no picture of the file, first ids \[0\]"),
+        (
+            lambda c: c["annotations"][1].update(keypoints=[0] * 51),
+            r"1 annotations .* not 42 numbers, first ids \[1\]",
+        ),
+        (
+            lambda c: c["annotations"][1].update(keypoints=5),
+            "1 annotations have 'keypoints' that are not 42 numbers",
+        ),
+        (
+            lambda c: c["images"][0].pop("crowdIndex"),
+            r"1 images have no 'crowdIndex', first ids \[20\]",
+        ),
+        (
+            lambda c: c["images"][1].pop("file_name"),
+            r"1 images have no 'id' .* or no 'file_name', first ids \[21\]",
+        ),
+        (lambda c: c["images"][0].update(id=[20]), r"1 images have no 'id'"),
+        (
+            lambda c: c["annotations"][0].update(image_id=99),
+            r"1 annotations .* is no image of the file, first ids \[0\]",
+        ),
         (lambda c: c["annotations"][0].update(image_id=[20]), "1 annotations have an 'image_id'"),
     ],
 )
-def test_other_files_are_refused(root: Path, damage: Callable[[dict[str, Any]], object], sentence: str) -> None:
+def test_other_files_are_refused(
+    root: Path, damage: Callable[[dict[str, Any]], object], sentence: str
+) -> None:
     other = content(20)
     damage(other)
     write(root, "val", other)

@@ -10,21 +10,33 @@ import torch
 
 from duopose.config import load_config
 from duopose.datasets import build_dataset
-from duopose.datasets.coco_format import CocoFormatDataset
+from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.loader import build_loader, collate
 from duopose.errors import UserError
 from duopose.types import Batch, Sample
 
-CONFIG = Path(__file__).resolve().parents[2] / "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
+CONFIG = (
+    Path(__file__).resolve().parents[2] / "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
+)
 KEYS = [[(0, 0), (0, 2)], [(0, 1), (3, 0)], [(3, 1)]]
 
 
 def training_set(root: Path, size: int = 128, *overrides: object) -> CocoFormatDataset:
-    return build_dataset(load_config(CONFIG, ["DATASET.ROOT", str(root), "DATASET.INPUT_SIZE", str(size), *overrides]), "train2017", True)
+    return build_dataset(
+        load_config(
+            CONFIG, ["DATASET.ROOT", str(root), "DATASET.INPUT_SIZE", str(size), *overrides]
+        ),
+        "train2017",
+        True,
+    )
 
 
 def same(one: Batch, two: Batch) -> bool:
-    tensors = zip((one.images, one.keypoints, *one.masks), (two.images, two.keypoints, *two.masks), strict=True)
+    tensors = zip(
+        (one.images, one.keypoints, *one.masks),
+        (two.images, two.keypoints, *two.masks),
+        strict=True,
+    )
     return one.image_ids == two.image_ids and all(torch.equal(a, b) for a, b in tensors)
 
 
@@ -51,16 +63,38 @@ def test_collate_pads_people_and_keeps_order() -> None:
     for count in (0, 3, 1):
         keypoints = np.full((count, 17, 3), count, np.float32)
         masks = (np.ones((2, 2), np.uint8), np.ones((4, 4), np.uint8))
-        samples.append(Sample(np.full((8, 8, 3), count, np.uint8), keypoints, np.ones((8, 8), np.uint8), count, masks))
+        samples.append(
+            Sample(
+                np.full((8, 8, 3), count, np.uint8),
+                keypoints,
+                np.ones((8, 8), np.uint8),
+                count,
+                masks,
+            )
+        )
     batch = collate(samples)
     assert batch.images.shape == (3, 3, 8, 8) and batch.images[1].unique().tolist() == [3]
     assert batch.keypoints.shape == (3, 3, 17, 3) and batch.keypoints.dtype == torch.float32
-    assert batch.keypoints[2, 0].unique().tolist() == [1] and not batch.keypoints[2, 1:].any() and not batch.keypoints[0].any()
-    assert [mask.shape for mask in batch.masks] == [(3, 2, 2), (3, 4, 4)] and batch.image_ids == [0, 3, 1]
+    assert (
+        batch.keypoints[2, 0].unique().tolist() == [1]
+        and not batch.keypoints[2, 1:].any()
+        and not batch.keypoints[0].any()
+    )
+    assert [mask.shape for mask in batch.masks] == [(3, 2, 2), (3, 4, 4)] and batch.image_ids == [
+        0,
+        3,
+        1,
+    ]
 
 
 def test_nobody_at_all_still_has_one_row() -> None:
-    sample = Sample(np.zeros((8, 8, 3), np.uint8), np.zeros((0, 17, 3), np.float32), np.ones((8, 8), np.uint8), 1, ())
+    sample = Sample(
+        np.zeros((8, 8, 3), np.uint8),
+        np.zeros((0, 17, 3), np.float32),
+        np.ones((8, 8), np.uint8),
+        1,
+        (),
+    )
     assert collate([sample]).keypoints.shape == (1, 1, 17, 3)
 
 
@@ -71,7 +105,7 @@ def test_a_sample_is_below_one_megabyte(real_data: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_missing_picture_is_a_sentence_from_any_process(tiny_root: Path, workers: int) -> None:
+def test_a_missing_image_is_a_sentence_from_any_process(tiny_root: Path, workers: int) -> None:
     (tiny_root / "images" / "train2017" / "p20.png").unlink()
     loader = build_loader(training_set(tiny_root), KEYS, workers=workers)
     with pytest.raises(UserError) as error:

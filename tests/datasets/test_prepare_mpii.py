@@ -11,11 +11,20 @@ import cv2
 import numpy as np
 import pytest
 import scipy.io
-from tests.datasets.mpii_mat import EMPTY, cells, person, picture, point, real_person, struct_array, write_mat
+from tests.datasets.mpii_mat import (
+    EMPTY,
+    cells,
+    image,
+    person,
+    point,
+    real_person,
+    struct_array,
+    write_mat,
+)
 
 from duopose.datasets.annotations import collect_people, read_annotation_file
-from duopose.datasets.mpii_file import read_groups, read_release
-from duopose.datasets.prepare_mpii import picture_sizes, split_pictures, to_coco
+from duopose.datasets.prepare.mpii_mat import read_groups, read_release
+from duopose.datasets.prepare.mpii_to_coco import image_sizes, split_images, to_coco
 from duopose.errors import UserError
 from duopose.evaluate.mpii import evaluate_mpii
 from duopose.skeletons import MPII, MPII_FILE_KEYPOINTS
@@ -26,23 +35,44 @@ PROJECT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def mat(tmp_path: Path) -> Path:
     without_points = {key: value for key, value in person(300).items() if key != "annopoints"}
-    pictures = [
-        picture("many.jpg", struct_array([person(100), person(200, joints=1), without_points])),
-        picture("one.jpg", person(50), 8),  # a single struct, not in an array
-        picture("one_point.jpg", struct_array([person(50, annopoints={"point": point(9, 7.0, 9.0)})]), EMPTY),
-        picture("nobody.jpg", EMPTY),
-        picture("test.jpg", struct_array([{"scale": 2.0, "objpos": {"x": 301.0, "y": 401.0}}, {"scale": EMPTY, "objpos": EMPTY}])),
-        picture("empty_points.jpg", struct_array([person(80, annopoints=EMPTY, x1=EMPTY, objpos=EMPTY)])),
+    images = [
+        image("many.jpg", struct_array([person(100), person(200, joints=1), without_points])),
+        image("one.jpg", person(50), 8),  # a single struct, not in an array
+        image(
+            "one_point.jpg",
+            struct_array([person(50, annopoints={"point": point(9, 7.0, 9.0)})]),
+            EMPTY,
+        ),
+        image("nobody.jpg", EMPTY),
+        image(
+            "test.jpg",
+            struct_array(
+                [
+                    {"scale": 2.0, "objpos": {"x": 301.0, "y": 401.0}},
+                    {"scale": EMPTY, "objpos": EMPTY},
+                ]
+            ),
+        ),
+        image(
+            "empty_points.jpg", struct_array([person(80, annopoints=EMPTY, x1=EMPTY, objpos=EMPTY)])
+        ),
     ]
-    return write_mat(tmp_path / "mpii.mat", pictures, [1, 1, 1, 1, 0, 1])
+    return write_mat(tmp_path / "mpii.mat", images, [1, 1, 1, 1, 0, 1])
 
 
-def test_pictures_and_people(mat: Path) -> None:
-    pictures = read_release(mat)
-    assert [p.name for p in pictures] == ["many.jpg", "one.jpg", "one_point.jpg", "nobody.jpg", "test.jpg", "empty_points.jpg"]
-    assert [p.train for p in pictures] == [True, True, True, True, False, True]
-    assert [p.video for p in pictures] == [7, 8, None, 7, 7, 7]
-    assert [len(p.people) for p in pictures] == [3, 1, 1, 0, 2, 1]
+def test_images_and_people(mat: Path) -> None:
+    images = read_release(mat)
+    assert [p.name for p in images] == [
+        "many.jpg",
+        "one.jpg",
+        "one_point.jpg",
+        "nobody.jpg",
+        "test.jpg",
+        "empty_points.jpg",
+    ]
+    assert [p.train for p in images] == [True, True, True, True, False, True]
+    assert [p.video for p in images] == [7, 8, None, 7, 7, 7]
+    assert [len(p.people) for p in images] == [3, 1, 1, 0, 2, 1]
 
 
 def test_a_person_counts_from_pixel_zero(mat: Path) -> None:
@@ -60,24 +90,40 @@ def test_a_person_counts_from_pixel_zero(mat: Path) -> None:
     assert not empty[0].joints and empty[0].head_box is None
 
 
-SIZES = dict.fromkeys(("many.jpg", "one.jpg", "one_point.jpg", "test.jpg", "empty_points.jpg"), (640, 480))
+SIZES = dict.fromkeys(
+    ("many.jpg", "one.jpg", "one_point.jpg", "test.jpg", "empty_points.jpg"), (640, 480)
+)
 GROUPS = [[[0, 2], [1]], [[0]], [[0]], [], [[0, 1]], [[0]]]
 
 
 def test_the_projects_annotations(mat: Path) -> None:
     content = to_coco(read_release(mat), range(6), GROUPS, SIZES)
-    assert [image["id"] for image in content["images"]] == [1, 2, 3, 5, 6], "nobody.jpg has no size here"
-    assert [image["groups"] for image in content["images"]] == [[[1, 3], [2]], [[4]], [[5]], [[6]], [[]]]
+    assert [image["id"] for image in content["images"]] == [1, 2, 3, 5, 6], (
+        "nobody.jpg has no size here"
+    )
+    assert [image["groups"] for image in content["images"]] == [
+        [[1, 3], [2]],
+        [[4]],
+        [[5]],
+        [[6]],
+        [[]],
+    ]
     assert [annotation["id"] for annotation in content["annotations"]] == [1, 2, 3, 4, 5, 6]
     first = content["annotations"][0]
     keypoints = np.array(first["keypoints"]).reshape(16, 3)
     for k, name in enumerate(MPII.keypoints):
         joint = MPII_FILE_KEYPOINTS.index(name)
-        assert keypoints[k].tolist() == [99 + joint, 2 * joint - 1, 1 if joint % 3 == 0 and joint != 9 else 2], name
+        assert keypoints[k].tolist() == [
+            99 + joint,
+            2 * joint - 1,
+            1 if joint % 3 == 0 and joint != 9 else 2,
+        ], name
     assert first["bbox"] == [99, -1, 15, 30] and first["area"] == pytest.approx(15 * 30 * 0.53)
     assert first["head_box"] == (99, 9, 129, 49)
     alone = content["annotations"][1]
-    assert alone["num_keypoints"] == 1 and alone["bbox"] == [204 - 150, 19 - 150, 300, 300], "one point spans no box: objpos and scale do"
+    assert alone["num_keypoints"] == 1 and alone["bbox"] == [204 - 150, 19 - 150, 300, 300], (
+        "one point spans no box: objpos and scale do"
+    )
     assert content["annotations"][2]["num_keypoints"] == 0
     assert "head_box" not in content["annotations"][5]
 
@@ -87,28 +133,37 @@ def test_the_data_set_class_takes_them(mat: Path, tmp_path: Path) -> None:
     path.write_text(json.dumps(to_coco(read_release(mat), range(6), GROUPS, SIZES)))
     people = collect_people(read_annotation_file(path), MPII)
     assert np.diff(people.first).tolist() == [2, 1, 1, 0, 0]
-    assert people.regions[0] and people.regions[3], "people without keypoints are left out of the loss"
+    assert people.regions[0] and people.regions[3], (
+        "people without keypoints are left out of the loss"
+    )
 
 
 def test_splits_keep_videos_together_and_are_the_same_for_everybody(mat: Path) -> None:
-    pictures = read_release(mat)
-    splits = split_pictures(pictures, 0.5)
+    images = read_release(mat)
+    splits = split_images(images, 0.5)
     assert splits["trainval"] == [0, 1, 2, 5] and splits["test"] == [4]
     assert sorted(splits["train"] + splits["val"]) == splits["trainval"]
     assert (0 in splits["val"]) == (5 in splits["val"]), "both are of video 7"
-    assert split_pictures(pictures, 0.0)["val"] == [] and split_pictures(pictures, 1.0)["train"] == []
-    assert split_pictures(pictures, 0.5, ["one.jpg"])["val"] == [1]
-    with pytest.raises(UserError, match=r"1 validation pictures are not among MPII's training pictures, first \['test.jpg'\]"):
-        split_pictures(pictures, 0.5, ["test.jpg", "one.jpg"])
+    assert split_images(images, 0.0)["val"] == [] and split_images(images, 1.0)["train"] == []
+    assert split_images(images, 0.5, ["one.jpg"])["val"] == [1]
+    with pytest.raises(
+        UserError,
+        match=r"1 validation images are not among MPII's training images, first \['test.jpg'\]",
+    ):
+        split_images(images, 0.5, ["test.jpg", "one.jpg"])
 
 
 def test_groups_written_and_real(tmp_path: Path, real_data: Path) -> None:
     path = tmp_path / "groups.mat"
     column = np.empty((3, 1), dtype=object)
-    column[0, 0], column[1, 0], column[2, 0] = cells([np.array([[1], [3]]), np.array([[2]])]), np.zeros((1, 0)), cells([np.array([[1]])])
+    column[0, 0], column[1, 0], column[2, 0] = (
+        cells([np.array([[1], [3]]), np.array([[2]])]),
+        np.zeros((1, 0)),
+        cells([np.array([[1]])]),
+    )
     scipy.io.savemat(path, {"groups": column})
     assert read_groups(path, 3) == [[[0, 2], [1]], [], [[0]]]
-    with pytest.raises(UserError, match="has groups of 3 pictures, the annotation file has 4"):
+    with pytest.raises(UserError, match="has groups of 3 images, the annotation file has 4"):
         read_groups(path, 4)
     real = read_groups(real_data / "mpii" / "annot" / "groups_v12.mat", 24987)
     assert real[4] == [[0], [1]] and real[5] == [[2], [0, 1]]
@@ -118,20 +173,36 @@ def test_groups_written_and_real(tmp_path: Path, real_data: Path) -> None:
     assert sum(len(group) > 1 for groups in real for group in groups) > 5000
 
 
-def test_real_annotations_through_the_mat_and_back_to_the_metric(tmp_path: Path, real_data: Path) -> None:
-    """40 real pictures written as MPII would, prepared, and found as they are: every group is perfect."""
-    raw = json.loads((real_data / "annotations_only" / "mpii_multi_person_690_images.json").read_text())["images"][:40]
-    pictures = [picture(image["image"], struct_array([real_person(person) for person in image["persons"]])) for image in raw]
+def test_real_annotations_through_the_mat_and_back_to_the_metric(
+    tmp_path: Path, real_data: Path
+) -> None:
+    """40 real images written as MPII would, prepared, and found as they are: every group is perfect."""
+    raw = json.loads(
+        (real_data / "annotations_only" / "mpii_multi_person_690_images.json").read_text()
+    )["images"][:40]
+    images = [
+        image(record["image"], struct_array([real_person(person) for person in record["persons"]]))
+        for image in raw
+    ]
     groups = [[list(range(len(image["persons"])))] for image in raw]
     sizes = {image["image"]: (1920, 1080) for image in raw}
-    content = to_coco(read_release(write_mat(tmp_path / "real.mat", pictures, [1] * 40)), range(40), groups, sizes)
+    content = to_coco(
+        read_release(write_mat(tmp_path / "real.mat", images, [1] * 40)), range(40), groups, sizes
+    )
     rng = np.random.default_rng(0)
     found = []
     with_head = [annotation for annotation in content["annotations"] if "head_box" in annotation]
     for annotation in with_head:
         keypoints = np.reshape(annotation["keypoints"], (16, 3))
         keypoints[:, 2] = (keypoints[:, 2] > 0) * rng.uniform(0.1, 1, 16)
-        found.append({"image_id": annotation["image_id"], "category_id": 1, "keypoints": keypoints.reshape(-1).tolist(), "score": 1.0})
+        found.append(
+            {
+                "image_id": annotation["image_id"],
+                "category_id": 1,
+                "keypoints": keypoints.reshape(-1).tolist(),
+                "score": 1.0,
+            }
+        )
     metrics = evaluate_mpii(content, found, MPII, region="groups")
     assert metrics.facts["groups"] == 40
     assert metrics.facts["people"] == len(with_head) > 70
@@ -139,16 +210,16 @@ def test_real_annotations_through_the_mat_and_back_to_the_metric(tmp_path: Path,
 
 
 def test_groups_of_people_who_are_not_there(mat: Path) -> None:
-    with pytest.raises(UserError, match=r"names annorect 2 of picture one.jpg, which has 1"):
+    with pytest.raises(UserError, match=r"names annorect 2 of image one.jpg, which has 1"):
         to_coco(read_release(mat), [1], [[], [[0, 1]]], SIZES)
 
 
 def test_sizes(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((30, 40, 3), np.uint8))
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    assert picture_sizes(["a.jpg", "absent.jpg", "broken.jpg"], tmp_path) == {"a.jpg": (40, 30)}
-    with pytest.raises(UserError, match="none of the 1 pictures is in"):
-        picture_sizes(["absent.jpg"], tmp_path)
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    assert image_sizes(["a.jpg", "absent.jpg", "broken.jpg"], tmp_path) == {"a.jpg": (40, 30)}
+    with pytest.raises(UserError, match="none of the 1 images is in"):
+        image_sizes(["absent.jpg"], tmp_path)
 
 
 def test_what_is_no_mpii_file(tmp_path: Path) -> None:
@@ -164,8 +235,8 @@ def test_what_is_no_mpii_file(tmp_path: Path) -> None:
     scipy.io.savemat(path, {"RELEASE": {"version": 1}})
     with pytest.raises(UserError, match="must hold annolist and img_train"):
         read_release(path)
-    write_mat(path, [picture("a.jpg", EMPTY)], [1, 1])
-    with pytest.raises(UserError, match="annolist has 1 pictures, but img_train has 2"):
+    write_mat(path, [image("a.jpg", EMPTY)], [1, 1])
+    with pytest.raises(UserError, match="annolist has 1 images, but img_train has 2"):
         read_release(path)
 
 
@@ -177,22 +248,41 @@ def run_tool(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     return int(ended.value.code or 0)
 
 
-def test_the_tool(mat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tool(
+    mat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     images = tmp_path / "images"
     images.mkdir()
     for name in ("many.jpg", "one.jpg", "test.jpg"):
         cv2.imwrite(str(images / name), np.zeros((48, 64, 3), np.uint8))
     (tmp_path / "val.txt").write_text("one.jpg\n")
-    assert run_tool(monkeypatch, mat, "--images", images, "--out", tmp_path, "--val-list", tmp_path / "val.txt") == 0
-    told = capsys.readouterr().out
-    assert "2 of 5 pictures are not in" in told
-    assert "mpii_train.json: 1 pictures, 3 people (2 with keypoints), 0 groups" in told
-    splits = {split: json.loads((tmp_path / "annotations" / f"mpii_{split}.json").read_text()) for split in ("val", "trainval", "test")}
+    assert (
+        run_tool(
+            monkeypatch,
+            mat,
+            "--images",
+            images,
+            "--out",
+            tmp_path,
+            "--val-list",
+            tmp_path / "val.txt",
+        )
+        == 0
+    )
+    messages = capsys.readouterr().out
+    assert "2 of 5 images are not in" in messages
+    assert "mpii_train.json: 1 images, 3 people (2 with keypoints), 0 groups" in messages
+    splits = {
+        split: json.loads((tmp_path / "annotations" / f"mpii_{split}.json").read_text())
+        for split in ("val", "trainval", "test")
+    }
     assert [image["file_name"] for image in splits["trainval"]["images"]] == ["many.jpg", "one.jpg"]
     assert splits["val"]["images"] == [{"id": 2, "file_name": "one.jpg", "width": 64, "height": 48}]
     assert splits["test"]["annotations"][0]["bbox"] == [100, 200, 400, 400]
 
 
-def test_the_tool_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tool_says_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_tool(monkeypatch, tmp_path / "absent.mat") == 2
     assert "absent.mat' does not exist" in capsys.readouterr().err

@@ -35,12 +35,18 @@ def test_same_seed_same_files_for_any_number_of_workers(drawn: Path, tmp_path: P
     make_sample_data(tmp_path, 120, 5, seed=3, size=96, skeleton=COCO, workers=2)
     for path in sorted(drawn.rglob("*.*")):
         other = tmp_path / path.relative_to(drawn)
-        assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(other.read_bytes()).digest(), path.name
+        assert (
+            hashlib.sha256(path.read_bytes()).digest()
+            == hashlib.sha256(other.read_bytes()).digest()
+        ), path.name
 
 
 def test_splits_and_seeds_differ(drawn: Path, tmp_path: Path) -> None:
     make_sample_data(tmp_path, 2, 0, seed=4, size=96, skeleton=COCO, workers=1)
-    first = [cv2.imread(str(sorted((root / "images" / SPLIT).iterdir())[0])) for root in (drawn, tmp_path)]
+    first = [
+        cv2.imread(str(sorted((root / "images" / SPLIT).iterdir())[0]))
+        for root in (drawn, tmp_path)
+    ]
     held_out = cv2.imread(str(sorted((drawn / "images" / "val2017").iterdir())[0]))
     assert not np.array_equal(first[0], first[1])
     assert not np.array_equal(first[0], held_out)
@@ -55,7 +61,12 @@ def test_annotations_are_what_coco_wants(drawn: Path) -> None:
         region = api.annToMask(annotation)
         assert abs(region.sum() - annotation["area"]) < 0.12 * annotation["area"] + 25
         x, y, width, height = annotation["bbox"]
-        assert min(x, y) >= 0 and x + width <= 96 and y + height <= 96 and width * height >= annotation["area"]
+        assert (
+            min(x, y) >= 0
+            and x + width <= 96
+            and y + height <= 96
+            and width * height >= annotation["area"]
+        )
         keypoints = np.array(annotation["keypoints"]).reshape(-1, 3)
         assert annotation["num_keypoints"] == (keypoints[:, 2] > 0).sum()
         assert (keypoints[keypoints[:, 2] == 0] == 0).all()
@@ -83,12 +94,20 @@ def test_the_drawn_world_is_its_own_mirror_image() -> None:
     swap = {"left": "right", "right": "left"}
     for seed in range(12):
         rng = np.random.default_rng(seed)
-        joints = {name: point * height + np.array([80.0, 70.0, 0.0]) for name, point in pose_body(rng).items()}
+        joints = {
+            name: point * height + np.array([80.0, 70.0, 0.0])
+            for name, point in pose_body(rng).items()
+        }
         mirrored = {}
         for name, (x, y, z) in joints.items():
             side, _, kind = name.partition("_")
-            mirrored[f"{swap[side]}_{kind}" if side in swap else name] = np.array([width - 1 - x, y, z])
-        canvases = [Canvas(np.zeros((160, width, 3), np.uint8), np.zeros((160, width), np.uint8)) for _ in range(2)]
+            mirrored[f"{swap[side]}_{kind}" if side in swap else name] = np.array(
+                [width - 1 - x, y, z]
+            )
+        canvases = [
+            Canvas(np.zeros((160, width, 3), np.uint8), np.zeros((160, width), np.uint8))
+            for _ in range(2)
+        ]
         look = random_look(rng)
         for canvas, points in zip(canvases, (joints, mirrored), strict=True):
             draw_figure(canvas, points, look, height, 0)
@@ -104,7 +123,10 @@ def test_the_drawn_world_is_its_own_mirror_image() -> None:
 def test_who_turns_the_back_shows_no_nose() -> None:
     counts = {True: [], False: []}
     for seed in range(60):
-        joints = {name: point * 100 + np.array([80.0, 80.0, 0.0]) for name, point in pose_body(np.random.default_rng(seed)).items()}
+        joints = {
+            name: point * 100 + np.array([80.0, 80.0, 0.0])
+            for name, point in pose_body(np.random.default_rng(seed)).items()
+        }
         canvas = Canvas(np.zeros((200, 200, 3), np.uint8), np.zeros((200, 200), np.uint8))
         draw_figure(canvas, joints, random_look(np.random.default_rng(seed)), 100.0, 0)
         faces_viewer = bool(joints["nose"][2] > joints["head_middle"][2])

@@ -12,7 +12,7 @@ from duopose.config import load_config
 from duopose.decode import build_decoder, build_merger
 from duopose.decode.build import build_layout
 from duopose.geometry import resize_for_test
-from duopose.oracle.ideal import IdealNetwork
+from duopose.oracle.ideal_maps import IdealNetwork
 from duopose.oracle.passes import ideal_passes
 from duopose.oracle.scene import clean_scene
 from duopose.skeletons import get_skeleton
@@ -20,32 +20,55 @@ from duopose.types import PoseMaps, Poses
 
 
 class World:
-    """A skeleton and settings, with which keypoints (P, K, 3) of the picture frame become maps and people again."""
+    """A skeleton and settings, with which keypoints (P, K, 3) of the image frame become maps and people again."""
 
-    def __init__(self, skeleton: str = "coco", overrides: Sequence[Any] = (), input_size: int = 256) -> None:
+    def __init__(
+        self, skeleton: str = "coco", overrides: Sequence[Any] = (), input_size: int = 256
+    ) -> None:
         self.skeleton = get_skeleton(skeleton)
         self.cfg = load_config(None, ["DATASET.DATASET", skeleton, *overrides])
         self.layout = build_layout(self.cfg, self.skeleton)
         self.decoder = build_decoder(self.cfg, self.skeleton)
         self.input_size = input_size
 
-    def maps(self, keypoints: np.ndarray, size: tuple[int, int], scales: Sequence[float] = (1.0,), flip: bool = True) -> PoseMaps:
-        """Ideal maps of a picture of `size` (width, height), merged."""
+    def maps(
+        self,
+        keypoints: np.ndarray,
+        size: tuple[int, int],
+        scales: Sequence[float] = (1.0,),
+        flip: bool = True,
+    ) -> PoseMaps:
+        """Ideal maps of an image of `size` (width, height), merged."""
         self.merged = resize_for_test(*size, self.input_size, 1.0, min(1.0, *scales))
-        frames = [resize_for_test(*size, self.input_size, scale, min(1.0, *scales)) for scale in scales]
+        frames = [
+            resize_for_test(*size, self.input_size, scale, min(1.0, *scales)) for scale in scales
+        ]
         area = np.ones(len(keypoints))
         scene = clean_scene(self.merged.affine.apply(keypoints), area, self.layout)
         offsets = self.layout.num_entries > 0
-        network = IdealNetwork(self.layout, offset_unit=self.cfg.MODEL.OFFSET_UNIT, with_centre=offsets, with_offsets=offsets)
+        network = IdealNetwork(
+            self.layout,
+            offset_unit=self.cfg.MODEL.OFFSET_UNIT,
+            with_centre=offsets,
+            with_offsets=offsets,
+        )
         passes = ideal_passes(scene, self.merged, frames, network, self.skeleton, flip)
         return build_merger(self.cfg, self.skeleton)(passes, self.merged)
 
-    def there_and_back(self, keypoints: np.ndarray, size: tuple[int, int], scales: Sequence[float] = (1.0,), flip: bool = True) -> Poses:
+    def there_and_back(
+        self,
+        keypoints: np.ndarray,
+        size: tuple[int, int],
+        scales: Sequence[float] = (1.0,),
+        flip: bool = True,
+    ) -> Poses:
         """The people found in the ideal maps, in the merged input frame."""
         return self.decoder.decode(self.maps(keypoints, size, scales, flip))
 
-    def people(self, count: int, size: tuple[int, int], seed: int = 0, height: float = 60.0) -> np.ndarray:
-        """(count, K, 3) people of about that height on a grid that keeps them apart, shapes at random, picture frame."""
+    def people(
+        self, count: int, size: tuple[int, int], seed: int = 0, height: float = 60.0
+    ) -> np.ndarray:
+        """(count, K, 3) people of about that height on a grid that keeps them apart, shapes at random, image frame."""
         generator = np.random.default_rng(seed)
         columns = int(np.ceil(np.sqrt(count * size[0] / size[1])))
         rows = int(np.ceil(count / columns))

@@ -25,14 +25,22 @@ def is_largest(maps: np.ndarray, channel: int, row: int, column: int, side: int)
 
 def defined_peaks(maps: np.ndarray) -> dict[tuple[int, ...], bool]:
     """Cell -> whether it is secondary."""
-    passing = [tuple(cell) for cell in np.argwhere(maps > THRESHOLD).tolist() if is_largest(maps, *cell, side=1)]
+    passing = [
+        tuple(cell)
+        for cell in np.argwhere(maps > THRESHOLD).tolist()
+        if is_largest(maps, *cell, side=1)
+    ]
     return {cell: not is_largest(maps, *cell, side=int(RADIUS[cell[0]])) for cell in passing}
 
 
 @pytest.mark.parametrize("size", [(9, 8), (7, 5), (1, 16), (16, 1)])
 @pytest.mark.parametrize("levels", [0, 4])
-@pytest.mark.parametrize("share", [1.0, 0.02])  # of the cells that are more than 0: by dilation, and cell by cell
-def test_peaks_are_what_the_definition_says(size: tuple[int, int], levels: int, share: float) -> None:
+@pytest.mark.parametrize(
+    "share", [1.0, 0.02]
+)  # of the cells that are more than 0: by dilation, and cell by cell
+def test_peaks_are_what_the_definition_says(
+    size: tuple[int, int], levels: int, share: float
+) -> None:
     """Also at borders, and (few levels) with many equal neighbours."""
     generator = np.random.default_rng(levels)
     tiles = 1 if share == 1 else 6
@@ -44,8 +52,12 @@ def test_peaks_are_what_the_definition_says(size: tuple[int, int], levels: int, 
     lit = np.zeros(maps.shape, dtype=bool)
     lit[corner] = True
     maps[~lit & (generator.random(maps.shape) > share)] = 0
-    cells, heights, secondary = find_cells(torch.from_numpy(maps), THRESHOLD, RADIUS, limit=1000)
-    assert {tuple(cell): bool(shadow) for cell, shadow in zip(cells.tolist(), secondary)} == defined_peaks(maps)
+    cells, heights, nms_suppressed = find_cells(
+        torch.from_numpy(maps), THRESHOLD, RADIUS, limit=1000
+    )
+    assert {
+        tuple(cell): bool(shadow) for cell, shadow in zip(cells.tolist(), nms_suppressed)
+    } == defined_peaks(maps)
     assert np.array_equal(heights, maps[tuple(cells.T)])
 
 
@@ -59,7 +71,9 @@ def test_best_first_and_never_more_than_the_limit() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("place", [(1, 0, 0), (1, 3, 4), (1, 8, 7)])
-def test_a_broken_cell_anywhere_is_an_error_that_names_its_channel(value: float, place: tuple[int, ...]) -> None:
+def test_a_broken_cell_anywhere_is_an_error_that_names_its_channel(
+    value: float, place: tuple[int, ...]
+) -> None:
     maps = torch.zeros(3, 9, 8)
     maps[place] = value
     with pytest.raises(ValueError, match="channel 1 holds NaN or infinity"):

@@ -28,7 +28,7 @@ def test_permuting_people_changes_nothing(world: Callable) -> None:
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_mirroring_the_picture_mirrors_the_people(world: Callable, flip: bool) -> None:
+def test_mirroring_the_image_mirrors_the_people(world: Callable, flip: bool) -> None:
     here = world("coco", ["MODEL.REVERSE_OFFSETS", True], input_size=384)
     people = here.people(6, SIZE, seed=4)
     straight = here.there_and_back(people, SIZE, flip=flip).keypoints
@@ -55,7 +55,9 @@ def test_scaling_the_scene_scales_the_people(world: Callable) -> None:
     here = world(input_size=384)
     people = here.people(4, SIZE, seed=8)
     large = here.people(4, SIZE, seed=8)
-    large[..., :2] = 2 * large[..., :2] + 0.5  # pixels are areas: the picture twice as large in both directions
+    large[..., :2] = (
+        2 * large[..., :2] + 0.5
+    )  # pixels are areas: the image twice as large in both directions
     small = here.there_and_back(people, SIZE).keypoints
     same_input = here.there_and_back(large, (2 * SIZE[0], 2 * SIZE[1])).keypoints
     assert np.allclose(as_sets(small), as_sets(same_input), atol=1e-4)
@@ -69,7 +71,11 @@ def test_sixty_people_and_none(world: Callable) -> None:
     people = here.people(60, (1536, 1152), seed=9)
     assert len(here.there_and_back(people, (1536, 1152)).scores) == 60
     nobody = here.there_and_back(people[:0], SIZE)
-    assert nobody.keypoints.shape == (0, 17, 3) and nobody.scores.shape == (0,) and nobody.filled.shape == (0, 17)
+    assert (
+        nobody.keypoints.shape == (0, 17, 3)
+        and nobody.scores.shape == (0,)
+        and nobody.filled.shape == (0, 17)
+    )
 
 
 def constant(maps: PoseMaps, value: float) -> PoseMaps:
@@ -95,7 +101,9 @@ def test_nan_is_named(world: Callable) -> None:
     tags = maps.tags[0]._replace(maps=torch.full_like(maps.tags[0].maps, float("nan")))
     with pytest.raises(ValueError, match="tags"):
         here.decoder.decode(maps._replace(tags=(tags, *maps.tags[1:])))
-    offsets = tuple(layer._replace(maps=torch.full_like(layer.maps, float("inf"))) for layer in maps.offsets)
+    offsets = tuple(
+        layer._replace(maps=torch.full_like(layer.maps, float("inf"))) for layer in maps.offsets
+    )
     with pytest.raises(ValueError, match="offsets"):
         here.decoder.decode(maps._replace(offsets=offsets))
 
@@ -115,10 +123,14 @@ def test_filled_joints_are_said_to_be_filled(world: Callable) -> None:
     here = world("coco", ["MODEL.REVERSE_OFFSETS", True], input_size=384)
     people = here.people(1, SIZE, seed=2, height=150)
     maps = here.maps(people, SIZE)
-    maps.heatmaps[9] = 0  # the left wrist has no peak; the elbow's reverse offset still knows where it is
+    maps.heatmaps[9] = (
+        0  # the left wrist has no peak; the elbow's reverse offset still knows where it is
+    )
     poses = here.decoder.decode(maps)
     assert poses.filled[0].nonzero()[0].tolist() == [9]
-    assert np.linalg.norm(poses.keypoints[0, 9, :2] - here.merged.affine.apply(people)[0, 9, :2]) < 1.0
+    assert (
+        np.linalg.norm(poses.keypoints[0, 9, :2] - here.merged.affine.apply(people)[0, 9, :2]) < 1.0
+    )
 
 
 def test_mrm_moves_an_uncertain_peak_towards_the_truth(world: Callable) -> None:

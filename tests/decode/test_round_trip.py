@@ -30,9 +30,13 @@ def test_every_person_comes_back(world: Callable, skeleton: str, reverse: bool, 
 
 
 @pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 2.0), (2.0,), (0.5,), (0.75, 1.5), (0.6, 1.0, 1.7)])
+@pytest.mark.parametrize(
+    "scales", [(1.0,), (0.5, 1.0, 2.0), (2.0,), (0.5,), (0.75, 1.5), (0.6, 1.0, 1.7)]
+)
 @pytest.mark.parametrize("size", [SIZE, (333, 500), (256, 256)])
-def test_any_scales_flip_and_size(world: Callable, flip: bool, scales: Sequence[float], size: tuple[int, int]) -> None:
+def test_any_scales_flip_and_size(
+    world: Callable, flip: bool, scales: Sequence[float], size: tuple[int, int]
+) -> None:
     here = world("coco", input_size=256)
     people = here.people(3, size, seed=5, height=60)
     poses = here.there_and_back(people, size, scales, flip)

@@ -15,7 +15,9 @@ def people(count: int) -> np.ndarray:
 
 
 def test_a_missing_joint_counts_nothing() -> None:
-    assert person_scores(np.array([[1.0, 0.5, 0.0, 0.5], [0.0, 0.0, 0.0, 0.0]])) == pytest.approx([0.5, 0.0])
+    assert person_scores(np.array([[1.0, 0.5, 0.0, 0.5], [0.0, 0.0, 0.0, 0.0]])) == pytest.approx(
+        [0.5, 0.0]
+    )
 
 
 def test_who_lies_where_a_better_one_does_is_a_duplicate() -> None:
@@ -32,7 +34,10 @@ def test_most_of_the_found_joints_decide() -> None:
     found[1, 3:] = False
     assert not_duplicates(place, found).tolist() == [True, False]  # two of three
     found[0, 0] = False
-    assert not_duplicates(place, found).tolist() == [True, True]  # what the better one lacks is shared with nobody
+    assert not_duplicates(place, found).tolist() == [
+        True,
+        True,
+    ]  # what the better one lacks is shared with nobody
 
 
 def test_a_duplicate_hides_nobody() -> None:

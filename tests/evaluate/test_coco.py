@@ -21,8 +21,14 @@ from duopose.types import ImageResult, Poses
 
 SIX = Skeleton("six", tuple("abcdef"), (("a", "b"),), ("a", "b"), {}, ("c", "d", "e", "f"))
 REFERENCE = {
-    ("coco_250_gt.json", "coco_250_detections.json"): "0.37855 0.59291 0.39465 0.32098 0.46472 0.42280 0.63222 0.44073 0.33797 0.53451",
-    ("example_coco_val.json", "example_coco_preds.json"): "0.86089 0.99315 0.91089 0.77558 0.93725 0.87500 1.00000 0.91667 0.78000 0.94286",
+    (
+        "coco_250_gt.json",
+        "coco_250_detections.json",
+    ): "0.37855 0.59291 0.39465 0.32098 0.46472 0.42280 0.63222 0.44073 0.33797 0.53451",
+    (
+        "example_coco_val.json",
+        "example_coco_preds.json",
+    ): "0.86089 0.99315 0.91089 0.77558 0.93725 0.87500 1.00000 0.91667 0.78000 0.94286",
 }
 
 
@@ -36,13 +42,20 @@ def test_reference_numbers(real_data: Path, files: tuple[str, str], evaluator: s
 
 
 @pytest.mark.parametrize("files", REFERENCE)
-def test_both_libraries_to_the_last_bit_on_real_files(real_data: Path, files: tuple[str, str]) -> None:
+def test_both_libraries_to_the_last_bit_on_real_files(
+    real_data: Path, files: tuple[str, str]
+) -> None:
     truth, found = (real_data / "evaluation" / file for file in files)
-    assert evaluate_coco(truth, found, COCO).values == evaluate_coco(truth, found, COCO, evaluator="pycocotools").values
+    assert (
+        evaluate_coco(truth, found, COCO).values
+        == evaluate_coco(truth, found, COCO, evaluator="pycocotools").values
+    )
 
 
-def random_case(seed: int, num_keypoints: int, tied: bool, detections: bool) -> tuple[dict, list[dict]]:
-    """A few pictures with people of all sizes, crowds, unlabelled people, annotation id 0, and people found near them or anywhere."""
+def random_case(
+    seed: int, num_keypoints: int, tied: bool, detections: bool
+) -> tuple[dict, list[dict]]:
+    """A few images with people of all sizes, crowds, unlabelled people, annotation id 0, and people found near them or anywhere."""
     rng = np.random.default_rng(seed)
     images = [{"id": int(i)} for i in rng.choice(1000, rng.integers(1, 6), replace=False)]
     annotations: list[dict] = []
@@ -51,7 +64,13 @@ def random_case(seed: int, num_keypoints: int, tied: bool, detections: bool) -> 
         people = []
         for _ in range(rng.integers(0, 5)):
             x, y, w, h = rng.uniform([0, 0, 10, 10], 300)
-            keypoints = np.stack([*(rng.uniform(0, 1, (2, num_keypoints)) * [[w], [h]] + [[x], [y]]), rng.choice(3, num_keypoints)], 1)
+            keypoints = np.stack(
+                [
+                    *(rng.uniform(0, 1, (2, num_keypoints)) * [[w], [h]] + [[x], [y]]),
+                    rng.choice(3, num_keypoints),
+                ],
+                1,
+            )
             keypoints[rng.random() < 0.15 :, 2] *= rng.random() > 0.15
             keypoints[keypoints[:, 2] == 0] = 0
             people.append(keypoints)
@@ -69,14 +88,31 @@ def random_case(seed: int, num_keypoints: int, tied: bool, detections: bool) -> 
             )
         for _ in range(detections * rng.choice([0, 3, 25], p=[0.2, 0.7, 0.1])):
             near = people and rng.random() < 0.8
-            keypoints = people[rng.integers(len(people))].copy() if near else rng.uniform(0, 300, (num_keypoints, 3))
+            keypoints = (
+                people[rng.integers(len(people))].copy()
+                if near
+                else rng.uniform(0, 300, (num_keypoints, 3))
+            )
             keypoints[:, :2] += rng.normal(0, rng.choice([1, 5, 20]), (num_keypoints, 2))
             score = float(rng.choice([0.1, 0.9]) if tied else rng.uniform())
-            found.append({"image_id": image["id"], "category_id": 1, "keypoints": keypoints.reshape(-1).tolist(), "score": score})
-    return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}, found
+            found.append(
+                {
+                    "image_id": image["id"],
+                    "category_id": 1,
+                    "keypoints": keypoints.reshape(-1).tolist(),
+                    "score": score,
+                }
+            )
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person"}],
+    }, found
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 @given(
     seed=st.integers(0, 2**32),
     skeleton=st.sampled_from([COCO, CROWDPOSE, MPII, SIX]),
@@ -84,7 +120,9 @@ def random_case(seed: int, num_keypoints: int, tied: bool, detections: bool) -> 
     detections=st.booleans(),
     some=st.booleans(),
 )
-def test_both_libraries_to_the_last_bit_on_random_cases(seed: int, skeleton: Skeleton, tied: bool, detections: bool, some: bool) -> None:
+def test_both_libraries_to_the_last_bit_on_random_cases(
+    seed: int, skeleton: Skeleton, tied: bool, detections: bool, some: bool
+) -> None:
     truth, found = random_case(seed, skeleton.num_keypoints, tied, detections)
     before = json.dumps([truth, found])
     ids = [image["id"] for image in truth["images"]][: 2 if some else None]
@@ -94,14 +132,31 @@ def test_both_libraries_to_the_last_bit_on_random_cases(seed: int, skeleton: Ske
 
 
 def test_random_cases_are_worth_comparing() -> None:
-    scores = [evaluate_coco(*random_case(seed, 17, False, True), COCO).values["AP"] for seed in range(30)]
+    scores = [
+        evaluate_coco(*random_case(seed, 17, False, True), COCO).values["AP"] for seed in range(30)
+    ]
     assert sum(bool(score) and 0.02 < score < 0.98 for score in scores) > 10
 
 
 def one_person() -> tuple[dict, list[dict]]:
-    keypoints = np.column_stack([np.arange(17) * 10.0, np.arange(17) * 5.0, np.full(17, 2)]).reshape(-1).tolist()
-    person = {"id": 5, "image_id": 1, "category_id": 1, "bbox": [0, 0, 160, 80], "area": 12800.0, "keypoints": keypoints}
-    truth = {"images": [{"id": 1}, {"id": 2}], "annotations": [person], "categories": [{"id": 1, "name": "person"}]}
+    keypoints = (
+        np.column_stack([np.arange(17) * 10.0, np.arange(17) * 5.0, np.full(17, 2)])
+        .reshape(-1)
+        .tolist()
+    )
+    person = {
+        "id": 5,
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [0, 0, 160, 80],
+        "area": 12800.0,
+        "keypoints": keypoints,
+    }
+    truth = {
+        "images": [{"id": 1}, {"id": 2}],
+        "annotations": [person],
+        "categories": [{"id": 1, "name": "person"}],
+    }
     return truth, [{"image_id": 1, "category_id": 1, "keypoints": keypoints, "score": 0.9}]
 
 
@@ -121,30 +176,40 @@ def test_nobody_there_is_not_a_number() -> None:
     assert metrics.main == 0
 
 
-def test_only_the_chosen_pictures_count() -> None:
+def test_only_the_chosen_images_count() -> None:
     truth, found = one_person()
     truth["annotations"].append(truth["annotations"][0] | {"id": 6, "image_id": 2})
     assert evaluate_coco(truth, found, COCO).values["AR"] == 0.5
     metrics = evaluate_coco(truth, found, COCO, image_ids=[1])
-    assert metrics.values["AR"] == 1 and metrics.facts["pictures"] == 1 and metrics.facts["people"] == 1
+    assert (
+        metrics.values["AR"] == 1 and metrics.facts["images"] == 1 and metrics.facts["people"] == 1
+    )
 
 
-def test_pictures_called_by_words() -> None:
+def test_images_called_by_words() -> None:
     truth, found = one_person()
     names = {1: "a.jpg", 2: "b.jpg"}
     truth["images"] = [{"id": name} for name in names.values()]
     for entry in (*truth["annotations"], *found):
         entry["image_id"] = names[entry["image_id"]]
     for evaluator in ("hotcoco", "pycocotools"):
-        assert evaluate_coco(truth, found, COCO, ["a.jpg"], evaluator).values["AP"] == pytest.approx(1)
+        assert evaluate_coco(truth, found, COCO, ["a.jpg"], evaluator).values[
+            "AP"
+        ] == pytest.approx(1)
 
 
 def test_image_results_score_like_their_file(tmp_path: Path) -> None:
     truth, found = one_person()
-    keypoints = np.array(found[0]["keypoints"]).reshape(1, 17, 3) + np.random.default_rng(0).normal(0, 8, (1, 17, 3))
+    keypoints = np.array(found[0]["keypoints"]).reshape(1, 17, 3) + np.random.default_rng(0).normal(
+        0, 8, (1, 17, 3)
+    )
     result = ImageResult(1, Poses(keypoints, np.array([0.7]), np.zeros((1, 17), bool)))
     path = tmp_path / "found.json"
-    path.write_text(json.dumps([{**found[0], "keypoints": np.round(keypoints, 3).reshape(-1).tolist(), "score": 0.7}]))
+    path.write_text(
+        json.dumps(
+            [{**found[0], "keypoints": np.round(keypoints, 3).reshape(-1).tolist(), "score": 0.7}]
+        )
+    )
     values = evaluate_coco(truth, [result], COCO).values
     assert 0 < values["AP"] < 1
     assert values == evaluate_coco(truth, path, COCO).values
@@ -160,7 +225,9 @@ def test_default_sigmas_are_told() -> None:
 def test_oks_follows_the_skeletons_sigmas() -> None:
     """All keypoints off by 8: OKS = mean exp(-8^2 / (2 (2 sigma)^2 area)); AP is the share of thresholds below."""
     truth, found = one_person()
-    found[0]["keypoints"] = [value + 8 * (index % 3 == 0) for index, value in enumerate(found[0]["keypoints"])]
+    found[0]["keypoints"] = [
+        value + 8 * (index % 3 == 0) for index, value in enumerate(found[0]["keypoints"])
+    ]
     similarity = np.mean(np.exp(-(8**2) / (2 * (2 * np.array(COCO.sigmas)) ** 2 * 12800.0)))
     expected = np.mean(similarity >= np.linspace(0.5, 0.95, 10))
     assert 0 < expected < 1
@@ -172,7 +239,9 @@ def test_a_file_only_hotcoco_has_read_is_complained_about(tmp_path: Path) -> Non
     path = tmp_path / "found.json"
     path.write_text(json.dumps([found[0], found[0] | {"image_id": 9}]))
     assert _is_plain_file(path, 17)
-    with pytest.raises(UserError, match="person 1 is in picture 9, which the annotation file does not have"):
+    with pytest.raises(
+        UserError, match="person 1 is in image 9, which the annotation file does not have"
+    ):
         evaluate_coco(truth, path, COCO)
     path.write_text(json.dumps([found[0] | {"keypoints": found[0]["keypoints"][3:]}]))
     assert not _is_plain_file(path, 17)
@@ -183,23 +252,52 @@ def test_a_file_only_hotcoco_has_read_is_complained_about(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda truth: truth["annotations"][0].pop("area"), "annotation 5 has no area, which OKS needs"),
+        (
+            lambda truth: truth["annotations"][0].pop("area"),
+            "annotation 5 has no area, which OKS needs",
+        ),
         (lambda truth: truth["annotations"][0].pop("bbox"), "annotation 5 has no bbox"),
-        (lambda truth: truth["annotations"][0].update(keypoints=[1] * 18), "annotation 5 has 18 keypoint numbers, but the skeleton has 17"),
-        (lambda truth: truth["categories"].append({"id": 2, "name": "person"}), "which category are the people"),
-        (lambda truth: truth["images"].clear(), "no picture to score"),
+        (
+            lambda truth: truth["annotations"][0].update(keypoints=[1] * 18),
+            "annotation 5 has 18 keypoint numbers, but the skeleton has 17",
+        ),
+        (
+            lambda truth: truth["categories"].append({"id": 2, "name": "person"}),
+            "which category are the people",
+        ),
+        (lambda truth: truth["images"].clear(), "no image to score"),
         (lambda truth: truth["annotations"][0].update(area="big"), "annotation 5 has area 'big'"),
         (lambda truth: truth["annotations"][0].update(area=-5), "annotation 5 has area '-5'"),
-        (lambda truth: truth["annotations"][0].update(bbox=[1, 2, 3]), r"annotation 5 has bbox '\[1, 2, 3\]'"),
-        (lambda truth: truth["annotations"][0].update(keypoints=["a"] * 51), "annotation 5 has keypoints"),
-        (lambda truth: truth["annotations"][0].update(keypoints=7), "annotation 5 has keypoints '7'"),
-        (lambda truth: truth["annotations"][0].update(image_id=[1]), r"annotation 5 has image_id '\[1\]'"),
-        (lambda truth: truth["annotations"][0].update(iscrowd="no"), "annotation 5 has iscrowd 'no'"),
-        (lambda truth: truth["annotations"][0].update(num_keypoints="no"), "annotation 5 has num_keypoints 'no'"),
+        (
+            lambda truth: truth["annotations"][0].update(bbox=[1, 2, 3]),
+            r"annotation 5 has bbox '\[1, 2, 3\]'",
+        ),
+        (
+            lambda truth: truth["annotations"][0].update(keypoints=["a"] * 51),
+            "annotation 5 has keypoints",
+        ),
+        (
+            lambda truth: truth["annotations"][0].update(keypoints=7),
+            "annotation 5 has keypoints '7'",
+        ),
+        (
+            lambda truth: truth["annotations"][0].update(image_id=[1]),
+            r"annotation 5 has image_id '\[1\]'",
+        ),
+        (
+            lambda truth: truth["annotations"][0].update(iscrowd="no"),
+            "annotation 5 has iscrowd 'no'",
+        ),
+        (
+            lambda truth: truth["annotations"][0].update(num_keypoints="no"),
+            "annotation 5 has num_keypoints 'no'",
+        ),
     ],
 )
 @pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
-def test_unusable_annotations(change: Callable[[dict[str, Any]], object], message: str, evaluator: str) -> None:
+def test_unusable_annotations(
+    change: Callable[[dict[str, Any]], object], message: str, evaluator: str
+) -> None:
     truth, found = one_person()
     change(truth)
     with pytest.raises(UserError, match=message):
@@ -210,7 +308,7 @@ def test_unknown_names() -> None:
     truth, found = one_person()
     with pytest.raises(UserError, match="'coco' is unknown; use one of hotcoco, pycocotools"):
         evaluate_coco(truth, found, COCO, evaluator="coco")
-    with pytest.raises(UserError, match=r"1 pictures to score are not in it, first \[77\]"):
+    with pytest.raises(UserError, match=r"1 images to score are not in it, first \[77\]"):
         evaluate_coco(truth, found, COCO, image_ids=[77])
 
 
@@ -222,8 +320,8 @@ def test_the_person_category_may_have_any_number() -> None:
     assert evaluate_coco(truth, found, COCO).values["AR"] == 1
 
 
-def test_ids_that_a_library_cannot_take_and_people_of_no_picture() -> None:
-    """Words, words beside numbers, and numbers below 0 are as good as others; a person of a picture that is not listed does not count."""
+def test_ids_that_a_library_cannot_take_and_people_of_no_image() -> None:
+    """Words, words beside numbers, and numbers below 0 are as good as others; a person of an image that is not listed does not count."""
     for ids in (["a", "b"], ["a", 3], [-7, 3]):
         truth, found = one_person()
         truth["images"] = [{"id": one} for one in ids]
@@ -237,13 +335,17 @@ def test_ids_that_a_library_cannot_take_and_people_of_no_picture() -> None:
 def test_not_coco_format(tmp_path: Path) -> None:
     path = tmp_path / "annotations.json"
     path.write_text('{"images": []}')
-    with pytest.raises(UserError, match=r"not in COCO format: \['annotations', 'categories'\] missing"):
+    with pytest.raises(
+        UserError, match=r"not in COCO format: \['annotations', 'categories'\] missing"
+    ):
         evaluate_coco(path, [], COCO)
     path.write_text('{"images": [{"id": 1}], "annotations": ["a"], "categories": []}')
     with pytest.raises(UserError, match=r"\['annotations'\] missing, or no list of records"):
         evaluate_coco(path, [], COCO)
     path.write_text('{"images": [{"id": 1}, {}], "annotations": [], "categories": []}')
-    with pytest.raises(UserError, match=r"1 of 'images' have no 'id' \(a number or word\), first images\[1\]"):
+    with pytest.raises(
+        UserError, match=r"1 of 'images' have no 'id' \(a number or word\), first images\[1\]"
+    ):
         evaluate_coco(path, [], COCO)
     with pytest.raises(UserError, match="is a folder; give the file in it"):
         evaluate_coco(tmp_path, [], COCO)
@@ -254,18 +356,35 @@ def test_not_coco_format(tmp_path: Path) -> None:
     [
         (lambda one: [one | {"score": None}], "keypoints and score being numbers"),
         (lambda one: [one | {"score": True}], "person 0 .* has the score True, which is no number"),
-        (lambda one: [one | {"score": "high"}], "person 0 must have .* keypoints and score being numbers"),
-        (lambda one: [{"certainty": one["score"]} | {key: one[key] for key in one if key != "score"}], r"\['score'\] missing"),
         (
-            lambda one: [one | {"keypoints": one["keypoints"][3:]}, one | {"keypoints": [*one["keypoints"], 1, 1, 1]}],
+            lambda one: [one | {"score": "high"}],
+            "person 0 must have .* keypoints and score being numbers",
+        ),
+        (
+            lambda one: [
+                {"certainty": one["score"]} | {key: one[key] for key in one if key != "score"}
+            ],
+            r"\['score'\] missing",
+        ),
+        (
+            lambda one: [
+                one | {"keypoints": one["keypoints"][3:]},
+                one | {"keypoints": [*one["keypoints"], 1, 1, 1]},
+            ],
             "person 0 .* 48 keypoint",
         ),
-        (lambda one: [one, one | {"image_id": "one"}], "person 1 is in picture 'one', which the annotation file does not have"),
+        (
+            lambda one: [one, one | {"image_id": "one"}],
+            "person 1 is in image 'one', which the annotation file does not have",
+        ),
     ],
 )
 @pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
 def test_files_with_something_wrong(
-    tmp_path: Path, people: Callable[[dict[str, Any]], list[dict[str, Any]]], message: str, evaluator: str
+    tmp_path: Path,
+    people: Callable[[dict[str, Any]], list[dict[str, Any]]],
+    message: str,
+    evaluator: str,
 ) -> None:
     """hotcoco by itself takes several of these without a word; the counts of some are those of a right file."""
     truth, found = one_person()
@@ -275,10 +394,16 @@ def test_files_with_something_wrong(
         evaluate_coco(truth, path, COCO, evaluator=evaluator)
 
 
-def test_looking_at_blocks_misses_no_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looking_at_blocks_misses_no_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Wherever the borders of the blocks are."""
     person = one_person()[1][0]
-    files = {"right": [person] * 3, "incomplete": [person, person | {"score": None}], "short": [person, person | {"keypoints": [1.0] * 48}]}
+    files = {
+        "right": [person] * 3,
+        "incomplete": [person, person | {"score": None}],
+        "short": [person, person | {"keypoints": [1.0] * 48}],
+    }
     for name, people in files.items():
         (tmp_path / name).write_text(json.dumps(people))
     for block in [*range(10, 60), 500, 1000]:

@@ -8,7 +8,7 @@ import pytest
 
 from duopose.errors import UserError
 from duopose.evaluate.crowdpose import by_crowd_level, evaluate_crowdpose, with_areas
-from duopose.evaluate.files import read_json
+from duopose.files import read_json
 from duopose.skeletons import CROWDPOSE
 
 REFERENCE = "0.78772 0.98812 0.73144 0.82222 1.00000 0.77778 1.00000 0.98020 0.41160"
@@ -17,41 +17,73 @@ REFERENCE = "0.78772 0.98812 0.73144 0.82222 1.00000 0.77778 1.00000 0.98020 0.4
 @pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
 def test_reference_numbers(real_data: Path, evaluator: str) -> None:
     folder = real_data / "evaluation"
-    metrics = evaluate_crowdpose(folder / "example_crowdpose_val.json", folder / "example_crowdpose_preds.json", CROWDPOSE, None, evaluator)
-    assert list(metrics.values) == ["AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP_easy", "AP_medium", "AP_hard"]
+    metrics = evaluate_crowdpose(
+        folder / "example_crowdpose_val.json",
+        folder / "example_crowdpose_preds.json",
+        CROWDPOSE,
+        None,
+        evaluator,
+    )
+    assert list(metrics.values) == [
+        "AP",
+        "AP50",
+        "AP75",
+        "AR",
+        "AR50",
+        "AR75",
+        "AP_easy",
+        "AP_medium",
+        "AP_hard",
+    ]
     assert " ".join(f"{value:.5f}" for value in metrics.values.values()) == REFERENCE
 
 
 def test_both_libraries_to_the_last_bit(real_data: Path) -> None:
-    files = [real_data / "evaluation" / f"example_crowdpose_{name}.json" for name in ("val", "preds")]
-    assert evaluate_crowdpose(*files, CROWDPOSE).values == evaluate_crowdpose(*files, CROWDPOSE, None, "pycocotools").values
+    files = [
+        real_data / "evaluation" / f"example_crowdpose_{name}.json" for name in ("val", "preds")
+    ]
+    assert (
+        evaluate_crowdpose(*files, CROWDPOSE).values
+        == evaluate_crowdpose(*files, CROWDPOSE, None, "pycocotools").values
+    )
 
 
 def test_annotations_found_as_they_are(real_data: Path) -> None:
-    """1400 real pictures scored against themselves: everybody with a labelled keypoint is found."""
-    content = read_json(real_data / "annotations_only" / "crowdpose_keypoints_1400_images.json", "annotation file")
+    """1400 real images scored against themselves: everybody with a labelled keypoint is found."""
+    content = read_json(
+        real_data / "annotations_only" / "crowdpose_keypoints_1400_images.json", "annotation file"
+    )
     found = [
-        {"image_id": a["image_id"], "category_id": 1, "keypoints": a["keypoints"], "score": 1 - a["id"] * 1e-9}
+        {
+            "image_id": a["image_id"],
+            "category_id": 1,
+            "keypoints": a["keypoints"],
+            "score": 1 - a["id"] * 1e-9,
+        }
         for a in content["annotations"]
         if a["num_keypoints"]
     ]
     metrics = evaluate_crowdpose(content, found, CROWDPOSE)
     assert metrics.values["AP"] > 0.995
     assert metrics.values["AP_easy"] > 0.995
-    assert metrics.facts["pictures"] == 1400
+    assert metrics.facts["images"] == 1400
 
 
 def test_levels() -> None:
-    images = [{"id": i, "crowdIndex": index} for i, index in enumerate([0, 0.19, 0.2, 0.79, 0.8, 1.0])]
+    images = [
+        {"id": i, "crowdIndex": index} for i, index in enumerate([0, 0.19, 0.2, 0.79, 0.8, 1.0])
+    ]
     levels = by_crowd_level({"images": images}, [0, 1, 2, 3, 4, 5], "")
     assert levels == {"AP_easy": [0, 1], "AP_medium": [2, 3], "AP_hard": [4, 5]}
 
 
-def test_a_level_without_pictures_is_not_a_number(real_data: Path) -> None:
+def test_a_level_without_images_is_not_a_number(real_data: Path) -> None:
     folder = real_data / "evaluation"
     content = read_json(folder / "example_crowdpose_val.json", "annotation file")
     easy = by_crowd_level(content, [image["id"] for image in content["images"]], "")["AP_easy"]
-    metrics = evaluate_crowdpose(content, folder / "example_crowdpose_preds.json", CROWDPOSE, image_ids=easy)
+    metrics = evaluate_crowdpose(
+        content, folder / "example_crowdpose_preds.json", CROWDPOSE, image_ids=easy
+    )
     assert metrics.values["AP_hard"] is None and metrics.values["AP_medium"] is None
     assert metrics.values["AP_easy"] == round(metrics.values["AP"], 4)
 
@@ -65,5 +97,7 @@ def test_area_is_a_share_of_the_box_and_the_input_stays() -> None:
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(UserError, match=r"1 annotations have no bbox .* first \[4\]"):
         with_areas({"annotations": [{"id": 4}]}, "x.json")
-    with pytest.raises(UserError, match=r"1 pictures have no crowdIndex, first \[3\]; is it a CrowdPose file"):
+    with pytest.raises(
+        UserError, match=r"1 images have no crowdIndex, first \[3\]; is it a CrowdPose file"
+    ):
         by_crowd_level({"images": [{"id": 3}]}, [3], "x.json")

@@ -11,13 +11,20 @@ import pytest
 
 from duopose.errors import UserError
 from duopose.evaluate.mpii import GROUPS, evaluate_mpii, mean_average_precision
-from duopose.evaluate.mpii_pictures import SCORED_JOINTS, group_of_prediction, group_region, metric_images
+from duopose.evaluate.mpii_groups import (
+    SCORED_JOINTS,
+    group_of_prediction,
+    group_region,
+    metric_images,
+)
 from duopose.skeletons import COCO, MPII, MPII_FILE_KEYPOINTS
 
 
 @pytest.mark.parametrize("case", [0, 1])
 def test_reference_numbers(real_data: Path, case: int) -> None:
-    content = json.loads((real_data / "evaluation" / "mpii_metric_cases.json").read_text())["cases"][case]
+    content = json.loads((real_data / "evaluation" / "mpii_metric_cases.json").read_text())[
+        "cases"
+    ][case]
     scores = mean_average_precision(content["images"], content["n_joints"])
     for key in ("ap", "precision", "recall"):
         np.testing.assert_allclose(scores[key], content["expected"][key], atol=1e-9)
@@ -25,31 +32,45 @@ def test_reference_numbers(real_data: Path, case: int) -> None:
 
 
 def test_reference_numbers_of_joint_groups(real_data: Path) -> None:
-    content = json.loads((real_data / "evaluation" / "mpii_metric_cases.json").read_text())["cases"][0]
+    content = json.loads((real_data / "evaluation" / "mpii_metric_cases.json").read_text())[
+        "cases"
+    ][0]
     names = [{"neck": "upper_neck"}.get(name, name) for name in content["joint_names"]]
     assert tuple(names) == SCORED_JOINTS
     by_joint = dict(zip(names, mean_average_precision(content["images"], 14)["ap"], strict=True))
     for group, joints in GROUPS.items():
-        assert np.mean([by_joint[joint] for joint in joints]) == pytest.approx(content["expected"]["ap_groups"][group.lower()])
+        assert np.mean([by_joint[joint] for joint in joints]) == pytest.approx(
+            content["expected"]["ap_groups"][group.lower()]
+        )
 
 
 HEAD = [0.0, 0.0, 30.0, 40.0]  # head size 30: right within 15 pixels
 
 
-def picture(people: list[list[list[float]]], predictions: list[list[list[float]]], head: list[float] = HEAD) -> dict[str, Any]:
-    return {"gt": [{"head_rect": head, "joints": p} for p in people], "pred": [{"joints": p} for p in predictions]}
+def image(
+    people: list[list[list[float]]], predictions: list[list[list[float]]], head: list[float] = HEAD
+) -> dict[str, Any]:
+    return {
+        "gt": [{"head_rect": head, "joints": p} for p in people],
+        "pred": [{"joints": p} for p in predictions],
+    }
 
 
 def test_the_distance_limit_is_half_a_head_and_counts() -> None:
     for distance, expected in ((15.0, 100), (15.001, 0)):
-        assert mean_average_precision([picture([[[0, 50, 50]]], [[[0, 50 + distance, 50, 0.9]]])], 1)["mean"] == expected
+        assert (
+            mean_average_precision([image([[[0, 50, 50]]], [[[0, 50 + distance, 50, 0.9]]])], 1)[
+                "mean"
+            ]
+            == expected
+        )
 
 
 def test_area_under_the_envelope_by_hand() -> None:
     """Right, wrong, right out of 2: precision 1, 1/2, 2/3 at recall 1/2, 1/2, 1: AP = 1/2 + 1/2 * 2/3."""
     people = [[[0, 0, 0]], [[0, 500, 0]]]
     predictions = [[[0, 0, 0, 0.9]], [[0, 900, 0, 0.8]], [[0, 500, 0, 0.7]]]
-    scores = mean_average_precision([picture(people, predictions)], 1)
+    scores = mean_average_precision([image(people, predictions)], 1)
     assert scores["ap"][0] == pytest.approx(100 * (1 / 2 + 1 / 2 * 2 / 3))
     assert scores["precision"][0] == pytest.approx(200 / 3)
     assert scores["recall"][0] == 100
@@ -58,48 +79,65 @@ def test_area_under_the_envelope_by_hand() -> None:
 def test_one_prediction_a_person_and_one_person_a_prediction() -> None:
     person = [[0, 100, 100], [1, 200, 200]]
     whole, half = [[0, 100, 100, 0.5], [1, 200, 200, 0.5]], [[0, 100, 100, 0.9]]
-    scores = mean_average_precision([picture([person], [half, whole])], 2)
-    assert scores["ap"] == [50, 100], "the prediction with more joints right owns the person, the other's joint is wrong"
-    twice = mean_average_precision([picture([person, [[0, 100, 101]]], [[[0, 100, 100, 0.9]]])], 1 + 1)
+    scores = mean_average_precision([image([person], [half, whole])], 2)
+    assert scores["ap"] == [50, 100], (
+        "the prediction with more joints right owns the person, the other's joint is wrong"
+    )
+    twice = mean_average_precision(
+        [image([person, [[0, 100, 101]]], [[[0, 100, 100, 0.9]]])], 1 + 1
+    )
     assert twice["recall"][0] == 50, "a prediction between two people counts for one of them"
 
 
 def test_joints_without_truth_and_without_predictions() -> None:
-    scores = mean_average_precision([picture([[[0, 0, 0], [1, 9, 9]]], [[[0, 0, 0, 0.5], [2, 5, 5, 0.5]]])], 4)
+    scores = mean_average_precision(
+        [image([[[0, 0, 0], [1, 9, 9]]], [[[0, 0, 0, 0.5], [2, 5, 5, 0.5]]])], 4
+    )
     np.testing.assert_array_equal(scores["ap"], [100, 0, np.nan, np.nan])
     assert scores["mean"] == 50, "never predicted counts with 0, never annotated is left out"
 
 
 def test_a_joint_the_person_lacks_is_wrong() -> None:
-    people, predictions = [[[0, 0, 0]], [[1, 500, 500]]], [[[0, 0, 0, 0.5], [1, 9, 9, 0.9]], [[1, 500, 500, 0.8]]]
-    assert mean_average_precision([picture(people, predictions)], 2)["ap"] == [100, 50]
+    people, predictions = (
+        [[[0, 0, 0]], [[1, 500, 500]]],
+        [[[0, 0, 0, 0.5], [1, 9, 9, 0.9]], [[1, 500, 500, 0.8]]],
+    )
+    assert mean_average_precision([image(people, predictions)], 2)["ap"] == [100, 50]
 
 
-def test_a_picture_without_people_is_dropped() -> None:
-    good = picture([[[0, 0, 0]]], [[[0, 0, 0, 0.5]]])
-    assert mean_average_precision([good, picture([], [[[0, 0, 0, 0.9]]])], 1)["mean"] == 100
-    for images in ([], [picture([], [])]):
+def test_a_image_without_people_is_dropped() -> None:
+    good = image([[[0, 0, 0]]], [[[0, 0, 0, 0.5]]])
+    assert mean_average_precision([good, image([], [[[0, 0, 0, 0.9]]])], 1)["mean"] == 100
+    for images in ([], [image([], [])]):
         assert np.isnan(mean_average_precision(images, 1)["mean"])
 
 
 def test_ties_keep_the_listed_order() -> None:
     people = [[[0, 0, 0]]]
     right, wrong = [[0, 0, 0, 0.5]], [[0, 900, 0, 0.5]]
-    assert mean_average_precision([picture(people, [right, wrong])], 1)["mean"] == 100
-    assert mean_average_precision([picture(people, [wrong, right])], 1)["mean"] == 50
+    assert mean_average_precision([image(people, [right, wrong])], 1)["mean"] == 100
+    assert mean_average_precision([image(people, [wrong, right])], 1)["mean"] == 50
 
 
 def test_scale_and_shift_change_nothing() -> None:
     rng = np.random.default_rng(1)
     images, moved = [], []
     for _ in range(20):
-        people = [[[j, *rng.uniform(0, 200, 2)] for j in range(5) if rng.random() < 0.8] for _ in range(3)]
-        predictions = [[[j, x + rng.normal(0, 8), y + rng.normal(0, 8), rng.random()] for j, x, y in person] for person in people]
-        images.append(picture(people, predictions))
+        people = [
+            [[j, *rng.uniform(0, 200, 2)] for j in range(5) if rng.random() < 0.8] for _ in range(3)
+        ]
+        predictions = [
+            [[j, x + rng.normal(0, 8), y + rng.normal(0, 8), rng.random()] for j, x, y in person]
+            for person in people
+        ]
+        images.append(image(people, predictions))
         moved.append(
-            picture(
+            image(
                 [[[j, 4 * x + 64, 4 * y - 32] for j, x, y in person] for person in people],
-                [[[j, 4 * x + 64, 4 * y - 32, s] for j, x, y, s in person] for person in predictions],
+                [
+                    [[j, 4 * x + 64, 4 * y - 32, s] for j, x, y, s in person]
+                    for person in predictions
+                ],
                 [4 * value for value in HEAD],
             )
         )
@@ -112,17 +150,32 @@ def test_scale_and_shift_change_nothing() -> None:
 
 
 def real_people(real_data: Path) -> dict[str, Any]:
-    """The 690 pictures as annotations of ours; people without any head are left out."""
-    raw = json.loads((real_data / "annotations_only" / "mpii_multi_person_690_images.json").read_text())
+    """The 690 images as annotations of ours; people without any head are left out."""
+    raw = json.loads(
+        (real_data / "annotations_only" / "mpii_multi_person_690_images.json").read_text()
+    )
     order = [MPII_FILE_KEYPOINTS.index(name) for name in MPII.keypoints]
     annotations = []
     for number, image in enumerate(raw["images"]):
         for person in image["persons"]:
-            keypoints = np.column_stack([person["joints"], np.multiply(person["joints_labelled"], 2)])[order]
+            keypoints = np.column_stack(
+                [person["joints"], np.multiply(person["joints_labelled"], 2)]
+            )[order]
             head = keypoints[[MPII.index("upper_neck"), MPII.index("head_top")]]
             if (head[:, 2] > 0).all():
-                annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": 1, "keypoints": keypoints.reshape(-1)})
-    return {"images": [{"id": n} for n in range(690)], "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": number,
+                        "category_id": 1,
+                        "keypoints": keypoints.reshape(-1),
+                    }
+                )
+    return {
+        "images": [{"id": n} for n in range(690)],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person"}],
+    }
 
 
 def as_found(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -131,19 +184,38 @@ def as_found(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for annotation in annotations:
         keypoints = annotation["keypoints"].reshape(-1, 3).astype(float)
         keypoints[:, 2] = (keypoints[:, 2] > 0) * rng.uniform(0.1, 1, len(keypoints))
-        found.append({"image_id": annotation["image_id"], "category_id": 1, "keypoints": keypoints.reshape(-1).tolist(), "score": 1.0})
+        found.append(
+            {
+                "image_id": annotation["image_id"],
+                "category_id": 1,
+                "keypoints": keypoints.reshape(-1).tolist(),
+                "score": 1.0,
+            }
+        )
     return found
 
 
 def with_joints(people: list[dict[str, Any]], order: np.ndarray) -> list[dict[str, Any]]:
-    return [{**person, "keypoints": np.reshape(person["keypoints"], (-1, 3))[order].reshape(-1)} for person in people]
+    return [
+        {**person, "keypoints": np.reshape(person["keypoints"], (-1, 3))[order].reshape(-1)}
+        for person in people
+    ]
 
 
 def test_real_annotations_found_as_they_are_are_perfect(real_data: Path) -> None:
     content = real_people(real_data)
     assert len(content["annotations"]) > 1300
-    metrics = evaluate_mpii(content, as_found(content["annotations"]), MPII, region="pictures")
-    assert list(metrics.values) == ["Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle", "Total"]
+    metrics = evaluate_mpii(content, as_found(content["annotations"]), MPII, region="images")
+    assert list(metrics.values) == [
+        "Head",
+        "Shoulder",
+        "Elbow",
+        "Wrist",
+        "Hip",
+        "Knee",
+        "Ankle",
+        "Total",
+    ]
     assert set(metrics.values.values()) == {1.0}
     assert metrics.main == 1.0
 
@@ -154,23 +226,33 @@ def test_mirrored_left_and_right(real_data: Path) -> None:
     swapped = content | {"annotations": with_joints(content["annotations"], MPII.flip_index)}
     found = as_found(content["annotations"])
     wrong = with_joints(found, MPII.flip_index)
-    assert set(evaluate_mpii(swapped, wrong, MPII, region="pictures").values.values()) == {1.0}
-    values = evaluate_mpii(content, wrong, MPII, region="pictures").values
+    assert set(evaluate_mpii(swapped, wrong, MPII, region="images").values.values()) == {1.0}
+    values = evaluate_mpii(content, wrong, MPII, region="images").values
     assert 0.95 < values["Head"] < 1, "a swapped person may fit a neighbour better than itself"
     assert all(values[group] < 0.35 for group in ("Shoulder", "Elbow", "Wrist", "Knee", "Ankle"))
-    images, _ = metric_images(content, wrong, MPII, None, "pictures", "")
+    images, _ = metric_images(content, wrong, MPII, None, "images", "")
     recall = dict(zip(SCORED_JOINTS, mean_average_precision(images, 14)["recall"], strict=True))
     for joint in ("wrist", "knee", "shoulder"):
-        share = pairs_within_half_a_head(content["annotations"], MPII.index(f"left_{joint}"), MPII.index(f"right_{joint}"))
+        share = pairs_within_half_a_head(
+            content["annotations"], MPII.index(f"left_{joint}"), MPII.index(f"right_{joint}")
+        )
         assert recall[f"left_{joint}"] == pytest.approx(share, abs=3)
 
 
 def pairs_within_half_a_head(annotations: list[dict[str, Any]], left: int, right: int) -> float:
     """Percentage of labelled left joints whose right one is labelled and at most half a head size away."""
-    people = np.stack([annotation["keypoints"].reshape(-1, 3) for annotation in annotations]).astype(float)
+    people = np.stack(
+        [annotation["keypoints"].reshape(-1, 3) for annotation in annotations]
+    ).astype(float)
     neck, top = people[:, MPII.index("upper_neck"), :2], people[:, MPII.index("head_top"), :2]
-    near = np.linalg.norm(people[:, left, :2] - people[:, right, :2], axis=1) <= 0.5 * 0.6 * np.linalg.norm(neck - top, axis=1)
-    return 100 * (near & (people[:, left, 2] > 0) & (people[:, right, 2] > 0)).sum() / (people[:, left, 2] > 0).sum()
+    near = np.linalg.norm(
+        people[:, left, :2] - people[:, right, :2], axis=1
+    ) <= 0.5 * 0.6 * np.linalg.norm(neck - top, axis=1)
+    return (
+        100
+        * (near & (people[:, left, 2] > 0) & (people[:, right, 2] > 0)).sum()
+        / (people[:, left, 2] > 0).sum()
+    )
 
 
 # ---- groups ----
@@ -192,7 +274,12 @@ def person_at(number: int, x: float, y: float, visible: int = 2) -> dict[str, An
 
 
 def found_at(x: float, y: float) -> dict[str, Any]:
-    return {"image_id": 1, "category_id": 1, "keypoints": person_at(0, x, y, visible=1)["keypoints"], "score": 1.0}
+    return {
+        "image_id": 1,
+        "category_id": 1,
+        "keypoints": person_at(0, x, y, visible=1)["keypoints"],
+        "score": 1.0,
+    }
 
 
 def two_and_one() -> dict[str, Any]:
@@ -205,7 +292,9 @@ def two_and_one() -> dict[str, Any]:
 def test_the_region_of_a_group() -> None:
     people = two_and_one()["annotations"]
     np.testing.assert_allclose(group_region(people[:2]), [7.5 - 30, 0, 47.5 + 30, 60])
-    by_box = [{key: value for key, value in person.items() if key != "scale"} for person in people[:2]]
+    by_box = [
+        {key: value for key, value in person.items() if key != "scale"} for person in people[:2]
+    ]
     np.testing.assert_allclose(group_region(by_box), [0, 0, 55, 60])
 
 
@@ -215,10 +304,14 @@ def test_only_the_groups_region_is_scored() -> None:
     groups = evaluate_mpii(content, found, MPII, region="groups")
     assert groups.values["Total"] == 1
     assert groups.facts["groups"] == 1 and groups.facts["people"] == 2
-    pictures = evaluate_mpii(content, found, MPII, region="pictures")
-    assert pictures.facts["people"] == 3
-    assert evaluate_mpii(content, [found[3], *found[:3]], MPII, region="pictures").values["Total"] < 1, "somebody who is not there"
-    assert evaluate_mpii(content, [found_at(20, 0), *found], MPII, region="groups").values["Total"] < 1, "within the region it counts"
+    images = evaluate_mpii(content, found, MPII, region="images")
+    assert images.facts["people"] == 3
+    assert (
+        evaluate_mpii(content, [found[3], *found[:3]], MPII, region="images").values["Total"] < 1
+    ), "somebody who is not there"
+    assert (
+        evaluate_mpii(content, [found_at(20, 0), *found], MPII, region="groups").values["Total"] < 1
+    ), "within the region it counts"
 
 
 def test_to_which_group_a_prediction_belongs() -> None:
@@ -235,21 +328,23 @@ def test_to_which_group_a_prediction_belongs() -> None:
 def test_what_is_missing_is_told() -> None:
     content = two_and_one()
     del content["images"][0]["groups"]
-    with pytest.raises(UserError, match=r"picture 1 has no groups; make the file with prepare_mpii"):
+    with pytest.raises(UserError, match=r"image 1 has no groups; make the file with prepare_mpii"):
         evaluate_mpii(content, [], MPII)
     content["images"][0]["groups"] = [1, 2]
-    with pytest.raises(UserError, match=r"picture 1 has no groups"):
+    with pytest.raises(UserError, match=r"image 1 has no groups"):
         evaluate_mpii(content, [], MPII)
     content["annotations"][1]["keypoints"] = [1] * 42
-    with pytest.raises(UserError, match=r"1 annotations have not the 16 keypoints of skeleton 'mpii', first \[2\]"):
+    with pytest.raises(
+        UserError, match=r"1 annotations have not the 16 keypoints of skeleton 'mpii', first \[2\]"
+    ):
         evaluate_mpii(content, [], MPII)
     content = two_and_one()
-    with pytest.raises(UserError, match="'boxes' is unknown; use one of groups, pictures"):
+    with pytest.raises(UserError, match="'boxes' is unknown; use one of groups, images"):
         evaluate_mpii(content, [], MPII, region="boxes")
     with pytest.raises(UserError, match="'coco' has no upper_neck, head_top"):
         evaluate_mpii(content, [], COCO)
     with pytest.raises(UserError, match="has 51 keypoint numbers, but the skeleton has 16"):
-        evaluate_mpii(content, [found_at(0, 0) | {"keypoints": [1.0] * 51}], MPII, region="pictures")
+        evaluate_mpii(content, [found_at(0, 0) | {"keypoints": [1.0] * 51}], MPII, region="images")
 
 
 def test_notes_and_numbers_where_there_is_nothing() -> None:
@@ -259,6 +354,6 @@ def test_notes_and_numbers_where_there_is_nothing() -> None:
     for person in content["annotations"]:
         del person["head_box"]
         person["keypoints"][3 * MPII.index("head_top") + 2] = 0
-    headless = evaluate_mpii(content, [found_at(0, 0)], MPII, region="pictures")
+    headless = evaluate_mpii(content, [found_at(0, 0)], MPII, region="images")
     assert headless.values["Total"] is None and headless.main == 0
     assert "3 people have no head rectangle" in headless.notes[1]

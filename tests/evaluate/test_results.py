@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from duopose.errors import UserError
-from duopose.evaluate.results import check_entries, from_entries, read_entries, to_entries, write_results
+from duopose.evaluate.results import (
+    check_entries,
+    from_entries,
+    read_entries,
+    to_entries,
+    write_results,
+)
 from duopose.types import ImageResult, Poses
 
 
@@ -18,7 +24,14 @@ def some_results(num_keypoints: int = 3) -> list[ImageResult]:
     results = []
     for image_id, people in ((7, 2), (3, 0), ("a.jpg", 1)):
         keypoints = rng.uniform(0, 1, (people, num_keypoints, 3)) * [640, 480, 1]
-        results.append(ImageResult(image_id, Poses(keypoints, rng.uniform(0, 1, people), rng.random((people, num_keypoints)) < 0.5)))
+        results.append(
+            ImageResult(
+                image_id,
+                Poses(
+                    keypoints, rng.uniform(0, 1, people), rng.random((people, num_keypoints)) < 0.5
+                ),
+            )
+        )
     return results
 
 
@@ -27,10 +40,14 @@ def test_there_and_back(tmp_path: Path) -> None:
     results = some_results()
     write_results(path, results, with_filled=True)
     back = from_entries(read_entries(path))
-    assert [result.image_id for result in back] == [7, "a.jpg"], "a picture without people has no entry"
+    assert [result.image_id for result in back] == [7, "a.jpg"], (
+        "an image without people has no entry"
+    )
     for was, now in zip([results[0], results[2]], back, strict=True):
         np.testing.assert_allclose(now.poses.keypoints, was.poses.keypoints, atol=5.001e-4)
-        np.testing.assert_allclose(now.poses.keypoints[..., 2], was.poses.keypoints[..., 2], atol=5.001e-7)
+        np.testing.assert_allclose(
+            now.poses.keypoints[..., 2], was.poses.keypoints[..., 2], atol=5.001e-7
+        )
         assert (now.poses.scores == was.poses.scores).all(), "the ranking is exact"
         assert (now.poses.filled == was.poses.filled).all()
     assert list(path.parent.iterdir()) == [path], "no scratch file stays"
@@ -47,7 +64,7 @@ def test_the_servers_format_is_kept_clean(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("at_once", [1, 2, 100])
 def test_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    monkeypatch.setattr("duopose.evaluate.results.PICTURES_AT_ONCE", at_once)
+    monkeypatch.setattr("duopose.evaluate.results.IMAGES_AT_ONCE", at_once)
     path = tmp_path / "results.json"
     for results in (some_results(), some_results()[1:], some_results()[1:2], []):
         write_results(path, results)
@@ -60,7 +77,9 @@ def test_not_finite_is_refused_and_the_old_file_stays(tmp_path: Path) -> None:
     before = path.read_bytes()
     broken = some_results()
     broken[0].poses.keypoints[1, 0, 0] = np.nan
-    with pytest.raises(ValueError, match="picture 7: a keypoint or score that was found is not finite"):
+    with pytest.raises(
+        ValueError, match="image 7: a keypoint or score that was found is not finite"
+    ):
         write_results(path, broken)
     assert path.read_bytes() == before
 
@@ -71,10 +90,16 @@ GOOD = {"image_id": 7, "category_id": 1, "keypoints": [1.0, 2.0, 0.5] * 3, "scor
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_id": 8}, "person 1 is in picture 8, which the annotation file does not have"),
-        ({"category_id": 2}, r"person 1 \(picture 7\) has category_id 2"),
-        ({"keypoints": [1.0] * 51}, r"person 1 \(picture 7\) has 51 keypoint numbers, but the skeleton has 3"),
-        ({"keypoints": [float("nan")] * 9}, r"person 1 \(picture 7\) has a keypoint or score that is not finite"),
+        ({"image_id": 8}, "person 1 is in image 8, which the annotation file does not have"),
+        ({"category_id": 2}, r"person 1 \(image 7\) has category_id 2"),
+        (
+            {"keypoints": [1.0] * 51},
+            r"person 1 \(image 7\) has 51 keypoint numbers, but the skeleton has 3",
+        ),
+        (
+            {"keypoints": [float("nan")] * 9},
+            r"person 1 \(image 7\) has a keypoint or score that is not finite",
+        ),
         ({"keypoints": ["x"] * 9}, "person 1 must have .* being numbers, but: unsupported operand"),
         ({"keypoints": None}, "person 1 must have image_id, category_id, keypoints, score"),
         ({"score": None}, "person 1 must have .* being numbers"),

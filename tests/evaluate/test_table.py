@@ -9,9 +9,9 @@ import pytest
 from duopose.errors import UserError
 from duopose.evaluate.metrics import Metrics
 from duopose.evaluate.metrics_file import read_metrics, write_metrics
-from duopose.evaluate.table import comparison_table, metrics_table, times_table
+from duopose.evaluate.tables import comparison_table, metrics_table, times_table
 
-METRICS = Metrics({"AP": 0.67123, "APM": None}, ("a note.",), {"evaluator": "hotcoco", "pictures": 5})
+METRICS = Metrics({"AP": 0.67123, "APM": None}, ("a note.",), {"evaluator": "hotcoco", "images": 5})
 PROTOCOL = {"flip": True, "scales": [1.0], "test_settings": {"MRM": "off"}}
 
 
@@ -25,7 +25,9 @@ def test_the_printed_table() -> None:
 
 
 def test_mpii_is_printed_in_percent_as_papers_do() -> None:
-    assert "| 100.0 |  87.7 |" in metrics_table(Metrics({"Head": 1.0, "Total": 0.87654}, headline="Total"), "x")
+    assert "| 100.0 |  87.7 |" in metrics_table(
+        Metrics({"Head": 1.0, "Total": 0.87654}, headline="Total"), "x"
+    )
 
 
 def test_without_numbers_only_the_note() -> None:
@@ -33,7 +35,7 @@ def test_without_numbers_only_the_note() -> None:
 
 
 def test_times() -> None:
-    assert "| network  |           12.3 |" in times_table({"network": 12.345, "decoding": 1})
+    assert "| network  |         12.3 |" in times_table({"network": 12.345, "decoding": 1})
 
 
 def test_file_there_and_back(tmp_path: Path) -> None:
@@ -55,7 +57,9 @@ def test_comparison(tmp_path: Path) -> None:
     first, second = tmp_path / "a.json", tmp_path / "b.json"
     write_metrics(first, METRICS, PROTOCOL)
     changed = {**PROTOCOL, "flip": False, "test_settings": {"MRM": "paper"}, "extra": 1}
-    write_metrics(second, Metrics({"AP": 0.65, "APM": 0.5}, (), METRICS.facts | {"pictures": 4}), changed)
+    write_metrics(
+        second, Metrics({"AP": 0.65, "APM": 0.5}, (), METRICS.facts | {"images": 4}), changed
+    )
     text = comparison_table(read_metrics(first), read_metrics(second), ("a.json", "b.json"))
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     assert ["AP", "0.671", "0.650", "-0.021"] in rows
@@ -63,7 +67,7 @@ def test_comparison(tmp_path: Path) -> None:
     assert ["flip", "True", "False"] in rows
     assert ["test_settings.MRM", "off", "paper"] in rows
     assert ["extra", "(not stated)", "1"] in rows
-    assert ["scored.pictures", "5", "4"] in rows
+    assert ["scored.images", "5", "4"] in rows
     assert not any(row[0] == "scales" for row in rows)
     assert "a.json: a note." in text
     same = comparison_table(read_metrics(first), read_metrics(first), ("a", "a"))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from duopose.losses.heatmaps import heatmap_loss
-from duopose.losses.offsets import whole_map_offset_loss
-from duopose.losses.tags import tag_losses
+from duopose.losses.heatmap_loss import heatmap_loss
+from duopose.losses.offset_loss import whole_map_offset_loss
+from duopose.losses.tag_loss import tag_losses
 from duopose.types import TagTargets
 
 
@@ -22,13 +22,13 @@ def public(golden: Path) -> dict[str, torch.Tensor]:
 
 def tag_cells(packed: torch.Tensor, height: int, width: int) -> TagTargets:
     """The public code's (B, P, J, 2) pairs of packed index and flag as our targets: a person's come first, in any channel."""
-    pictures, people, joints, _ = packed.shape
-    cells = torch.zeros(pictures, people, joints, dtype=torch.int64)
-    valid = torch.zeros(pictures, people, joints, dtype=torch.bool)
-    for picture, person, slot in packed[..., 1].nonzero().tolist():
-        channel, cell = divmod(int(packed[picture, person, slot, 0]), height * width)
-        assert not valid[picture, person, channel]
-        cells[picture, person, channel], valid[picture, person, channel] = cell, True
+    images, people, joints, _ = packed.shape
+    cells = torch.zeros(images, people, joints, dtype=torch.int64)
+    valid = torch.zeros(images, people, joints, dtype=torch.bool)
+    for image, person, slot in packed[..., 1].nonzero().tolist():
+        channel, cell = divmod(int(packed[image, person, slot, 0]), height * width)
+        assert not valid[image, person, channel]
+        cells[image, person, channel], valid[image, person, channel] = cell, True
     return TagTargets(cells, valid)
 
 
@@ -36,13 +36,17 @@ def tag_cells(packed: torch.Tensor, height: int, width: int) -> TagTargets:
 def test_heatmap_loss(public: dict[str, torch.Tensor], output: str, level: int) -> None:
     weight = torch.ones(18)
     weight[-1] = 5
-    loss = heatmap_loss(public[output][:, :18], public[f"hm{level}"], public[f"mask{level}"], weight)
+    loss = heatmap_loss(
+        public[output][:, :18], public[f"hm{level}"], public[f"mask{level}"], weight
+    )
     np.testing.assert_allclose(loss.numpy(), public[f"loss_heatmap{level}"].numpy(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("level", [0, 1])
 def test_offset_loss_over_the_whole_map(public: dict[str, torch.Tensor], level: int) -> None:
-    loss = 2 * whole_map_offset_loss(public[f"out{level}"], public[f"off{level}"], public[f"mask{level}"], beta=1.0)
+    loss = 2 * whole_map_offset_loss(
+        public[f"out{level}"], public[f"off{level}"], public[f"mask{level}"], beta=1.0
+    )
     np.testing.assert_allclose(loss.mean().item(), public[f"loss_offset{level}"].item(), rtol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Pull and push of tags: closed forms, gradients, and pictures with few people."""
+"""Pull and push of tags: closed forms, gradients, and images with few people."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 import pytest
 import torch
 
-from duopose.losses.tags import tag_losses
+from duopose.losses.tag_loss import tag_losses
 from duopose.types import TagTargets
 
 
 def people(*tags: list[float]) -> tuple[torch.Tensor, TagTargets]:
-    """Tag maps of one picture in which person p's joint k reads tags[p][k], and the targets that read them so."""
+    """Tag maps of one image in which person p's joint k reads tags[p][k], and the targets that read them so."""
     joints, count = max(map(len, tags), default=1), max(len(tags), 1)
     maps = torch.zeros(1, joints, 1, count, dtype=torch.float64)
     valid = torch.zeros(1, count, joints, dtype=torch.bool)
@@ -55,7 +55,9 @@ def test_nobody_costs_nothing() -> None:
 
 
 def test_a_batch_padded_to_no_people_at_all_costs_nothing() -> None:
-    empty = TagTargets(torch.zeros(2, 0, 3, dtype=torch.int64), torch.zeros(2, 0, 3, dtype=torch.bool))
+    empty = TagTargets(
+        torch.zeros(2, 0, 3, dtype=torch.int64), torch.zeros(2, 0, 3, dtype=torch.bool)
+    )
     push, pull = tag_losses(torch.randn(2, 3, 4, 4), empty)
     assert push.tolist() == pull.tolist() == [0, 0]
 

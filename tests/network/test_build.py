@@ -18,7 +18,7 @@ def build_on_meta(name: str, width: int) -> nn.Module:
 
 
 def multiply_adds(network: nn.Module, size: int) -> int:
-    """Of convolutions and deconvolutions for one square picture: weights times the positions they are applied at."""
+    """Of convolutions and deconvolutions for one square image: weights times the positions they are applied at."""
     counts = []
 
     def count(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
@@ -47,16 +47,27 @@ def test_published_sizes(name: str, width: int, parameters: int, giga: float | N
         assert round(multiply_adds(network, 512) / 1e9, 3) == giga
 
 
-@pytest.mark.parametrize(("skeleton", "keypoints", "offsets"), [("coco", 17, 42), ("crowdpose", 14, 36), ("mpii", 16, 36)])
+@pytest.mark.parametrize(
+    ("skeleton", "keypoints", "offsets"),
+    [("coco", 17, 42), ("crowdpose", 14, 36), ("mpii", 16, 36)],
+)
 @pytest.mark.parametrize("reverse", [False, True])
-def test_maps_of_each_skeleton(tiny_cfg: CfgNode, skeleton: str, keypoints: int, offsets: int, reverse: bool) -> None:
+def test_maps_of_each_skeleton(
+    tiny_cfg: CfgNode, skeleton: str, keypoints: int, offsets: int, reverse: bool
+) -> None:
     tiny_cfg.DATASET.SKELETON = skeleton
     tiny_cfg.MODEL.REVERSE_OFFSETS = reverse
     output = build_network(tiny_cfg)(torch.rand(2, 3, 32, 64))
     channels = offsets + 16 * reverse
-    assert [tuple(maps.shape) for maps in output.heatmaps] == [(2, keypoints + 1, 8, 16), (2, keypoints + 1, 16, 32)]
+    assert [tuple(maps.shape) for maps in output.heatmaps] == [
+        (2, keypoints + 1, 8, 16),
+        (2, keypoints + 1, 16, 32),
+    ]
     assert tuple(output.tags.shape) == (2, keypoints + 1, 8, 16)
-    assert [tuple(maps.shape) for maps in output.offsets] == [(2, channels, 8, 16), (2, channels, 16, 32)]
+    assert [tuple(maps.shape) for maps in output.offsets] == [
+        (2, channels, 8, 16),
+        (2, channels, 16, 32),
+    ]
 
 
 def test_reverse_offsets_off_is_the_public_head(tiny_cfg: CfgNode) -> None:
@@ -77,12 +88,22 @@ def test_baseline_has_no_centre_and_no_offsets(tiny_cfg: CfgNode) -> None:
     tiny_cfg.MODEL.NAME = "pose_higher_hrnet"
     output = build_network(tiny_cfg).eval()(torch.rand(1, 3, 32, 32))
     assert output.offsets == ()
-    assert [tuple(maps.shape) for maps in (*output.heatmaps, output.tags)] == [(1, 17, 8, 8), (1, 17, 16, 16), (1, 17, 8, 8)]
+    assert [tuple(maps.shape) for maps in (*output.heatmaps, output.tags)] == [
+        (1, 17, 8, 8),
+        (1, 17, 16, 16),
+        (1, 17, 8, 8),
+    ]
 
 
 def test_initialisation_is_the_familys(tiny_cfg: CfgNode) -> None:
     network = build_network(tiny_cfg)
-    weights = torch.cat([m.weight.flatten() for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)])
+    weights = torch.cat(
+        [
+            m.weight.flatten()
+            for m in network.modules()
+            if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)
+        ]
+    )
     assert abs(weights.std().item() - 1e-3) < 2e-5
     assert abs(weights.mean().item()) < 2e-5
     for name, parameter in network.named_parameters():
@@ -90,7 +111,10 @@ def test_initialisation_is_the_familys(tiny_cfg: CfgNode) -> None:
             assert bool((parameter == (0.0 if name.endswith("bias") else 1.0)).all()), name
 
 
-@pytest.mark.parametrize(("shape", "said"), [((1, 3, 64, 48), "width 48"), ((1, 3, 40, 64), "height 40"), ((3, 64, 64), "(B, 3, H, W)")])
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [((1, 3, 64, 48), "width 48"), ((1, 3, 40, 64), "height 40"), ((3, 64, 64), "(B, 3, H, W)")],
+)
 def test_unusable_input_shape_is_said(tiny_cfg: CfgNode, shape: tuple[int, ...], said: str) -> None:
     with pytest.raises(ValueError, match="the network takes") as error:
         build_network(tiny_cfg)(torch.rand(shape))

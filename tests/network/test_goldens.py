@@ -10,7 +10,9 @@ from yacs.config import CfgNode
 from duopose.network import build_network, load_weights
 
 
-def run_golden(cfg: CfgNode, folder: Path, name: str) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def run_golden(
+    cfg: CfgNode, folder: Path, name: str
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Our maps (heatmaps with tags at stride 4, heatmaps at 2, offsets ...) and the public ones, in the file's order."""
     network = build_network(cfg).eval()
     report = load_weights(network, folder / "network" / f"{name}.pth", strict=True)
@@ -19,7 +21,11 @@ def run_golden(cfg: CfgNode, folder: Path, name: str) -> tuple[list[torch.Tensor
     arrays = np.load(folder / "network" / f"{name}_io.npz")
     with torch.no_grad():
         output = network(torch.from_numpy(arrays["input"]))
-    ours = [*output.offsets, torch.cat([output.heatmaps[0], output.tags], dim=1), output.heatmaps[1]]
+    ours = [
+        *output.offsets,
+        torch.cat([output.heatmaps[0], output.tags], dim=1),
+        output.heatmaps[1],
+    ]
     return ours, [torch.from_numpy(arrays[f"out{i}"]) for i in range(len(ours))]
 
 
@@ -38,7 +44,9 @@ def test_higher_hrnet(tiny_cfg: CfgNode, golden: Path) -> None:
     torch.testing.assert_close(ours, public, atol=1e-5, rtol=0)
 
 
-def test_the_two_differ_in_how_coarse_branches_are_enlarged(tiny_cfg: CfgNode, golden: Path) -> None:
+def test_the_two_differ_in_how_coarse_branches_are_enlarged(
+    tiny_cfg: CfgNode, golden: Path
+) -> None:
     tiny_cfg.MODEL.UPSAMPLE = "nearest"
     ours, public = run_golden(tiny_cfg, golden, "public_de_tiny")
     assert (ours[0] - public[0]).abs().max() > 0.01

@@ -43,8 +43,14 @@ def test_every_parameter_gets_a_gradient(tiny_cfg: CfgNode, name: str) -> None:
 def test_heads_share_nothing_but_the_features(tiny_cfg: CfgNode) -> None:
     network = build_network(tiny_cfg)
     network(torch.rand(1, 3, 64, 64)).offsets[1].sum().backward()
-    assert all(p.grad is None for key, p in network.named_parameters() if key.startswith("global_head"))
-    assert all(p.grad is not None for key, p in network.named_parameters() if not key.startswith(("global_head", "local_head.predict")))
+    assert all(
+        p.grad is None for key, p in network.named_parameters() if key.startswith("global_head")
+    )
+    assert all(
+        p.grad is not None
+        for key, p in network.named_parameters()
+        if not key.startswith(("global_head", "local_head.predict"))
+    )
 
 
 def test_checkpointed_activations_change_nothing(tiny_cfg: CfgNode) -> None:
@@ -55,7 +61,9 @@ def test_checkpointed_activations_change_nothing(tiny_cfg: CfgNode) -> None:
     images = torch.rand(2, 3, 64, 96)
     for _ in range(2):
         assert torch.equal(train_step(plain, images), train_step(checkpointed, images))
-    for (key, parameter), other in zip(plain.named_parameters(), checkpointed.parameters(), strict=True):
+    for (key, parameter), other in zip(
+        plain.named_parameters(), checkpointed.parameters(), strict=True
+    ):
         assert torch.equal(parameter.grad, other.grad), key
     for (key, buffer), other in zip(plain.named_buffers(), checkpointed.buffers(), strict=True):
         assert torch.equal(buffer, other), key
@@ -67,7 +75,9 @@ def test_checkpointing_keeps_less(tiny_cfg: CfgNode) -> None:
     for tiny_cfg.MODEL.CHECKPOINT_ACTIVATIONS in (False, True):
         seen: dict[int, int] = {}
         network = build_network(tiny_cfg)
-        with torch.autograd.graph.saved_tensors_hooks(lambda t, seen=seen: seen.__setitem__(t.data_ptr(), t.numel()) or t, lambda t: t):  # type: ignore[func-returns-value]
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, seen=seen: seen.__setitem__(t.data_ptr(), t.numel()) or t, lambda t: t
+        ):  # type: ignore[func-returns-value]
             output = network(torch.rand(1, 3, 64, 64))
         kept.append(sum(seen.values()))
         assert flat(output).requires_grad
@@ -79,10 +89,16 @@ def test_channels_last_changes_no_number(tiny_cfg: CfgNode) -> None:
     plain = scaled(build_network(tiny_cfg))
     last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
     images = torch.rand(2, 3, 64, 64)
-    expected, got = train_step(plain, images), train_step(last, images.to(memory_format=torch.channels_last))
+    expected, got = (
+        train_step(plain, images),
+        train_step(last, images.to(memory_format=torch.channels_last)),
+    )
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
     output = last(images.to(memory_format=torch.channels_last))
-    assert all(maps.is_contiguous(memory_format=torch.channels_last) for maps in (output.heatmaps[1], *output.offsets))
+    assert all(
+        maps.is_contiguous(memory_format=torch.channels_last)
+        for maps in (output.heatmaps[1], *output.offsets)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -94,7 +110,10 @@ def test_mixed_precision(tiny_cfg: CfgNode, dtype: torch.dtype) -> None:
         output = network(images)
     assert output.tags.dtype == dtype
     flat(output).float().square().mean().backward()
-    assert all(bool(torch.isfinite(p.grad).all()) and p.grad.dtype == torch.float32 for p in network.parameters())
+    assert all(
+        bool(torch.isfinite(p.grad).all()) and p.grad.dtype == torch.float32
+        for p in network.parameters()
+    )
     error = (flat(output).detach().float() - exact).square().mean() / exact.square().mean()
     assert error < 0.1  # the normalisation of a few cells with 8 bits of mantissa
 
@@ -115,4 +134,6 @@ def test_compiled_and_checkpointed_training_step_is_the_same(tiny_cfg: CfgNode) 
     compiled = train_step(torch.compile(twin, backend="aot_eager"), images)
     torch.testing.assert_close(compiled, train_step(network, images), rtol=1e-4, atol=1e-6)
     for (key, buffer), other in zip(network.named_buffers(), twin.buffers(), strict=True):
-        torch.testing.assert_close(other, buffer, rtol=1e-4, atol=1e-7, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(
+            other, buffer, rtol=1e-4, atol=1e-7, msg=lambda text, key=key: f"{key}: {text}"
+        )

@@ -29,14 +29,20 @@ def write(folder: Path, content: Any) -> Path:
 def random_state(network: nn.Module) -> State:
     generator = torch.Generator().manual_seed(7)
     return {
-        name: torch.randn(t.shape, generator=generator) if t.is_floating_point() else torch.tensor(5)
+        name: torch.randn(t.shape, generator=generator)
+        if t.is_floating_point()
+        else torch.tensor(5)
         for name, t in network.state_dict().items()
     }
 
 
 def imagenet_state(network: nn.Module) -> State:
     """The backbone's tensors, and what the ImageNet network has after and beside them."""
-    state = {name: tensor for name, tensor in random_state(network).items() if group_of(name) == "backbone"}
+    state = {
+        name: tensor
+        for name, tensor in random_state(network).items()
+        if group_of(name) == "backbone"
+    }
     extra = [
         "incre_modules.0.0.conv1.weight",
         "downsamp_modules.0.0.weight",
@@ -44,7 +50,14 @@ def imagenet_state(network: nn.Module) -> State:
         "classifier.weight",
         "classifier.bias",
     ]
-    return state | {name: torch.zeros(2) for name in (*extra, "stage4.0.fuse_layers.1.0.0.0.weight", "stage4.0.fuse_layers.3.2.0.1.bias")}
+    return state | {
+        name: torch.zeros(2)
+        for name in (
+            *extra,
+            "stage4.0.fuse_layers.1.0.0.0.weight",
+            "stage4.0.fuse_layers.3.2.0.1.bias",
+        )
+    }
 
 
 @pytest.fixture
@@ -58,9 +71,14 @@ def network(tiny_cfg: CfgNode) -> nn.Module:
         lambda state: state,
         lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
         lambda state: {f"module._orig_mod.{name}": tensor for name, tensor in state.items()},
-        lambda state: {f"1.{name}": tensor for name, tensor in state.items()},  # the family's fp16 wrapper
+        lambda state: {
+            f"1.{name}": tensor for name, tensor in state.items()
+        },  # the family's fp16 wrapper
         lambda state: {"epoch": 3, "state_dict": state, "optimizer": {"lr": 0.1}},
-        lambda state: {"model": {f"module.{name}": tensor for name, tensor in state.items()}, "epoch": 3},
+        lambda state: {
+            "model": {f"module.{name}": tensor for name, tensor in state.items()},
+            "epoch": 3,
+        },
     ],
     ids=["plain", "module", "compiled", "fp16 wrapper", "checkpoint", "model"],
 )
@@ -68,20 +86,35 @@ def test_containers(network: nn.Module, tmp_path: Path, wrap: Callable[[State], 
     state = random_state(network)
     report = load_weights(network, write(tmp_path, wrap(state)), strict=True)
     assert same(network.state_dict(), state)
-    assert (report.kind, report.matched, report.total, report.complete) == ("Duopose", 842, 842, True)
+    assert (report.kind, report.matched, report.total, report.complete) == (
+        "Duopose",
+        842,
+        842,
+        True,
+    )
     assert "842/842" in str(report)
 
 
 def test_half_precision_files(network: nn.Module, tmp_path: Path) -> None:
     state = random_state(network)
-    load_weights(network, write(tmp_path, {name: t.half() if t.is_floating_point() else t for name, t in state.items()}), strict=True)
+    load_weights(
+        network,
+        write(
+            tmp_path, {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+        ),
+        strict=True,
+    )
     loaded = network.state_dict()
     assert all(tensor.dtype != torch.float16 for tensor in loaded.values())
-    assert all(torch.equal(loaded[name], tensor.half().to(tensor.dtype)) for name, tensor in state.items())
+    assert all(
+        torch.equal(loaded[name], tensor.half().to(tensor.dtype)) for name, tensor in state.items()
+    )
 
 
 def test_files_without_batch_counters(network: nn.Module, tmp_path: Path) -> None:
-    state = {name: t for name, t in random_state(network).items() if "num_batches_tracked" not in name}
+    state = {
+        name: t for name, t in random_state(network).items() if "num_batches_tracked" not in name
+    }
     assert load_weights(network, write(tmp_path, state), strict=True).complete
 
 
@@ -89,7 +122,9 @@ def test_imagenet_backbone(network: nn.Module, tmp_path: Path) -> None:
     state = imagenet_state(network)
     report = load_weights(network, write(tmp_path, state))
     loaded = network.state_dict()
-    assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items() if name in loaded)
+    assert all(
+        torch.equal(loaded[name], tensor) for name, tensor in state.items() if name in loaded
+    )
     assert report.kind == "ImageNet HRNet"
     assert report.matched == sum(name in loaded for name in state) == 842 - len(report.missing)
     assert {group_of(name) for name in report.missing} == {"global_head", "local_head"}
@@ -125,18 +160,26 @@ def test_head_of_another_skeleton(tiny_cfg: CfgNode, network: nn.Module, tmp_pat
     report = load_weights(crowdpose, path)
     assert {group_of(m.name) for m in report.mismatched} == {"global_head", "local_head"}
     assert torch.equal(
-        crowdpose.state_dict()["local_head.upsample.blocks.3.conv2.weight"], state["local_head.upsample.blocks.3.conv2.weight"]
+        crowdpose.state_dict()["local_head.upsample.blocks.3.conv2.weight"],
+        state["local_head.upsample.blocks.3.conv2.weight"],
     )
-    assert "(15, 8, 1, 1) in the network and (18, 8, 1, 1) in the file" in "\n".join(map(str, report.mismatched))
+    assert "(15, 8, 1, 1) in the network and (18, 8, 1, 1) in the file" in "\n".join(
+        map(str, report.mismatched)
+    )
     with pytest.raises(UserError, match=r"DATASET\.SKELETON"):
         load_weights(crowdpose, path, strict=True)
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_backbone_of_another_width(tiny_cfg: CfgNode, network: nn.Module, tmp_path: Path, strict: bool) -> None:
+def test_backbone_of_another_width(
+    tiny_cfg: CfgNode, network: nn.Module, tmp_path: Path, strict: bool
+) -> None:
     path = write(tmp_path, network.state_dict())
     tiny_cfg.MODEL.WIDTH = 12
-    with pytest.raises(UserError, match=r"\(12, 256, 3, 3\) in the network and \(8, 256, 3, 3\) in the file.*MODEL\.WIDTH"):
+    with pytest.raises(
+        UserError,
+        match=r"\(12, 256, 3, 3\) in the network and \(8, 256, 3, 3\) in the file.*MODEL\.WIDTH",
+    ):
         load_weights(build_network(tiny_cfg), path, strict=strict)
 
 
@@ -159,7 +202,14 @@ def test_baseline_weights_start_double_embedding(network: nn.Module, golden: Pat
 def test_missing_file_says_where_it_comes_from(network: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         load_weights(network, tmp_path / "hrnet_w32-36af842e.pth")
-    assert all(word in str(error.value) for word in (str(tmp_path / "hrnet_w32-36af842e.pth"), "HigherHRNet", "models/pytorch/imagenet/"))
+    assert all(
+        word in str(error.value)
+        for word in (
+            str(tmp_path / "hrnet_w32-36af842e.pth"),
+            "HigherHRNet",
+            "models/pytorch/imagenet/",
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -190,7 +240,13 @@ def test_damaged_files(network: nn.Module, tmp_path: Path, damage: bytes | None)
 def test_model_file_needs_nothing_else(network: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "new" / "model_best.pth"
     state = random_state(network)
-    save_model(path, {f"module.{name}": t for name, t in state.items()}, "MODEL:\n  WIDTH: 8\n", {"name": "coco"}, {"epoch": 3, "AP": 0.5})
+    save_model(
+        path,
+        {f"module.{name}": t for name, t in state.items()},
+        "MODEL:\n  WIDTH: 8\n",
+        {"name": "coco"},
+        {"epoch": 3, "AP": 0.5},
+    )
     content = read_model_file(path)
     assert same(content.state_dict, state)
     assert content[1:] == ("MODEL:\n  WIDTH: 8\n", {"name": "coco"}, {"epoch": 3, "AP": 0.5})
@@ -198,7 +254,9 @@ def test_model_file_needs_nothing_else(network: nn.Module, tmp_path: Path) -> No
     assert [entry.name for entry in path.parent.iterdir()] == ["model_best.pth"]
 
 
-def test_a_failed_save_leaves_the_old_file(network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_leaves_the_old_file(
+    network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "model_best.pth"
     save_model(path, network.state_dict(), "", {})
     before = path.read_bytes()

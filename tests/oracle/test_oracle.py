@@ -13,11 +13,11 @@ import torch
 
 from duopose.config import load_config
 from duopose.errors import UserError
-from duopose.oracle.crowd import crowd
-from duopose.oracle.ideal import IdealNetwork
+from duopose.oracle.ideal_maps import IdealNetwork
 from duopose.oracle.noise import displaced, get_noise, maps, misses, none
-from duopose.oracle.run import OracleTest
+from duopose.oracle.oracle_test import OracleTest
 from duopose.oracle.scene import Scene, clean_scene, mirrored
+from duopose.oracle.synthetic_people import crowd
 from duopose.skeletons import COCO
 from duopose.targets import build_targets
 from duopose.types import Batch
@@ -39,7 +39,9 @@ def test_noise_has_the_stated_size_and_comes_from_the_seed(scene: Scene) -> None
     assert 0.3 <= noisy.height.min() < 0.32 and 0.98 < noisy.height.max() <= 1.0
     assert np.abs(np.corrcoef((noisy.tag - scene.tag).reshape(2, -1))[0, 1]) < 0.1
     again = maps(scene, SIZE, np.random.default_rng(0))
-    assert np.array_equal(again.tag, noisy.tag) and np.array_equal(again.offset_error, noisy.offset_error)
+    assert np.array_equal(again.tag, noisy.tag) and np.array_equal(
+        again.offset_error, noisy.offset_error
+    )
     assert np.array_equal(noisy.peak, scene.peak)
 
 
@@ -71,9 +73,13 @@ def test_ideal_maps_are_what_training_teaches() -> None:
     cfg = load_config(None, ["MODEL.REVERSE_OFFSETS", True])
     keypoints = crowd(5, *SIZE, COCO, seed=3)
     output = IdealNetwork(LAYOUT)(clean_scene(keypoints, np.ones(5), LAYOUT), *SIZE)
-    masks = tuple(torch.ones(1, SIZE[1] // stride, SIZE[0] // stride, dtype=torch.uint8) for stride in (4, 2))
+    masks = tuple(
+        torch.ones(1, SIZE[1] // stride, SIZE[0] // stride, dtype=torch.uint8) for stride in (4, 2)
+    )
     people = torch.from_numpy(keypoints[None].astype(np.float32))
-    targets = build_targets(cfg, COCO)(Batch(torch.zeros(1, 3, SIZE[1], SIZE[0], dtype=torch.uint8), people, masks, [1]))
+    targets = build_targets(cfg, COCO)(
+        Batch(torch.zeros(1, 3, SIZE[1], SIZE[0], dtype=torch.uint8), people, masks, [1])
+    )
     for ideal, taught in zip(output.heatmaps, targets.heatmaps):
         assert torch.allclose(ideal, taught.float(), atol=2e-3)
     for ideal, taught in zip(output.offsets, targets.offsets):
@@ -86,7 +92,9 @@ def test_ideal_maps_are_what_training_teaches() -> None:
 def test_results_do_not_depend_on_workers_or_limit(real_data: Path) -> None:
     cfg = load_config(None, ["DATASET.INPUT_SIZE", 256])
     path = str(real_data / "annotations_only" / "coco_keypoints_581_images.json")
-    few, more = (OracleTest(cfg, path, limit, workers=workers) for limit, workers in ((4, 1), (6, 2)))
+    few, more = (
+        OracleTest(cfg, path, limit, workers=workers) for limit, workers in ((4, 1), (6, 2))
+    )
     rows = [next(test.rows(["maps"])) for test in (few, OracleTest(cfg, path, 4, workers=2))]
     assert rows[0]["AP"] == rows[1]["AP"] and rows[0]["people"] == rows[1]["people"]
     assert next(more.rows(["none"]))["AP"] > 0.9
@@ -94,17 +102,45 @@ def test_results_do_not_depend_on_workers_or_limit(real_data: Path) -> None:
 
 def test_the_tool_writes_its_rows(real_data: Path, tmp_path: Path) -> None:
     path = real_data / "annotations_only" / "crowdpose_keypoints_1400_images.json"
-    command = [sys.executable, str(TOOL), "--annotations", str(path), "--limit", "4", "--json", str(tmp_path / "rows.json")]
-    command += ["--noise", "none", "maps", "DATASET.DATASET", "crowdpose", "DATASET.INPUT_SIZE", "256"]
+    command = [
+        sys.executable,
+        str(TOOL),
+        "--annotations",
+        str(path),
+        "--limit",
+        "4",
+        "--json",
+        str(tmp_path / "rows.json"),
+    ]
+    command += [
+        "--noise",
+        "none",
+        "maps",
+        "DATASET.DATASET",
+        "crowdpose",
+        "DATASET.INPUT_SIZE",
+        "256",
+    ]
     subprocess.run(command, check=True, capture_output=True)
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [row["noise"] for row in rows] == ["none", "maps"]
-    assert set(rows[0]) == {"noise", "AP", "AP50", "AP75", "AR", "people", "ms_per_picture", "settings"}
+    assert set(rows[0]) == {
+        "noise",
+        "AP",
+        "AP50",
+        "AP75",
+        "AR",
+        "people",
+        "ms_per_image",
+        "settings",
+    }
     assert rows[0]["AP"] > 0.9
 
 
 def test_the_tool_says_what_is_wrong(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(TOOL), "--annotations", str(tmp_path / "no.json"), "--noise", "none"], check=False, capture_output=True
+        [sys.executable, str(TOOL), "--annotations", str(tmp_path / "no.json"), "--noise", "none"],
+        check=False,
+        capture_output=True,
     )
     assert done.returncode == 2 and b"no.json" in done.stderr and b"Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""The target maker as a whole: what each model gets, and that mirroring a picture mirrors its targets."""
+"""The target maker as a whole: what each model gets, and that mirroring an image mirrors its targets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from duopose.config.defaults import default_config
-from duopose.losses.offsets import dense_offsets
+from duopose.losses.offset_loss import dense_offsets
 from duopose.skeletons import COCO, CROWDPOSE, MPII, Skeleton
 from duopose.targets import build_targets
 from duopose.types import Batch
@@ -19,9 +19,17 @@ People = Callable[..., torch.Tensor]
 
 
 def batch_of(keypoints: torch.Tensor) -> Batch:
-    pictures = len(keypoints)
-    masks = tuple(torch.ones(pictures, HEIGHT // stride, WIDTH // stride, dtype=torch.uint8) for stride in (4, 2))
-    return Batch(torch.zeros(pictures, 3, HEIGHT, WIDTH, dtype=torch.uint8), keypoints, masks, list(range(pictures)))
+    images = len(keypoints)
+    masks = tuple(
+        torch.ones(images, HEIGHT // stride, WIDTH // stride, dtype=torch.uint8)
+        for stride in (4, 2)
+    )
+    return Batch(
+        torch.zeros(images, 3, HEIGHT, WIDTH, dtype=torch.uint8),
+        keypoints,
+        masks,
+        list(range(images)),
+    )
 
 
 def test_double_embedding_has_a_centre_and_offsets(people: People) -> None:
@@ -49,7 +57,9 @@ def test_tags_are_read_where_the_heatmap_peaks() -> None:
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("skeleton", [COCO, CROWDPOSE, MPII], ids=lambda skeleton: skeleton.name)
-def test_mirrored_people_have_mirrored_targets(people: People, skeleton: Skeleton, reverse: bool) -> None:
+def test_mirrored_people_have_mirrored_targets(
+    people: People, skeleton: Skeleton, reverse: bool
+) -> None:
     cfg = default_config()
     cfg.MODEL.REVERSE_OFFSETS = reverse
     make, layout = build_targets(cfg, skeleton), skeleton.offset_layout(reverse)
@@ -59,10 +69,15 @@ def test_mirrored_people_have_mirrored_targets(people: People, skeleton: Skeleto
     plain, flipped = make(batch_of(keypoints)), make(batch_of(mirrored))
     joints = skeleton.flip_index_with_centre
     for level, stride in enumerate((4, 2)):
-        np.testing.assert_allclose(flipped.heatmaps[level].flip(3)[:, joints], plain.heatmaps[level], atol=1e-4)
+        np.testing.assert_allclose(
+            flipped.heatmaps[level].flip(3)[:, joints], plain.heatmaps[level], atol=1e-4
+        )
         shape = torch.Size([2, layout.num_channels, HEIGHT // stride, WIDTH // stride])
         there, here = (dense_offsets(targets.offsets[level], shape) for targets in (flipped, plain))
-        back = there.flip(3)[:, layout.flip_channels] * torch.from_numpy(layout.flip_signs)[:, None, None]
+        back = (
+            there.flip(3)[:, layout.flip_channels]
+            * torch.from_numpy(layout.flip_signs)[:, None, None]
+        )
         np.testing.assert_allclose(back, here, atol=1e-3)
     width = WIDTH // 4
     y, x = plain.tags.cells // width, plain.tags.cells % width
@@ -72,8 +87,13 @@ def test_mirrored_people_have_mirrored_targets(people: People, skeleton: Skeleto
 
 
 def test_mixed_precision_leaves_targets_alone(people: People) -> None:
-    make, batch = build_targets(default_config(), COCO), batch_of(people(COCO, [3, 1], WIDTH, HEIGHT))
+    make, batch = (
+        build_targets(default_config(), COCO),
+        batch_of(people(COCO, [3, 1], WIDTH, HEIGHT)),
+    )
     exact = make(batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = make(batch)
-    assert torch.equal(exact.heatmaps[0], mixed.heatmaps[0]) and torch.equal(exact.offsets[1].value, mixed.offsets[1].value)
+        windows_overlap = make(batch)
+    assert torch.equal(exact.heatmaps[0], windows_overlap.heatmaps[0]) and torch.equal(
+        exact.offsets[1].value, windows_overlap.offsets[1].value
+    )

@@ -9,17 +9,22 @@ import pytest
 import torch
 
 from duopose.config.defaults import default_config
-from duopose.losses.offsets import dense_offsets
+from duopose.losses.offset_loss import dense_offsets
 from duopose.skeletons import COCO, CROWDPOSE, Skeleton
 from duopose.targets import build_targets
 from duopose.types import Batch, Targets
 
-CASES = [(COCO, prefix, size) for prefix in ("c0_", "c1_", "c2_") for size in (128, 256)] + [(CROWDPOSE, "", 128)]
+CASES = [(COCO, prefix, size) for prefix in ("c0_", "c1_", "c2_") for size in (128, 256)] + [
+    (CROWDPOSE, "", 128)
+]
 
 
 def read(golden: Path, skeleton: Skeleton, prefix: str, size: int) -> dict[str, np.ndarray]:
     with np.load(golden / "targets" / f"targets_{skeleton.name}.npz") as file:
-        return {name: file[f"{prefix}{name}_{size}"] for name in ("joints", "heatmaps", "visible", "offsets")}
+        return {
+            name: file[f"{prefix}{name}_{size}"]
+            for name in ("joints", "heatmaps", "visible", "offsets")
+        }
 
 
 def family_targets(skeleton: Skeleton, joints: np.ndarray, size: int) -> tuple[Targets, int]:
@@ -35,14 +40,18 @@ def family_targets(skeleton: Skeleton, joints: np.ndarray, size: int) -> tuple[T
 
 
 @pytest.mark.parametrize(("skeleton", "prefix", "size"), CASES)
-def test_heatmaps_equal_the_golden_ones(golden: Path, skeleton: Skeleton, prefix: str, size: int) -> None:
+def test_heatmaps_equal_the_golden_ones(
+    golden: Path, skeleton: Skeleton, prefix: str, size: int
+) -> None:
     expected = read(golden, skeleton, prefix, size)
     targets, level = family_targets(skeleton, expected["joints"], size)
     np.testing.assert_allclose(targets.heatmaps[level][0].numpy(), expected["heatmaps"], atol=1e-6)
 
 
 @pytest.mark.parametrize(("skeleton", "prefix", "size"), [case for case in CASES if case[2] == 128])
-def test_tag_cells_equal_the_golden_visible_indices(golden: Path, skeleton: Skeleton, prefix: str, size: int) -> None:
+def test_tag_cells_equal_the_golden_visible_indices(
+    golden: Path, skeleton: Skeleton, prefix: str, size: int
+) -> None:
     expected = read(golden, skeleton, prefix, size)
     tags = family_targets(skeleton, expected["joints"], size)[0].tags
     joints = torch.arange(skeleton.num_keypoints + 1)
@@ -54,13 +63,22 @@ def test_tag_cells_equal_the_golden_visible_indices(golden: Path, skeleton: Skel
 
 
 @pytest.mark.parametrize(("skeleton", "prefix", "size"), CASES)
-def test_offsets_equal_the_golden_ones_where_those_are_right(golden: Path, skeleton: Skeleton, prefix: str, size: int) -> None:
+def test_offsets_equal_the_golden_ones_where_those_are_right(
+    golden: Path, skeleton: Skeleton, prefix: str, size: int
+) -> None:
     expected = read(golden, skeleton, prefix, size)
     targets, level = family_targets(skeleton, expected["joints"], size)
     layout = skeleton.offset_layout()
     diagonal = 512 * np.sqrt(2)
-    ours = dense_offsets(targets.offsets[level], torch.Size([1, layout.num_channels, size, size]))[0].numpy() / diagonal
-    people, unlabelled = windows_of_the_public_code(expected["joints"], layout.source, layout.target, size)
+    ours = (
+        dense_offsets(targets.offsets[level], torch.Size([1, layout.num_channels, size, size]))[
+            0
+        ].numpy()
+        / diagonal
+    )
+    people, unlabelled = windows_of_the_public_code(
+        expected["joints"], layout.source, layout.target, size
+    )
     right = (people <= 1) & ~unlabelled
     compared = np.repeat(right, 2, axis=0)
     assert compared.mean() > 0.9
@@ -68,7 +86,9 @@ def test_offsets_equal_the_golden_ones_where_those_are_right(golden: Path, skele
     assert (expected["offsets"][compared] != 0).any()
 
 
-def windows_of_the_public_code(joints: np.ndarray, source: np.ndarray, target: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def windows_of_the_public_code(
+    joints: np.ndarray, source: np.ndarray, target: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Per entry and cell (E, size, size): how many people's windows cover it, and whether one of them has an unlabelled target."""
     people = np.zeros((len(source), size, size), dtype=int)
     unlabelled = np.zeros(people.shape, dtype=bool)

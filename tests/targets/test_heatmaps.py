@@ -11,37 +11,51 @@ from duopose.targets.heatmaps import render_heatmaps
 from duopose.targets.points import on_map
 
 
-def cell_by_cell(keypoints: torch.Tensor, frame: MapFrame, height: int, width: int, sigma: float) -> np.ndarray:
-    pictures, people, joints, _ = keypoints.shape
-    maps = np.zeros((pictures, joints, height, width))
+def cell_by_cell(
+    keypoints: torch.Tensor, frame: MapFrame, height: int, width: int, sigma: float
+) -> np.ndarray:
+    images, people, joints, _ = keypoints.shape
+    maps = np.zeros((images, joints, height, width))
     rows, columns = np.mgrid[:height, :width]
-    for picture, person, joint in np.ndindex(pictures, people, joints):
-        if keypoints[picture, person, joint, 2] > 0:
-            x, y = frame.to_cells(keypoints[picture, person, joint, :2].double()).tolist()
-            if frame.family:
+    for image, person, joint in np.ndindex(images, people, joints):
+        if keypoints[image, person, joint, 2] > 0:
+            x, y = frame.to_cells(keypoints[image, person, joint, :2].double()).tolist()
+            if frame.legacy_alignment:
                 x, y = int(x), int(y)
             cell_x, cell_y = np.floor(x + 0.5), np.floor(y + 0.5)
-            inside = (np.abs(columns - cell_x) <= int(3 * sigma + 1)) & (np.abs(rows - cell_y) <= int(3 * sigma + 1))
+            inside = (np.abs(columns - cell_x) <= int(3 * sigma + 1)) & (
+                np.abs(rows - cell_y) <= int(3 * sigma + 1)
+            )
             gaussian = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))
             assert gaussian[~inside].max() < 0.011
-            maps[picture, joint] = np.maximum(maps[picture, joint], gaussian * inside)
+            maps[image, joint] = np.maximum(maps[image, joint], gaussian * inside)
     return maps
 
 
-@pytest.mark.parametrize("family", [False, True])
+@pytest.mark.parametrize("legacy_alignment", [False, True])
 @pytest.mark.parametrize("sigma", [1.0, 2.0, 2.5])
-def test_maximum_of_gaussians(family: bool, sigma: float) -> None:
+def test_maximum_of_gaussians(legacy_alignment: bool, sigma: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    keypoints = torch.cat([torch.rand(2, 5, 3, 2, generator=generator) * torch.tensor([79.0, 47.0]), torch.full((2, 5, 3, 1), 2.0)], dim=-1)
+    keypoints = torch.cat(
+        [
+            torch.rand(2, 5, 3, 2, generator=generator) * torch.tensor([79.0, 47.0]),
+            torch.full((2, 5, 3, 1), 2.0),
+        ],
+        dim=-1,
+    )
     keypoints[0, 3:, :, 2] = 0
-    frame = MapFrame(2, family)
+    frame = MapFrame(2, legacy_alignment)
     maps = render_heatmaps(on_map(keypoints, frame, 24, 40), 24, 40, sigma)
-    np.testing.assert_allclose(maps.numpy(), cell_by_cell(keypoints, frame, 24, 40, sigma), atol=1e-6)
+    np.testing.assert_allclose(
+        maps.numpy(), cell_by_cell(keypoints, frame, 24, 40, sigma), atol=1e-6
+    )
     assert maps.max() <= 1
 
 
 def test_the_peak_is_where_the_keypoint_is() -> None:
-    keypoints = torch.tensor([[[[30.5, 18.5, 2.0]]]])  # the middle of four pixels, that is of cell (15, 9) at stride 2
+    keypoints = torch.tensor(
+        [[[[30.5, 18.5, 2.0]]]]
+    )  # the middle of four pixels, that is of cell (15, 9) at stride 2
     maps = render_heatmaps(on_map(keypoints, MapFrame(2), 16, 32), 16, 32, 2.0)
     assert maps[0, 0, 9, 15] == 1
 

@@ -21,42 +21,56 @@ Cells = dict[tuple[int, int, int], np.ndarray]
 People = Callable[..., torch.Tensor]
 
 
-def make(keypoints: torch.Tensor, layout: OffsetLayout, frame: MapFrame, radius: int = RADIUS) -> OffsetTargets:
+def make(
+    keypoints: torch.Tensor, layout: OffsetLayout, frame: MapFrame, radius: int = RADIUS
+) -> OffsetTargets:
     complete = with_centres(keypoints)
-    return offset_targets(complete, on_map(complete, frame, HEIGHT, WIDTH), layout, frame, HEIGHT, WIDTH, radius)
+    return offset_targets(
+        complete, on_map(complete, frame, HEIGHT, WIDTH), layout, frame, HEIGHT, WIDTH, radius
+    )
 
 
 def cell_by_cell(keypoints: torch.Tensor, layout: OffsetLayout, frame: MapFrame) -> Cells:
-    """(picture, entry, cell) -> y, x of the mean over people of target - pixel, straight from the definition."""
+    """(image, entry, cell) -> y, x of the mean over people of target - pixel, straight from the definition."""
     complete = with_centres(keypoints).double()
     said = defaultdict(list)
-    for picture, person, entry in np.ndindex(complete.shape[0], complete.shape[1], layout.num_entries):
-        source, target = complete[picture, person, layout.source[entry]], complete[picture, person, layout.target[entry]]
+    for image, person, entry in np.ndindex(
+        complete.shape[0], complete.shape[1], layout.num_entries
+    ):
+        source, target = (
+            complete[image, person, layout.source[entry]],
+            complete[image, person, layout.target[entry]],
+        )
         if source[2] == 0 or target[2] == 0:
             continue
         exact = frame.to_cells(source[:2]).numpy()
-        middle_x, middle_y = np.floor(exact if frame.family else exact + 0.5).astype(int)
+        middle_x, middle_y = np.floor(exact if frame.legacy_alignment else exact + 0.5).astype(int)
         for y in range(max(0, middle_y - RADIUS), min(HEIGHT, middle_y + RADIUS + 1)):
             for x in range(max(0, middle_x - RADIUS), min(WIDTH, middle_x + RADIUS + 1)):
                 pixel = frame.to_input(torch.tensor([x, y], dtype=torch.float64))
-                said[picture, entry, y * WIDTH + x].append((target[:2] - pixel).numpy()[::-1])
+                said[image, entry, y * WIDTH + x].append((target[:2] - pixel).numpy()[::-1])
     return {key: np.mean(values, axis=0) for key, values in said.items()}
 
 
 def as_cells(targets: OffsetTargets) -> Cells:
-    keys = zip(targets.picture.tolist(), targets.entry.tolist(), targets.cell.tolist())
+    keys = zip(targets.image.tolist(), targets.entry.tolist(), targets.cell.tolist())
     cells = dict(zip(keys, targets.value.numpy()))
     assert len(cells) == len(targets.cell), "a cell came twice"
     return cells
 
 
-@pytest.mark.parametrize("family", [False, True])
+@pytest.mark.parametrize("legacy_alignment", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("skeleton", [COCO, CROWDPOSE, MPII], ids=lambda skeleton: skeleton.name)
-def test_mean_over_the_people_whose_windows_cover_a_cell(people: People, skeleton: Skeleton, reverse: bool, family: bool) -> None:
-    layout, frame = skeleton.offset_layout(reverse), MapFrame(4, family)
+def test_mean_over_the_people_whose_windows_cover_a_cell(
+    people: People, skeleton: Skeleton, reverse: bool, legacy_alignment: bool
+) -> None:
+    layout, frame = skeleton.offset_layout(reverse), MapFrame(4, legacy_alignment)
     keypoints = people(skeleton, [6, 0, 1], 4 * WIDTH, 4 * HEIGHT)
-    ours, expected = as_cells(make(keypoints, layout, frame)), cell_by_cell(keypoints, layout, frame)
+    ours, expected = (
+        as_cells(make(keypoints, layout, frame)),
+        cell_by_cell(keypoints, layout, frame),
+    )
     assert ours.keys() == expected.keys()
     np.testing.assert_allclose([ours[key] for key in expected], list(expected.values()), atol=1e-4)
 
@@ -64,7 +78,10 @@ def test_mean_over_the_people_whose_windows_cover_a_cell(people: People, skeleto
 def test_people_on_one_spot_share_every_cell(people: People) -> None:
     one = people(COCO, [1], 4 * WIDTH, 4 * HEIGHT)
     three = torch.cat([one, one, one], dim=1)
-    ours, expected = as_cells(make(three, COCO.offset_layout(), MapFrame(4))), as_cells(make(one, COCO.offset_layout(), MapFrame(4)))
+    ours, expected = (
+        as_cells(make(three, COCO.offset_layout(), MapFrame(4))),
+        as_cells(make(one, COCO.offset_layout(), MapFrame(4))),
+    )
     assert ours.keys() == expected.keys()
     np.testing.assert_allclose([ours[key] for key in expected], list(expected.values()), atol=1e-4)
 
@@ -74,9 +91,14 @@ def test_no_target_without_a_labelled_parent() -> None:
     person = torch.zeros(1, 1, 17, 3)
     elbow, shoulder = COCO.index("left_elbow"), COCO.index("left_shoulder")
     person[0, 0, elbow] = torch.tensor([40.0, 40.0, 2.0])
-    assert set(make(person, layout, MapFrame(4)).entry.tolist()) == {layout.entry(elbow, COCO.centre)}
+    assert set(make(person, layout, MapFrame(4)).entry.tolist()) == {
+        layout.entry(elbow, COCO.centre)
+    }
     person[0, 0, shoulder] = torch.tensor([50.0, 30.0, 2.0])
-    assert set(make(person, layout, MapFrame(4)).entry.tolist()) == {layout.entry(elbow, shoulder), layout.entry(elbow, COCO.centre)}
+    assert set(make(person, layout, MapFrame(4)).entry.tolist()) == {
+        layout.entry(elbow, shoulder),
+        layout.entry(elbow, COCO.centre),
+    }
 
 
 def test_the_joint_s_own_cell_points_to_the_parent() -> None:
@@ -90,7 +112,9 @@ def test_the_joint_s_own_cell_points_to_the_parent() -> None:
 
 
 def test_windows_end_at_the_border(people: People) -> None:
-    targets = make(people(COCO, [4], 4 * WIDTH, 4 * HEIGHT), COCO.offset_layout(), MapFrame(4), radius=40)
+    targets = make(
+        people(COCO, [4], 4 * WIDTH, 4 * HEIGHT), COCO.offset_layout(), MapFrame(4), radius=40
+    )
     assert targets.cell.min() >= 0 and targets.cell.max() < HEIGHT * WIDTH
     assert len(as_cells(targets)) == len(targets.cell)
 
@@ -98,4 +122,4 @@ def test_windows_end_at_the_border(people: People) -> None:
 @pytest.mark.parametrize("counts", [[], [0, 0]])
 def test_nobody(people: People, counts: list[int]) -> None:
     targets = make(people(COCO, counts), COCO.offset_layout(), MapFrame(4))
-    assert len(targets.picture) == len(targets.entry) == len(targets.cell) == len(targets.value) == 0
+    assert len(targets.image) == len(targets.entry) == len(targets.cell) == len(targets.value) == 0

@@ -18,12 +18,19 @@ def test_nobody_has_no_centre() -> None:
     assert with_centres(torch.zeros(1, 1, 3, 3))[0, 0, 3].tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize(("x", "family", "cell"), [(3.4, False, 0), (3.6, False, 1), (3.9, True, 0), (4.0, True, 1), (-0.4, False, 0)])
-def test_the_cell_is_the_one_that_contains_the_point(x: float, family: bool, cell: int) -> None:
-    points = on_map(torch.tensor([[[[x, 0.0, 2.0]]]]), MapFrame(4, family), 8, 8)
+@pytest.mark.parametrize(
+    ("x", "legacy_alignment", "cell"),
+    [(3.4, False, 0), (3.6, False, 1), (3.9, True, 0), (4.0, True, 1), (-0.4, False, 0)],
+)
+def test_the_cell_is_the_one_that_contains_the_point(
+    x: float, legacy_alignment: bool, cell: int
+) -> None:
+    points = on_map(torch.tensor([[[[x, 0.0, 2.0]]]]), MapFrame(4, legacy_alignment), 8, 8)
     assert points.cell[0, 0, 0, 0] == cell and points.valid.all()
 
 
-@pytest.mark.parametrize(("x", "y", "visible"), [(-0.6, 0, 2), (31.6, 0, 2), (0, 15.6, 2), (0, -0.6, 2), (5, 5, 0)])
+@pytest.mark.parametrize(
+    ("x", "y", "visible"), [(-0.6, 0, 2), (31.6, 0, 2), (0, 15.6, 2), (0, -0.6, 2), (5, 5, 0)]
+)
 def test_outside_or_unlabelled_is_not_valid(x: float, y: float, visible: float) -> None:
     assert not on_map(torch.tensor([[[[x, y, visible]]]]), MapFrame(4), 4, 8).valid.any()

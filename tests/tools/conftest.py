@@ -1,4 +1,4 @@
-"""Drawn pictures and a tiny recipe, small enough to train in seconds by the real commands."""
+"""Drawn images and a tiny recipe, small enough to train in seconds by the real commands."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def run_tool() -> Run:
 
     def run(tool: str, *words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, f"tools/{tool}.py", *map(str, words)]
-        ended = subprocess.run(command, check=False, cwd=PROJECT, capture_output=True, text=True, timeout=600)
+        ended = subprocess.run(
+            command, check=False, cwd=PROJECT, capture_output=True, text=True, timeout=600
+        )
         assert ended.returncode == code, ended.stdout + ended.stderr
         return ended
 
@@ -40,16 +42,28 @@ def run_tool() -> Run:
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory, run_tool: Run) -> Path:
-    """Twelve training and six validation pictures."""
+    """Twelve training and six validation images."""
     folder = tmp_path_factory.mktemp("drawn")
     run_tool("make_sample_data", folder, "--train", 12, "--val", 6, "--seed", 3, "--size", 96)
     return folder
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory, drawn: Path, run_tool: Run) -> tuple[Path, list[str]]:
+def tiny_run(
+    tmp_path_factory: pytest.TempPathFactory, drawn: Path, run_tool: Run
+) -> tuple[Path, list[str]]:
     """A finished tiny training: its run folder, and the words with which the tools find it again."""
     out = tmp_path_factory.mktemp("run")
-    words = ["--cfg", "experiments/sample/demo.yaml", *TINY, "DATASET.ROOT", drawn, "OUTPUT_DIR", out / "output", "LOG_DIR", out / "log"]
+    words = [
+        "--cfg",
+        "experiments/sample/demo.yaml",
+        *TINY,
+        "DATASET.ROOT",
+        drawn,
+        "OUTPUT_DIR",
+        out / "output",
+        "LOG_DIR",
+        out / "log",
+    ]
     run_tool("dist_train", *words)
     return out / "output" / "coco" / "pose_higher_hrnet_de" / "demo", [str(word) for word in words]

@@ -18,7 +18,9 @@ RECIPE = "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
 def refused(tool: str, *words: object) -> str:
     """Run a tool that must refuse; its sentence."""
     command = [sys.executable, f"tools/{tool}.py", *map(str, words)]
-    ended = subprocess.run(command, check=False, cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(
+        command, check=False, cwd=PROJECT, capture_output=True, text=True, timeout=120
+    )
     assert ended.returncode == 2, ended.stderr
     assert "Traceback" not in ended.stderr and ended.stderr.strip()
     return ended.stderr
@@ -30,7 +32,9 @@ def test_unknown_key_names_the_nearest(tool: str) -> None:
 
 
 def test_wrong_type() -> None:
-    assert "FP16.ENABLED: expected True or False, got 'perhaps'" in refused("dist_train", "--cfg", RECIPE, "FP16.ENABLED", "perhaps")
+    assert "FP16.ENABLED: expected True or False, got 'perhaps'" in refused(
+        "dist_train", "--cfg", RECIPE, "FP16.ENABLED", "perhaps"
+    )
 
 
 def test_python_config_is_never_run(tmp_path: Path) -> None:
@@ -54,7 +58,7 @@ def test_annotations_that_are_not_coco(tmp_path: Path) -> None:
     (tmp_path / "annotations").mkdir()
     (tmp_path / "images" / "train2017").mkdir(parents=True)
     file = tmp_path / "annotations" / "person_keypoints_train2017.json"
-    file.write_text('{"pictures": []}')
+    file.write_text('{"images": []}')
     out = ["OUTPUT_DIR", tmp_path / "output", "LOG_DIR", tmp_path / "log"]
     assert str(file) in refused("dist_train", "--cfg", RECIPE, "DATASET.ROOT", tmp_path, *out)
 
@@ -67,7 +71,9 @@ def test_weights_of_another_shape(tmp_path: Path) -> None:
 
 
 def test_no_weights_to_evaluate(tmp_path: Path) -> None:
-    assert "there are no weights to evaluate" in refused("valid", "--cfg", RECIPE, "OUTPUT_DIR", tmp_path)
+    assert "there are no weights to evaluate" in refused(
+        "valid", "--cfg", RECIPE, "OUTPUT_DIR", tmp_path
+    )
 
 
 def test_valid_needs_something_to_do() -> None:
@@ -77,21 +83,34 @@ def test_valid_needs_something_to_do() -> None:
 @pytest.mark.parametrize("content", ["not json", "[]", "{}"])
 def test_results_that_are_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "results.json").write_text(content)
-    said = refused("valid", "--results", tmp_path / "results.json", "--annotations", tmp_path / "missing.json", "--out", tmp_path)
+    said = refused(
+        "valid",
+        "--results",
+        tmp_path / "results.json",
+        "--annotations",
+        tmp_path / "missing.json",
+        "--out",
+        tmp_path,
+    )
     assert str(tmp_path) in said
 
 
 @pytest.mark.parametrize(
     ("tool", "words"),
     [
-        ("valid", ["--results", "{}/found.json", "--annotations", "{}/truth.json", "--out", "{}/a_file"]),
+        (
+            "valid",
+            ["--results", "{}/found.json", "--annotations", "{}/truth.json", "--out", "{}/a_file"],
+        ),
         ("make_sample_data", ["{}/a_file", "--train", "1", "--val", "1"]),
     ],
 )
 def test_a_file_where_a_folder_should_be(tmp_path: Path, tool: str, words: list[str]) -> None:
     (tmp_path / "a_file").touch()
     (tmp_path / "found.json").write_text("[]")
-    (tmp_path / "truth.json").write_text('{"images": [{"id": 1}], "annotations": [], "categories": [{"id": 1, "name": "person"}]}')
+    (tmp_path / "truth.json").write_text(
+        '{"images": [{"id": 1}], "annotations": [], "categories": [{"id": 1, "name": "person"}]}'
+    )
     said = refused(tool, *(word.format(tmp_path) for word in words))
     assert f"'{tmp_path / 'a_file'}" in said and "cannot be opened or made" in said
 
@@ -99,14 +118,29 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path, tool: str, words: list[
 def test_results_of_a_split_without_truth_are_packed(tmp_path: Path) -> None:
     """--results checks them, and writes what the server takes."""
     (tmp_path / "annotations").mkdir()
-    (tmp_path / "annotations" / "image_info_test-dev2017.json").write_text('{"images": [{"id": 7, "file_name": "7.jpg"}]}')
+    (tmp_path / "annotations" / "image_info_test-dev2017.json").write_text(
+        '{"images": [{"id": 7, "file_name": "7.jpg"}]}'
+    )
     person = {"image_id": 7, "category_id": 1, "keypoints": [1.0] * 51, "score": 0.5}
-    words = ["--results", tmp_path / "found.json", "--out", tmp_path, "DATASET.ROOT", tmp_path, "DATASET.TEST", "test-dev2017"]
+    words = [
+        "--results",
+        tmp_path / "found.json",
+        "--out",
+        tmp_path,
+        "DATASET.ROOT",
+        tmp_path,
+        "DATASET.TEST",
+        "test-dev2017",
+    ]
     (tmp_path / "found.json").write_text(json.dumps([person]))
     command = [sys.executable, "tools/valid.py", *map(str, words)]
-    said = subprocess.run(command, check=True, cwd=PROJECT, capture_output=True, text=True, timeout=120).stdout
+    said = subprocess.run(
+        command, check=True, cwd=PROJECT, capture_output=True, text=True, timeout=120
+    ).stdout
     packed = tmp_path / "person_keypoints_test-dev2017_duopose_results.zip"
     assert f"to submit: {packed}" in said
     assert json.loads(zipfile.ZipFile(packed).read(f"{packed.stem}.json")) == [person]
     (tmp_path / "found.json").write_text(json.dumps([person | {"image_id": 8}]))
-    assert "person 0 is in picture 8, which the annotation file does not have" in refused("valid", *words)
+    assert "person 0 is in image 8, which the annotation file does not have" in refused(
+        "valid", *words
+    )

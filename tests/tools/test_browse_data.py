@@ -12,13 +12,26 @@ CFG = ("--cfg", "experiments/sample/demo.yaml")
 
 
 @pytest.mark.parametrize("model", ["pose_higher_hrnet_de", "pose_higher_hrnet"])
-def test_three_sheets_a_picture(tmp_path: Path, drawn: Path, run_tool: Run, model: str) -> None:
-    run_tool("browse_data", *CFG, "--number", 2, "--out", tmp_path, "DATASET.ROOT", drawn, "MODEL.NAME", model)
+def test_three_sheets_a_image(tmp_path: Path, drawn: Path, run_tool: Run, model: str) -> None:
+    run_tool(
+        "browse_data",
+        *CFG,
+        "--number",
+        2,
+        "--out",
+        tmp_path,
+        "DATASET.ROOT",
+        drawn,
+        "MODEL.NAME",
+        model,
+    )
     written = sorted(path.name.rpartition("_")[2] for path in tmp_path.iterdir())
     assert written == ["heatmaps.png"] * 2 + ["offsets.png"] * 2 + ["people.png"] * 2
     assert all(cv2.imread(str(path)).std() > 10 for path in tmp_path.iterdir())
 
 
-def test_unknown_picture_is_a_sentence(tmp_path: Path, drawn: Path, run_tool: Run) -> None:
-    ended = run_tool("browse_data", *CFG, "--ids", "no-such-id", "--out", tmp_path, "DATASET.ROOT", drawn, code=2)
+def test_unknown_image_is_a_sentence(tmp_path: Path, drawn: Path, run_tool: Run) -> None:
+    ended = run_tool(
+        "browse_data", *CFG, "--ids", "no-such-id", "--out", tmp_path, "DATASET.ROOT", drawn, code=2
+    )
     assert "no-such-id" in ended.stderr and "Traceback" not in ended.stderr

@@ -1,4 +1,4 @@
-"""Every yaml of experiments/ trains a few steps and is evaluated by the commands, made tiny; CrowdPose and MPII on real pictures, too."""
+"""Every yaml of experiments/ trains a few steps and is evaluated by the commands, made tiny; CrowdPose and MPII on real images, too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.datasets.mpii_mat import picture, real_person, struct_array, write_groups, write_mat
+from tests.datasets.mpii_mat import image, real_person, struct_array, write_groups, write_mat
 
 from duopose.config import load_config
 from duopose.datasets.build import build_skeleton
@@ -21,7 +21,9 @@ pytestmark = pytest.mark.slow
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 PROJECT = Path(__file__).resolve().parents[2]
-RECIPES = sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "experiments").rglob("*.yaml"))
+RECIPES = sorted(
+    str(path.relative_to(PROJECT)) for path in (PROJECT / "experiments").rglob("*.yaml")
+)
 NUMBERS = {
     "coco": ["AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"],
     "crowdpose": ["AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP_easy", "AP_medium", "AP_hard"],
@@ -36,33 +38,56 @@ SHORT = (
 
 def train_and_score(run_tool: Run, recipe: str, settings: list[Any], out: Path) -> dict[str, Any]:
     """Both commands with the same words, and what must be true of any data; metrics.json."""
-    words = ["--cfg", recipe, *settings, *SHORT, "OUTPUT_DIR", out / "output", "LOG_DIR", out / "log"]
+    words = [
+        "--cfg",
+        recipe,
+        *settings,
+        *SHORT,
+        "OUTPUT_DIR",
+        out / "output",
+        "LOG_DIR",
+        out / "log",
+    ]
     run_tool("dist_train", *words)
     said = run_tool("valid", *words).stdout
     cfg = load_config(PROJECT / recipe, [str(word) for word in words[2:]])
     folder = out / "output" / cfg.DATASET.DATASET / cfg.MODEL.NAME / Path(recipe).stem
-    rows = [row for row in csv.DictReader((folder / "metrics.csv").open()) if row["kind"] == "train" and row["name"] == "loss"]
+    rows = [
+        row
+        for row in csv.DictReader((folder / "metrics.csv").open())
+        if row["kind"] == "train" and row["name"] == "loss"
+    ]
     assert len(rows) >= 1 and all(math.isfinite(float(row["value"])) for row in rows)
     people = json.loads((folder / "results" / "results.json").read_text())
-    assert people and all(len(person["keypoints"]) == 3 * build_skeleton(cfg).num_keypoints for person in people)
+    assert people and all(
+        len(person["keypoints"]) == 3 * build_skeleton(cfg).num_keypoints for person in people
+    )
     metrics = json.loads((folder / "results" / "metrics.json").read_text())
     names = NUMBERS[cfg.DATASET.DATASET]
-    assert [name for name in metrics if name in names] == names and all(name in said for name in names)
+    assert [name for name in metrics if name in names] == names and all(
+        name in said for name in names
+    )
     assert metrics[metrics["headline"]] is not None and metrics["protocol"]["scored"]["people"] > 0
     return metrics
 
 
-# ---- drawn pictures, for every yaml ----
+# ---- drawn images, for every yaml ----
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_recipe_on_drawn_pictures(recipe: str, tiny_settings: tuple[str, ...], run_tool: Run, tmp_path: Path) -> None:
+def test_recipe_on_drawn_images(
+    recipe: str, tiny_settings: tuple[str, ...], run_tool: Run, tmp_path: Path
+) -> None:
     cfg = load_config(PROJECT / recipe)
     benchmark = cfg.DATASET.DATASET
-    make_sample_data(tmp_path / "data", 5, 3, seed=1, size=96, skeleton=build_skeleton(cfg), workers=1)
+    make_sample_data(
+        tmp_path / "data", 5, 3, seed=1, size=96, skeleton=build_skeleton(cfg), workers=1
+    )
     LAYOUTS[benchmark](tmp_path / "data", cfg.DATASET.TRAIN, cfg.DATASET.TEST)
-    metrics = train_and_score(run_tool, recipe, [*tiny_settings, "DATASET.ROOT", tmp_path / "data"], tmp_path)
-    assert metrics["protocol"]["pictures"] == (5 if cfg.DATASET.TEST == cfg.DATASET.TRAIN else 3)
+    metrics = train_and_score(
+        run_tool, recipe, [*tiny_settings, "DATASET.ROOT", tmp_path / "data"], tmp_path
+    )
+    assert metrics["protocol"]["images"] == (5 if cfg.DATASET.TEST == cfg.DATASET.TRAIN else 3)
 
 
 def leave_as_it_is(root: Path, train: str, test: str) -> None:
@@ -70,32 +95,42 @@ def leave_as_it_is(root: Path, train: str, test: str) -> None:
 
 
 def as_crowdpose(root: Path, train: str, test: str) -> None:
-    """json/crowdpose_SPLIT.json without areas, with a crowdIndex a picture, all pictures in images/."""
+    """json/crowdpose_SPLIT.json without areas, with a crowdIndex an image, all images in images/."""
     for split, name, crowding in (("train2017", train, 0.1), ("val2017", test, 0.9)):
         content = moved_up(root, split)
         content["images"] = [image | {"crowdIndex": crowding} for image in content["images"]]
-        content["annotations"] = [{key: a[key] for key in a if key != "area"} for a in content["annotations"]]
+        content["annotations"] = [
+            {key: a[key] for key in a if key != "area"} for a in content["annotations"]
+        ]
         write(root / "json" / f"crowdpose_{name}.json", content)
 
 
 def as_mpii(root: Path, train: str, test: str) -> None:
-    """annotations/mpii_SPLIT.json with all people of a picture as one group, all pictures in images/."""
+    """annotations/mpii_SPLIT.json with all people of an image as one group, all images in images/."""
     for split, name in (("train2017", train), ("val2017", test)):
         content = moved_up(root, split)
-        for image in content["images"]:
-            image["groups"] = [[a["id"] for a in content["annotations"] if a["image_id"] == image["id"]]]
+        for record in content["images"]:
+            record["groups"] = [
+                [a["id"] for a in content["annotations"] if a["image_id"] == record["id"]]
+            ]
         write(root / "annotations" / f"mpii_{name}.json", content)
 
 
-LAYOUTS: dict[str, Callable[[Path, str, str], None]] = {"coco": leave_as_it_is, "crowdpose": as_crowdpose, "mpii": as_mpii}
+LAYOUTS: dict[str, Callable[[Path, str, str], None]] = {
+    "coco": leave_as_it_is,
+    "crowdpose": as_crowdpose,
+    "mpii": as_mpii,
+}
 
 
 def moved_up(root: Path, split: str) -> dict[str, Any]:
-    """The content of a drawn split whose pictures are moved from images/SPLIT/ to images/."""
+    """The content of a drawn split whose images are moved from images/SPLIT/ to images/."""
     for path in (root / "images" / split).iterdir():
         path.rename(root / "images" / path.name)
     (root / "images" / split).rmdir()
-    content: dict[str, Any] = json.loads((root / "annotations" / f"person_keypoints_{split}.json").read_text())
+    content: dict[str, Any] = json.loads(
+        (root / "annotations" / f"person_keypoints_{split}.json").read_text()
+    )
     return content
 
 
@@ -104,45 +139,83 @@ def write(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content))
 
 
-# ---- real pictures, from the benchmark's own files on ----
+# ---- real images, from the benchmark's own files on ----
 
 
-def test_crowdpose_from_its_own_files(real_data: Path, tiny_settings: tuple[str, ...], run_tool: Run, tmp_path: Path) -> None:
-    """One picture as train, the other as val, put together by the tool, learnt and scored."""
+def test_crowdpose_from_its_own_files(
+    real_data: Path, tiny_settings: tuple[str, ...], run_tool: Run, tmp_path: Path
+) -> None:
+    """One image as train, the other as val, put together by the tool, learnt and scored."""
     content = json.loads((real_data / "crowdpose" / "json" / "crowdpose_test.json").read_text())
-    for split, image in zip(("train", "val"), content["images"], strict=True):
-        people = [annotation for annotation in content["annotations"] if annotation["image_id"] == image["id"]]
-        write(tmp_path / "json" / f"crowdpose_{split}.json", content | {"images": [image], "annotations": people})
+    for split, record in zip(("train", "val"), content["images"], strict=True):
+        people = [
+            annotation
+            for annotation in content["annotations"]
+            if annotation["image_id"] == record["id"]
+        ]
+        write(
+            tmp_path / "json" / f"crowdpose_{split}.json",
+            content | {"images": [record], "annotations": people},
+        )
     (tmp_path / "images").symlink_to(real_data / "crowdpose" / "images")
-    assert "trainval.json: 2 pictures, 5 annotations" in run_tool("prepare_crowdpose", tmp_path).stdout
+    assert (
+        "trainval.json: 2 images, 5 annotations" in run_tool("prepare_crowdpose", tmp_path).stdout
+    )
     recipe = "experiments/crowd_pose/higher_hrnet/w32_512_adam_lr1e-3.yaml"
     data = ["DATASET.ROOT", tmp_path, "DATASET.TEST", "trainval"]
     assert "no problems found" in run_tool("check_data", "--cfg", recipe, *data).stdout
     metrics = train_and_score(run_tool, recipe, [*tiny_settings, *data], tmp_path)
-    assert metrics["AP_medium"] is not None and metrics["AP_easy"] is None, "both pictures have a crowdIndex between 0.2 and 0.8"
+    assert metrics["AP_medium"] is not None and metrics["AP_easy"] is None, (
+        "both images have a crowdIndex between 0.2 and 0.8"
+    )
 
 
-def test_mpii_from_its_own_files(real_data: Path, tiny_settings: tuple[str, ...], run_tool: Run, tmp_path: Path) -> None:
-    """Five pictures of one annotated person each, in a .mat as MPII writes it; two are held out."""
+def test_mpii_from_its_own_files(
+    real_data: Path, tiny_settings: tuple[str, ...], run_tool: Run, tmp_path: Path
+) -> None:
+    """Five images of one annotated person each, in a .mat as MPII writes it; two are held out."""
     raw = json.loads((real_data / "mpii" / "annot" / "five_images.json").read_text())
-    people = [struct_array([real_person(person | {"joints_labelled": person["joints_vis"]})]) for person in raw]
-    mat = write_mat(tmp_path / "mpii.mat", [picture(one["image"], who) for one, who in zip(raw, people, strict=True)], [1] * len(raw))
+    people = [
+        struct_array([real_person(person | {"joints_labelled": person["joints_vis"]})])
+        for person in raw
+    ]
+    mat = write_mat(
+        tmp_path / "mpii.mat",
+        [image(one["image"], who) for one, who in zip(raw, people, strict=True)],
+        [1] * len(raw),
+    )
     (tmp_path / "held_out.txt").write_text("\n".join(person["image"] for person in raw[:2]))
     groups = write_groups(tmp_path / "groups.mat", [[[0]]] * len(raw))
     images = real_data / "mpii" / "images"
     said = run_tool(
-        "prepare_mpii", mat, "--groups", groups, "--images", images, "--out", tmp_path, "--val-list", tmp_path / "held_out.txt"
+        "prepare_mpii",
+        mat,
+        "--groups",
+        groups,
+        "--images",
+        images,
+        "--out",
+        tmp_path,
+        "--val-list",
+        tmp_path / "held_out.txt",
     ).stdout
-    assert "mpii_train.json: 3 pictures, 3 people (3 with keypoints)" in said and "mpii_val.json: 2 pictures" in said
+    assert (
+        "mpii_train.json: 3 images, 3 people (3 with keypoints)" in said
+        and "mpii_val.json: 2 images" in said
+    )
     recipe = "experiments/mpii/higher_hrnet/w32_512_adam_lr1e-3.yaml"
     data = ["DATASET.ROOT", tmp_path, "DATASET.TRAIN_IMAGES", images, "DATASET.TEST_IMAGES", images]
     assert "no problems found" in run_tool("check_data", "--cfg", recipe, *data).stdout
     # Nobody stands in a group of two, so that the group protocol has nothing to score here.
-    metrics = train_and_score(run_tool, recipe, [*tiny_settings, *data, "TEST.MPII_REGION", "pictures"], tmp_path)
+    metrics = train_and_score(
+        run_tool, recipe, [*tiny_settings, *data, "TEST.MPII_REGION", "images"], tmp_path
+    )
     assert metrics["protocol"]["scored"]["people"] == 2
 
 
-def test_coco_on_real_pictures(real_data: Path, tiny_settings: tuple[str, ...], run_tool: Run, tmp_path: Path) -> None:
+def test_coco_on_real_images(
+    real_data: Path, tiny_settings: tuple[str, ...], run_tool: Run, tmp_path: Path
+) -> None:
     recipe = "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
     settings = [*tiny_settings, "DATASET.ROOT", real_data / "coco", "DATASET.LIMIT", 6]
-    assert train_and_score(run_tool, recipe, settings, tmp_path)["protocol"]["pictures"] == 6
+    assert train_and_score(run_tool, recipe, settings, tmp_path)["protocol"]["images"] == 6

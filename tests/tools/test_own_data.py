@@ -16,7 +16,9 @@ SKELETON = "docs/examples/six_keypoints.yaml"
 
 def command(*words: object) -> str:
     """Output of one of the tools, run from the project's folder; its exit code must be 0."""
-    done = subprocess.run([sys.executable, *map(str, words)], cwd=PROJECT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -24,8 +26,30 @@ def command(*words: object) -> str:
 @pytest.mark.slow
 def test_six_keypoints_from_data_to_numbers(tmp_path: Path) -> None:
     data = tmp_path / "six"
-    command("tools/make_sample_data.py", data, "--train", 12, "--val", 4, "--size", 96, "--skeleton", SKELETON)
-    settings = ["DATASET.ROOT", data, "OUTPUT_DIR", tmp_path / "output", "LOG_DIR", tmp_path / "log", "THREADS", 1, "WORKERS", 0]
+    command(
+        "tools/make_sample_data.py",
+        data,
+        "--train",
+        12,
+        "--val",
+        4,
+        "--size",
+        96,
+        "--skeleton",
+        SKELETON,
+    )
+    settings = [
+        "DATASET.ROOT",
+        data,
+        "OUTPUT_DIR",
+        tmp_path / "output",
+        "LOG_DIR",
+        tmp_path / "log",
+        "THREADS",
+        1,
+        "WORKERS",
+        0,
+    ]
     assert "no problems found" in command("tools/check_data.py", "--cfg", CONFIG, *settings)
     command("tools/dist_train.py", "--cfg", CONFIG, *settings, "TRAIN.END_EPOCH", 1)
     command("tools/valid.py", "--cfg", CONFIG, *settings, "TRAIN.END_EPOCH", 1)

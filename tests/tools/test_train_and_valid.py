@@ -1,4 +1,4 @@
-"""The two main commands as a user runs them, on drawn and on real pictures."""
+"""The two main commands as a user runs them, on drawn and on real images."""
 
 from __future__ import annotations
 
@@ -36,28 +36,42 @@ def test_a_run_folder_holds_what_the_readme_says(tiny_run: tuple[Path, list[str]
     assert any("AP" in str(row) for row in rows)
 
 
-def test_valid_writes_numbers_with_their_protocol(tiny_run: tuple[Path, list[str]], run_tool: Run) -> None:
+def test_valid_writes_numbers_with_their_protocol(
+    tiny_run: tuple[Path, list[str]], run_tool: Run
+) -> None:
     folder, words = tiny_run
     said = run_tool("valid", *words, "DEBUG.SAVE_PREDICTIONS", 2).stdout
     metrics = json.loads((folder / "results" / "metrics.json").read_text())
     assert {"AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"} <= set(metrics)
-    assert metrics["protocol"]["scales"] == [1.0] and metrics["protocol"]["pictures"] == 6
+    assert metrics["protocol"]["scales"] == [1.0] and metrics["protocol"]["images"] == 6
     assert "| AP |" in said.replace("    ", " ").replace("  ", " ") and "network" in said
-    assert len(list((folder / "results" / "pictures").glob("*.png"))) == 2
+    assert len(list((folder / "results" / "images").glob("*.png"))) == 2
 
 
 @pytest.fixture(scope="module")
-def busy_words(drawn: Path, tiny_settings: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def busy_words(
+    drawn: Path, tiny_settings: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> list[str]:
     """Words that evaluate a network of random weights whose maps are full of peaks."""
     path = tmp_path_factory.mktemp("weights") / "random.pth"
-    words = ["--cfg", "experiments/sample/demo.yaml", *tiny_settings, "DATASET.ROOT", str(drawn), "OUTPUT_DIR", str(path.parent)]
+    words = [
+        "--cfg",
+        "experiments/sample/demo.yaml",
+        *tiny_settings,
+        "DATASET.ROOT",
+        str(drawn),
+        "OUTPUT_DIR",
+        str(path.parent),
+    ]
     cfg = load_config(words[1], [*words[2:], "MODEL.INIT_WEIGHTS", "False"])
     torch.manual_seed(5)
     save_model(path, build_network(cfg).state_dict(), "", {})
     return [*words, "TEST.MODEL_FILE", str(path), "TEST.DETECTION_THRESHOLD", "0.05"]
 
 
-def test_how_the_work_is_shared_does_not_change_the_results(busy_words: list[str], run_tool: Run, tmp_path: Path) -> None:
+def test_how_the_work_is_shared_does_not_change_the_results(
+    busy_words: list[str], run_tool: Run, tmp_path: Path
+) -> None:
     variants = {
         "plain": ["TEST.IMAGES_PER_GPU", "1"],
         "batches": ["TEST.IMAGES_PER_GPU", "3", "WORKERS", "2"],
@@ -70,18 +84,49 @@ def test_how_the_work_is_shared_does_not_change_the_results(busy_words: list[str
     assert all(other == plain for other in others)
 
 
-def test_protocols_and_scoring_a_file_again(tiny_run: tuple[Path, list[str]], run_tool: Run, tmp_path: Path) -> None:
+def test_protocols_and_scoring_a_file_again(
+    tiny_run: tuple[Path, list[str]], run_tool: Run, tmp_path: Path
+) -> None:
     folder, words = tiny_run
-    run_tool("valid", *words, "TEST.PROTOCOL", "multiscale", "DATASET.LIMIT", "2", "--out", tmp_path / "a")
-    assert json.loads((tmp_path / "a" / "metrics.json").read_text())["protocol"]["scales"] == [0.5, 1.0, 2.0]
-    run_tool("valid", *words, "DATASET.LIMIT", "2", "--results", tmp_path / "a" / "results.json", "--out", tmp_path / "b")
+    run_tool(
+        "valid",
+        *words,
+        "TEST.PROTOCOL",
+        "multiscale",
+        "DATASET.LIMIT",
+        "2",
+        "--out",
+        tmp_path / "a",
+    )
+    assert json.loads((tmp_path / "a" / "metrics.json").read_text())["protocol"]["scales"] == [
+        0.5,
+        1.0,
+        2.0,
+    ]
+    run_tool(
+        "valid",
+        *words,
+        "DATASET.LIMIT",
+        "2",
+        "--results",
+        tmp_path / "a" / "results.json",
+        "--out",
+        tmp_path / "b",
+    )
     a, b = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("a", "b"))
     assert a["AP"] == b["AP"]
-    said = run_tool("valid", "--compare", tmp_path / "a" / "metrics.json", folder / "results" / "training" / "metrics.json").stdout
+    said = run_tool(
+        "valid",
+        "--compare",
+        tmp_path / "a" / "metrics.json",
+        folder / "results" / "training" / "metrics.json",
+    ).stdout
     assert "scales" in said and "difference" in said
 
 
-def test_the_baseline_trains_and_is_scored(drawn: Path, tiny_settings: tuple[str, ...], run_tool: Run, tmp_path: Path) -> None:
+def test_the_baseline_trains_and_is_scored(
+    drawn: Path, tiny_settings: tuple[str, ...], run_tool: Run, tmp_path: Path
+) -> None:
     words = [
         "--cfg",
         "experiments/sample/demo.yaml",
@@ -96,4 +141,6 @@ def test_the_baseline_trains_and_is_scored(drawn: Path, tiny_settings: tuple[str
     ]
     run_tool("dist_train", *words)
     run_tool("valid", *words)
-    assert "AP" in json.loads((tmp_path / "coco" / "pose_higher_hrnet" / "demo" / "results" / "metrics.json").read_text())
+    assert "AP" in json.loads(
+        (tmp_path / "coco" / "pose_higher_hrnet" / "demo" / "results" / "metrics.json").read_text()
+    )

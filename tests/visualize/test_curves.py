@@ -15,7 +15,13 @@ HEADER = "step,epoch,kind,name,value\n"
 def write(folder: Path, steps: int = 40) -> Path:
     lines = [HEADER]
     for step in range(1, steps + 1):
-        loss = {"loss": 3 / step, "heatmap_4": 2 / step, "push": 1 / step, "learning_rate": 1e-3, "data_share": 0.1}
+        loss = {
+            "loss": 3 / step,
+            "heatmap_4": 2 / step,
+            "push": 1 / step,
+            "learning_rate": 1e-3,
+            "data_share": 0.1,
+        }
         lines += [f"{step},{step / 10},train,{name},{value}\n" for name, value in loss.items()]
         if step % 10 == 0:
             lines += [f"{step},{step / 10},val,AP,{step / 100}\n"]
@@ -28,16 +34,21 @@ def test_reading(tmp_path: Path) -> None:
     path = write(tmp_path)
     path.write_text(path.read_text() + "41,4.1,train,lo")  # a killed run's last line
     curves = read_metrics(path)
-    assert curves["val", "AP"].epochs == [1, 2, 3, 4] and curves["val", "AP"].values == [0.1, 0.2, 0.3, 0.4]
+    assert curves["val", "AP"].epochs == [1, 2, 3, 4] and curves["val", "AP"].values == [
+        0.1,
+        0.2,
+        0.3,
+        0.4,
+    ]
     assert len(curves["train", "push"].values) == 40
 
 
-def test_plot_is_a_picture_with_lines(tmp_path: Path) -> None:
+def test_plot_is_a_image_with_lines(tmp_path: Path) -> None:
     target = tmp_path / "new" / "curves.png"
     plot_curves(write(tmp_path), target, "a run")
-    picture = cv2.imread(str(target))
-    assert picture.shape[1] > 1500 and picture.shape[0] > 400  # three panels
-    assert (np.ptp(picture.astype(int), axis=2) > 60).sum() > 500  # coloured ink
+    image = cv2.imread(str(target))
+    assert image.shape[1] > 1500 and image.shape[0] > 400  # three panels
+    assert (np.ptp(image.astype(int), axis=2) > 60).sum() > 500  # coloured ink
     assert [entry.name for entry in target.parent.iterdir()] == ["curves.png"]
 
 
@@ -52,7 +63,12 @@ def test_smoothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [(None, "no metrics file"), ("epoch,loss\n1,2\n", "first line must be"), (HEADER, "no values yet")]
+    ("text", "said"),
+    [
+        (None, "no metrics file"),
+        ("epoch,loss\n1,2\n", "first line must be"),
+        (HEADER, "no values yet"),
+    ],
 )
 def test_what_cannot_be_plotted(tmp_path: Path, text: str | None, said: str) -> None:
     path = tmp_path / "metrics.csv"

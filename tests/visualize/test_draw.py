@@ -10,12 +10,16 @@ from duopose.visualize.draw import draw_people, draw_truth, person_shades
 def person(shift: float = 0.0) -> np.ndarray:
     """(17, 3) a person whose joints lie on a grid of 60 pixels, all found."""
     joint = np.arange(17)
-    return np.stack([30 + 60.0 * (joint % 4) + shift, 30 + 60.0 * (joint // 4), np.full(17, 0.9)], axis=1)
+    return np.stack(
+        [30 + 60.0 * (joint % 4) + shift, 30 + 60.0 * (joint // 4), np.full(17, 0.9)], axis=1
+    )
 
 
 def poses(*people: np.ndarray) -> Poses:
     keypoints = np.stack(people) if people else np.zeros((0, 17, 3))
-    return Poses(keypoints, np.linspace(0.9, 0.5, len(keypoints)), np.zeros(keypoints.shape[:2], dtype=bool))
+    return Poses(
+        keypoints, np.linspace(0.9, 0.5, len(keypoints)), np.zeros(keypoints.shape[:2], dtype=bool)
+    )
 
 
 def grey(height: int = 320, width: int = 320) -> np.ndarray:
@@ -33,7 +37,10 @@ def test_joints_have_the_colour_of_person_and_side() -> None:
         shades = person_shades(number)
         assert at(image, COCO.index("left_ankle"), shift) == shades.left
         assert at(image, COCO.index("right_ankle"), shift) == shades.right
-    assert at(draw_people(grey(), poses(person()), COCO), COCO.index("nose")) == person_shades(0).middle
+    assert (
+        at(draw_people(grey(), poses(person()), COCO), COCO.index("nose"))
+        == person_shades(0).middle
+    )
 
 
 def test_colours_of_many_people_differ() -> None:
@@ -61,7 +68,7 @@ def test_joints_not_found_are_not_drawn() -> None:
     assert np.array_equal(draw_people(grey(), poses(alone), COCO, threshold=0.3), grey())
 
 
-def test_the_picture_itself_stays() -> None:
+def test_the_image_itself_stays() -> None:
     image = grey()
     draw_people(image, poses(person()), COCO)
     assert np.array_equal(image, grey())
@@ -76,7 +83,9 @@ def test_nobody_and_people_far_outside() -> None:
 
 
 def test_the_best_person_lies_on_top() -> None:
-    both = Poses(np.stack([person(), person()]), np.array([0.1, 0.9]), np.zeros((2, 17), dtype=bool))
+    both = Poses(
+        np.stack([person(), person()]), np.array([0.1, 0.9]), np.zeros((2, 17), dtype=bool)
+    )
     assert at(draw_people(grey(), both, COCO), COCO.index("left_ankle")) == person_shades(1).left
 
 
@@ -88,11 +97,13 @@ def test_truth_shows_hidden_joints_hollow() -> None:
     assert at(image, 15) == (255, 255, 255) and at(image, 16) == person_shades(0).right
 
 
-def test_lines_grow_with_person_and_picture() -> None:
+def test_lines_grow_with_person_and_image() -> None:
     def inked(scale: int) -> float:
         big = person()
         big[:, :2] *= scale
-        return float((draw_people(grey(320 * scale, 320 * scale), poses(big), COCO) != 128).any(-1).mean())
+        return float(
+            (draw_people(grey(320 * scale, 320 * scale), poses(big), COCO) != 128).any(-1).mean()
+        )
 
     assert 0.5 < inked(4) / inked(1) < 2.0
 

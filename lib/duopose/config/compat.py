@@ -36,7 +36,12 @@ def translate(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     new: dict[str, Any] = {}
     old: dict[str, Any] = {}
     for key, value in settings.items():
-        is_old = key in GONE or key in FROM_SKELETON or key in WITH_CENTER or key.startswith("MODEL.EXTRA.")
+        is_old = (
+            key in GONE
+            or key in FROM_SKELETON
+            or key in WITH_CENTER
+            or key.startswith("MODEL.EXTRA.")
+        )
         (old if is_old else new)[key] = value
     problems: list[str] = []
     _translate_names(new, old)
@@ -70,7 +75,11 @@ def _translate_values(new: dict[str, Any]) -> None:
 
 def _translate_extra(new: dict[str, Any], old: Mapping[str, Any]) -> list[str]:
     """MODEL.EXTRA spells HRNet out, stage by stage; what differs from HRNet itself cannot be built and is a problem."""
-    extra = {key.removeprefix("MODEL.EXTRA."): value for key, value in old.items() if key.startswith("MODEL.EXTRA.")}
+    extra = {
+        key.removeprefix("MODEL.EXTRA."): value
+        for key, value in old.items()
+        if key.startswith("MODEL.EXTRA.")
+    }
     if not extra:
         return []
     problems = []
@@ -78,8 +87,13 @@ def _translate_extra(new: dict[str, Any], old: Mapping[str, Any]) -> list[str]:
     if channels:
         new.setdefault("MODEL.WIDTH", channels[0])
         if list(channels) != [channels[0] * 2**i for i in range(len(channels))]:
-            problems.append(f"MODEL.EXTRA: branch channels {channels} are not C, 2C, 4C, 8C; write MODEL.WIDTH: C instead of MODEL.EXTRA")
-    modules = [extra.get(f"STAGE{stage}.NUM_MODULES", default) for stage, default in ((2, 1), (3, 4), (4, 3))]
+            problems.append(
+                f"MODEL.EXTRA: branch channels {channels} are not C, 2C, 4C, 8C; write MODEL.WIDTH: C instead of MODEL.EXTRA"
+            )
+    modules = [
+        extra.get(f"STAGE{stage}.NUM_MODULES", default)
+        for stage, default in ((2, 1), (3, 4), (4, 3))
+    ]
     if all(isinstance(n, int) for n in modules):
         new.setdefault("MODEL.MODULES", modules)
     deconv = extra.get("DECONV.NUM_CHANNELS")
@@ -92,15 +106,24 @@ def _check_against_skeleton(new: Mapping[str, Any], old: Mapping[str, Any]) -> l
     stated = {key: old[key] for key in FROM_SKELETON if key in old}
     problems = []
     for key in WITH_CENTER:
-        if old.get(key) is False and new.get("MODEL.NAME", "pose_higher_hrnet_de") == "pose_higher_hrnet_de":
-            problems.append(f"{key}: Double Embedding needs the person centre; remove the key, or use MODEL.NAME: pose_higher_hrnet")
+        if (
+            old.get(key) is False
+            and new.get("MODEL.NAME", "pose_higher_hrnet_de") == "pose_higher_hrnet_de"
+        ):
+            problems.append(
+                f"{key}: Double Embedding needs the person centre; remove the key, or use MODEL.NAME: pose_higher_hrnet"
+            )
     if not stated:
         return problems
     try:
-        skeleton = get_skeleton(str(new.get("DATASET.SKELETON") or new.get("DATASET.DATASET", "coco")))
+        skeleton = get_skeleton(
+            str(new.get("DATASET.SKELETON") or new.get("DATASET.DATASET", "coco"))
+        )
     except UserError:
         return problems  # told by `validate`
-    return problems + [p for key, value in stated.items() if (p := _disagreement(key, value, skeleton))]
+    return problems + [
+        p for key, value in stated.items() if (p := _disagreement(key, value, skeleton))
+    ]
 
 
 def _disagreement(key: str, value: Any, skeleton: Skeleton) -> str:
@@ -109,7 +132,11 @@ def _disagreement(key: str, value: Any, skeleton: Skeleton) -> str:
     name = key.rsplit(".", 1)[-1]
     if name == "NUM_JOINTS":
         count = skeleton.num_keypoints
-        return "" if value in (count, count + 1) else f"{key}: {value}, but '{skeleton.name}' has {count} keypoints (+1 centre); {advice}"
+        return (
+            ""
+            if value in (count, count + 1)
+            else f"{key}: {value}, but '{skeleton.name}' has {count} keypoints (+1 centre); {advice}"
+        )
     expected = {
         "RJG_TAG": set(skeleton.torso_indices),
         "LJG_WITH_HIER": set(skeleton.limb_indices),

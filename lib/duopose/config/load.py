@@ -37,7 +37,10 @@ def load_config(path: str | Path | None, overrides: Sequence[Any] = ()) -> CfgNo
         problems += validate(cfg)
     if problems:
         where = f"{path}" if path is not None else "the settings"
-        raise UserError(f"{where}: {len(problems)} problem(s) in the settings:\n" + "\n".join(f"  - {p}" for p in problems))
+        raise UserError(
+            f"{where}: {len(problems)} problem(s) in the settings:\n"
+            + "\n".join(f"  - {p}" for p in problems)
+        )
     cfg.freeze()
     return cfg
 
@@ -50,15 +53,21 @@ def config_text(cfg: CfgNode) -> str:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a yaml file; UserError where it is a Python file, missing, or not a mapping."""
     if path.suffix not in (".yaml", ".yml"):
-        raise UserError(f"config '{path}' must be a .yaml file; Python files are refused because reading one would execute it")
+        raise UserError(
+            f"config '{path}' must be a .yaml file; Python files are refused because reading one would execute it"
+        )
     if not path.is_file():
-        raise UserError(f"config '{path}' does not exist (current folder: {Path.cwd()}); the recipes are under experiments/")
+        raise UserError(
+            f"config '{path}' does not exist (current folder: {Path.cwd()}); the recipes are under experiments/"
+        )
     try:
         content = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"config '{path}' is not valid yaml: {error}") from error
     if not isinstance(content, dict):
-        raise UserError(f"config '{path}' must be a mapping of settings, e.g. 'TRAIN: {{LR: 0.001}}'; found {type(content).__name__}")
+        raise UserError(
+            f"config '{path}' must be a mapping of settings, e.g. 'TRAIN: {{LR: 0.001}}'; found {type(content).__name__}"
+        )
     return content
 
 
@@ -76,7 +85,9 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _pairs(overrides: Sequence[Any]) -> Iterable[tuple[str, Any]]:
     if len(overrides) % 2:
-        raise UserError(f"overrides must be KEY VALUE pairs, got {len(overrides)} words: {' '.join(map(str, overrides))}")
+        raise UserError(
+            f"overrides must be KEY VALUE pairs, got {len(overrides)} words: {' '.join(map(str, overrides))}"
+        )
     for key, value in zip(overrides[::2], overrides[1::2]):
         yield str(key), parse_value(value)
 

@@ -32,7 +32,11 @@ def dotted_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
     """All settings as 'SECTION.KEY'."""
     keys: list[str] = []
     for name, value in cfg.items():
-        keys += dotted_keys(value, f"{prefix}{name}.") if isinstance(value, CfgNode) else [f"{prefix}{name}"]
+        keys += (
+            dotted_keys(value, f"{prefix}{name}.")
+            if isinstance(value, CfgNode)
+            else [f"{prefix}{name}"]
+        )
     return keys
 
 
@@ -85,6 +89,15 @@ def _unknown(key: str, valid: list[str]) -> str:
     near = difflib.get_close_matches(key.upper(), valid, n=1, cutoff=0.5)
     if not near:  # the right name in the wrong section, or without one
         last = {k.rsplit(".", 1)[-1]: k for k in valid}
-        near = [last[name] for name in difflib.get_close_matches(key.upper().rsplit(".", 1)[-1], list(last), n=1, cutoff=0.6)]
-    hint = f"; did you mean {near[0]}?" if near else "; see lib/duopose/config/defaults.py for all keys"
+        near = [
+            last[name]
+            for name in difflib.get_close_matches(
+                key.upper().rsplit(".", 1)[-1], list(last), n=1, cutoff=0.6
+            )
+        ]
+    hint = (
+        f"; did you mean {near[0]}?"
+        if near
+        else "; see lib/duopose/config/defaults.py for all keys"
+    )
     return f"{key}: there is no such setting{hint}"

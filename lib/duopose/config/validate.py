@@ -26,7 +26,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "TRAIN.OPTIMIZER": ("adam", "adamw", "sgd"),
     "TRAIN.LR_SCHEDULE": ("step", "cosine"),
     "TEST.EVALUATOR": ("hotcoco", "pycocotools"),
-    "TEST.MPII_REGION": ("groups", "pictures"),
+    "TEST.MPII_REGION": ("groups", "images"),
     "TEST.PRESET": ("leaderboard", "clean"),
     "TEST.PROTOCOL": ("", "single", "flip", "multiscale"),
     "TEST.MRM": ("off", "paper", "precision"),
@@ -38,8 +38,14 @@ NOT_NEGATIVE: Check = (lambda v: v >= 0, "0 or more")
 SHARE: Check = (lambda v: 0 <= v <= 1, "from 0 to 1")
 BELOW_ONE: Check = (lambda v: 0 <= v < 1, "from 0 to below 1")
 ODD: Check = (lambda v: v > 0 and v % 2 == 1, "an odd number of cells")
-POSITIVE_LIST: Check = (lambda v: len(v) > 0 and all(x > 0 for x in v), "a list of at least one positive number")
-TWO_STRIDES: Check = (lambda v: len(v) == 2 and all(x >= 0 for x in v), "two numbers, 0 or more: for stride 4 and stride 2")
+POSITIVE_LIST: Check = (
+    lambda v: len(v) > 0 and all(x > 0 for x in v),
+    "a list of at least one positive number",
+)
+TWO_STRIDES: Check = (
+    lambda v: len(v) == 2 and all(x >= 0 for x in v),
+    "two numbers, 0 or more: for stride 4 and stride 2",
+)
 
 RANGES: dict[str, Check] = {
     "GPUS": POSITIVE,
@@ -56,7 +62,10 @@ RANGES: dict[str, Check] = {
     "MODEL.OFFSET_UNIT": POSITIVE,
     "DATASET.LIMIT": NOT_NEGATIVE,
     "DATASET.MAX_NUM_PEOPLE": POSITIVE,
-    "DATASET.INPUT_SIZE": (lambda v: v > 0 and v % 32 == 0, "a multiple of 32 (HRNet halves its maps five times)"),
+    "DATASET.INPUT_SIZE": (
+        lambda v: v > 0 and v % 32 == 0,
+        "a multiple of 32 (HRNet halves its maps five times)",
+    ),
     "DATASET.SIGMA": POSITIVE,
     "DATASET.OFFSET_RADIUS": NOT_NEGATIVE,
     "DATASET.MAX_ROTATION": NOT_NEGATIVE,
@@ -129,7 +138,10 @@ def _not_finite(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
     for name, value in cfg.items():
         if isinstance(value, CfgNode):
             yield from _not_finite(value, f"{prefix}{name}.")
-        elif any(isinstance(v, float) and not math.isfinite(v) for v in (value if isinstance(value, list) else [value])):
+        elif any(
+            isinstance(v, float) and not math.isfinite(v)
+            for v in (value if isinstance(value, list) else [value])
+        ):
             yield f"{prefix}{name}: {value} is not a finite number"
 
 

@@ -1,4 +1,4 @@
-"""COCO-format annotation files: reading them, and the people of each picture in compact arrays."""
+"""COCO-format annotation files: reading them, and the people of each image in compact arrays."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ class AnnotationFile:
 class People:
     """What training and evaluation need of an annotation file; arrays, so that loader processes share or copy it cheaply.
 
-    Pictures stand in the file's order. Person p of picture i is row first[i] + p, the largest first.
+    Images stand in the file's order. Person p of image i is row first[i] + p, the largest first.
     """
 
     image_ids: list[int | str]
     names: list[str]
     sizes: np.ndarray  # (N, 2) int32 width, height
     first: np.ndarray  # (N + 1,) int64
-    keypoints: np.ndarray  # (M, K, 3) float32 x, y, visibility in the picture frame; people with at least one labelled keypoint
-    regions: list[bytes]  # per picture what `datasets.regions` needs, b"" where nothing is left out
-    annotated: np.ndarray  # (N,) bool: the picture has an annotation of any kind
+    keypoints: np.ndarray  # (M, K, 3) float32 x, y, visibility in the image frame; people with at least one labelled keypoint
+    regions: list[bytes]  # per image what `datasets.regions` needs, b"" where nothing is left out
+    annotated: np.ndarray  # (N,) bool: the image has an annotation of any kind
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def of_picture(self, index: int) -> np.ndarray:
-        """(P, K, 3) keypoints of the people of one picture."""
+    def of_image(self, index: int) -> np.ndarray:
+        """(P, K, 3) keypoints of the people of one image."""
         return self.keypoints[self.first[index] : self.first[index + 1]]
 
 
@@ -58,9 +58,15 @@ def read_annotation_file(path: Path) -> AnnotationFile:
     except orjson.JSONDecodeError as error:
         raise UserError(f"annotation file {path} is not valid json: {error}") from error
     if not isinstance(content, dict):
-        raise UserError(f"annotation file {path} is not in COCO format: its top level is a {type(content).__name__}, not a mapping")
+        raise UserError(
+            f"annotation file {path} is not in COCO format: its top level is a {type(content).__name__}, not a mapping"
+        )
     lists = {key: content.get(key, []) for key in ("images", "annotations", "categories")}
-    problems = [key for key, value in lists.items() if not (isinstance(value, list) and all(isinstance(record, dict) for record in value))]
+    problems = [
+        key
+        for key, value in lists.items()
+        if not (isinstance(value, list) and all(isinstance(record, dict) for record in value))
+    ]
     if "images" not in content or problems:
         what = ", ".join(f"'{key}'" for key in problems) or "'images'"
         raise UserError(
@@ -70,7 +76,7 @@ def read_annotation_file(path: Path) -> AnnotationFile:
 
 
 def collect_people(file: AnnotationFile, skeleton: Skeleton, limit: int = 0) -> People:
-    """The people of the first `limit` pictures (0: all). UserError at the first record that cannot be used.
+    """The people of the first `limit` images (0: all). UserError at the first record that cannot be used.
 
     Crowds and people without any labelled keypoint become regions to leave out; `num_keypoints` is not looked at, since
     CrowdPose has people with 0 there who have labelled keypoints.
@@ -91,11 +97,15 @@ def collect_people(file: AnnotationFile, skeleton: Skeleton, limit: int = 0) -> 
         rows += labelled
         first.append(len(rows))
         regions.append(left_out)
-    keypoints = np.stack(rows) if rows else np.zeros((0, skeleton.num_keypoints, 3), dtype=np.float32)
+    keypoints = (
+        np.stack(rows) if rows else np.zeros((0, skeleton.num_keypoints, 3), dtype=np.float32)
+    )
     return People(
         image_ids=[image["id"] for image in images],
         names=[image["file_name"] for image in images],
-        sizes=np.array([(image["width"], image["height"]) for image in images], dtype=np.int32).reshape(-1, 2),
+        sizes=np.array(
+            [(image["width"], image["height"]) for image in images], dtype=np.int32
+        ).reshape(-1, 2),
         first=np.array(first),
         keypoints=keypoints,
         regions=regions,
@@ -108,9 +118,15 @@ def person_categories(categories: list[Record], num_keypoints: int) -> set[Any] 
     with_keypoints = {
         category["id"]: category["keypoints"]
         for category in categories
-        if isinstance(category.get("id"), (int, str)) and isinstance(category.get("keypoints"), list) and category["keypoints"]
+        if isinstance(category.get("id"), (int, str))
+        and isinstance(category.get("keypoints"), list)
+        and category["keypoints"]
     }
-    return {key for key, names in with_keypoints.items() if len(names) == num_keypoints} or set(with_keypoints) or None
+    return (
+        {key for key, names in with_keypoints.items() if len(names) == num_keypoints}
+        or set(with_keypoints)
+        or None
+    )
 
 
 def is_of(annotation: Record, wanted: set[Any] | None) -> bool:
@@ -120,20 +136,28 @@ def is_of(annotation: Record, wanted: set[Any] | None) -> bool:
 
 
 def _positions(path: Path, images: list[Record]) -> dict[int | str, int]:
-    """Picture id -> place in the file."""
+    """Image id -> place in the file."""
     for number, image in enumerate(images):
         missing = [key for key in ("id", "file_name", "width", "height") if key not in image]
         if missing:
-            raise UserError(f"annotation file {path}: images[{number}] (id {image.get('id')}) has no {', '.join(missing)}")
+            raise UserError(
+                f"annotation file {path}: images[{number}] (id {image.get('id')}) has no {', '.join(missing)}"
+            )
         if not isinstance(image["id"], (int, str)) or not isinstance(image["file_name"], str):
-            raise UserError(f"annotation file {path}: images[{number}] must have a number or word as 'id' and a word as 'file_name'")
+            raise UserError(
+                f"annotation file {path}: images[{number}] must have a number or word as 'id' and a word as 'file_name'"
+            )
         size = (image["width"], image["height"])
         if not all(isinstance(side, (int, float)) and 1 <= side <= MOST_PIXELS for side in size):
-            raise UserError(f"annotation file {path}: images[{number}] (id {image['id']}) has width and height {size}; they must be pixels")
+            raise UserError(
+                f"annotation file {path}: images[{number}] (id {image['id']}) has width and height {size}; they must be pixels"
+            )
     return {image["id"]: number for number, image in enumerate(images)}
 
 
-def _split_people(path: Path, annotations: list[Record], skeleton: Skeleton) -> tuple[list[np.ndarray], bytes]:
+def _split_people(
+    path: Path, annotations: list[Record], skeleton: Skeleton
+) -> tuple[list[np.ndarray], bytes]:
     """Keypoints of the people who have any, the largest first, and the regions of the others."""
     labelled: list[tuple[float, np.ndarray, Any]] = []
     segmentations: list[Any] = []
@@ -149,7 +173,9 @@ def _split_people(path: Path, annotations: list[Record], skeleton: Skeleton) -> 
     labelled.sort(key=lambda person: -person[0])
     kept = [box for _, _, box in labelled if box] if boxes else []
     content = {"segmentations": segmentations, "boxes": boxes, "kept_boxes": kept}
-    return [keypoints for _, keypoints, _ in labelled], orjson.dumps(content) if segmentations or boxes else b""
+    return [keypoints for _, keypoints, _ in labelled], orjson.dumps(
+        content
+    ) if segmentations or boxes else b""
 
 
 def _keypoints(path: Path, annotation: Record, skeleton: Skeleton) -> np.ndarray | None:
@@ -166,7 +192,9 @@ def _keypoints(path: Path, annotation: Record, skeleton: Skeleton) -> np.ndarray
     try:
         keypoints = np.array(flat, dtype=np.float32).reshape(-1, 3)
     except (TypeError, ValueError) as error:
-        raise UserError(f"annotation file {path}: 'keypoints' of annotation {annotation.get('id')} are not all numbers") from error
+        raise UserError(
+            f"annotation file {path}: 'keypoints' of annotation {annotation.get('id')} are not all numbers"
+        ) from error
     keypoints[keypoints[:, 2] <= 0] = 0
     return keypoints
 

@@ -20,14 +20,17 @@ from duopose.types import Batch, Sample
 def collate(samples: Sequence[Sample]) -> Batch:
     """Samples of one size as a batch; people are padded with unlabelled ones to the largest number, at least one.
 
-    Pictures lie in memory as they were read (channels last), which is the order the network's fast kernels want.
+    Images lie in memory as they were read (channels last), which is the order the network's fast kernels want.
     """
     images = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2)
     people = max(1, *(len(sample.keypoints) for sample in samples))
     keypoints = torch.zeros(len(samples), people, *samples[0].keypoints.shape[1:])
     for row, sample in zip(keypoints, samples, strict=True):
         row[: len(sample.keypoints)] = torch.from_numpy(sample.keypoints)
-    masks = tuple(torch.from_numpy(np.stack(level)) for level in zip(*(sample.masks for sample in samples), strict=True))
+    masks = tuple(
+        torch.from_numpy(np.stack(level))
+        for level in zip(*(sample.masks for sample in samples), strict=True)
+    )
     return Batch(images, keypoints, masks, [sample.image_id for sample in samples])
 
 
@@ -100,10 +103,14 @@ class _Telling(Dataset[Any]):
         except UserError as error:
             return error
         except OSError as error:
-            return UserError(f"the sample with the key {key} could not be read: {error}; is the data folder still there?")
+            return UserError(
+                f"the sample with the key {key} could not be read: {error}; is the data folder still there?"
+            )
 
 
-def _collate_or_tell(collate_samples: Callable[[Sequence[Sample]], Batch], samples: Sequence[Sample | UserError]) -> Batch | UserError:
+def _collate_or_tell(
+    collate_samples: Callable[[Sequence[Sample]], Batch], samples: Sequence[Sample | UserError]
+) -> Batch | UserError:
     for sample in samples:
         if isinstance(sample, UserError):
             return sample

@@ -8,11 +8,11 @@ from functools import partial
 import numpy as np
 from yacs.config import CfgNode
 
-from duopose.decode.group import Grouper
-from duopose.decode.merge import Pass, merge_passes
-from duopose.decode.pipeline import Decoder, GroupsPeaks
+from duopose.decode.associative_embedding import TagGrouper
+from duopose.decode.decoder import Decoder, GroupsPeaks
+from duopose.decode.grouping import Grouper
+from duopose.decode.merge_passes import Pass, merge_passes
 from duopose.decode.settings import DecoderSettings
-from duopose.decode.tags_only import TagGrouper
 from duopose.errors import UserError
 from duopose.geometry import InputFrame
 from duopose.skeletons import OffsetLayout, Skeleton
@@ -25,19 +25,30 @@ def build_decoder(cfg: CfgNode, skeleton: Skeleton) -> Decoder:
     """The decoder of cfg.TEST for MODEL.NAME: Double Embedding's, or the baseline's by tags alone."""
     layout = build_layout(cfg, skeleton)
     settings = decoder_settings(cfg)
-    grouper: GroupsPeaks = Grouper(skeleton, layout, settings) if layout.num_entries else TagGrouper(skeleton, settings)
+    grouper: GroupsPeaks = (
+        Grouper(skeleton, layout, settings)
+        if layout.num_entries
+        else TagGrouper(skeleton, settings)
+    )
     return Decoder(skeleton, layout, grouper, settings)
 
 
 def build_layout(cfg: CfgNode, skeleton: Skeleton) -> OffsetLayout:
     """The offset maps that MODEL.NAME has; the baseline has none."""
-    layouts = {"pose_higher_hrnet_de": skeleton.offset_layout(cfg.MODEL.REVERSE_OFFSETS), "pose_higher_hrnet": NO_OFFSETS}
+    layouts = {
+        "pose_higher_hrnet_de": skeleton.offset_layout(cfg.MODEL.REVERSE_OFFSETS),
+        "pose_higher_hrnet": NO_OFFSETS,
+    }
     if cfg.MODEL.NAME not in layouts:
-        raise UserError(f"MODEL.NAME '{cfg.MODEL.NAME}' has no decoder; use one of {', '.join(layouts)}")
+        raise UserError(
+            f"MODEL.NAME '{cfg.MODEL.NAME}' has no decoder; use one of {', '.join(layouts)}"
+        )
     return layouts[cfg.MODEL.NAME]
 
 
-def build_merger(cfg: CfgNode, skeleton: Skeleton) -> Callable[[Sequence[Pass], InputFrame], PoseMaps]:
+def build_merger(
+    cfg: CfgNode, skeleton: Skeleton
+) -> Callable[[Sequence[Pass], InputFrame], PoseMaps]:
     """`merge_passes` with everything that the configuration knows: merger(passes, merged input frame) -> maps to decode."""
     layout = build_layout(cfg, skeleton)
     return partial(
@@ -45,7 +56,7 @@ def build_merger(cfg: CfgNode, skeleton: Skeleton) -> Callable[[Sequence[Pass], 
         skeleton=skeleton,
         layout=layout if layout.num_entries else None,
         offset_unit=cfg.MODEL.OFFSET_UNIT,
-        family=cfg.DATASET.HEATMAP_CENTRES == "rounded",
+        legacy_alignment=cfg.DATASET.HEATMAP_CENTRES == "rounded",
     )
 
 

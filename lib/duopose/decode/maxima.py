@@ -28,7 +28,9 @@ def maxima(heatmaps: torch.Tensor, threshold: float) -> np.ndarray:
     """
     if heatmaps.device.type == "cpu":
         return _maxima_on_cpu(heatmaps.contiguous().numpy(), threshold)
-    low = heatmaps < functional.max_pool2d(heatmaps[None], 3, 1, 1)[0]  # comparisons with NaN are false, so that it stays in
+    low = (
+        heatmaps < functional.max_pool2d(heatmaps[None], 3, 1, 1)[0]
+    )  # comparisons with NaN are false, so that it stays in
     low |= heatmaps <= threshold
     return (~low).flatten().nonzero()[:, 0].cpu().numpy()
 
@@ -59,7 +61,11 @@ def _not_all_true(mask: np.ndarray) -> np.ndarray:
 
 def _false_places(mask: np.ndarray, eights: np.ndarray) -> np.ndarray:
     """Indices at which a mask (N,) is False, of which all lie in `eights`."""
-    places = np.pad(mask, (0, -mask.size % 8), constant_values=True).reshape(-1, 8) if mask.size % 8 else mask.reshape(-1, 8)
+    places = (
+        np.pad(mask, (0, -mask.size % 8), constant_values=True).reshape(-1, 8)
+        if mask.size % 8
+        else mask.reshape(-1, 8)
+    )
     inside = np.flatnonzero(~places[eights])
     return (eights[inside >> 3] << 3) + (inside & 7)
 

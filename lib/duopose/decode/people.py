@@ -1,4 +1,4 @@
-"""What is known of the people of one picture while they are put together, and what follows from the peaks they have."""
+"""What is known of the people of one image while they are put together, and what follows from the peaks they have."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ class People:
     def start(seed: np.ndarray, tag: np.ndarray, centre: np.ndarray, joints: int) -> People:
         """People of whom only tag and centre are known."""
         member = np.full((len(seed), joints), NOBODY)
-        return People(member, seed, tag.copy(), np.ones(len(seed)), centre.copy(), np.full(len(seed), np.nan))
+        return People(
+            member, seed, tag.copy(), np.ones(len(seed)), centre.copy(), np.full(len(seed), np.nan)
+        )
 
     @property
     def present(self) -> np.ndarray:
@@ -36,13 +38,20 @@ class People:
 
     def join(self, more: People) -> People:
         """These people, then `more`."""
-        return People(*(np.concatenate([getattr(self, name), getattr(more, name)]) for name in self.__dataclass_fields__))
+        return People(
+            *(
+                np.concatenate([getattr(self, name), getattr(more, name)])
+                for name in self.__dataclass_fields__
+            )
+        )
 
     def only(self, keep: np.ndarray) -> People:
         """The people of an index or mask."""
         return People(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
 
-    def estimate(self, peaks: Peaks, votes: np.ndarray, precision: np.ndarray, seed_precision: float) -> None:
+    def estimate(
+        self, peaks: Peaks, votes: np.ndarray, precision: np.ndarray, seed_precision: float
+    ) -> None:
         """Tags, centres and radii from the members.
 
         votes: (M, 2) of the peaks for their person's centre, NaN where they have none; precision: (M,) 1 / variance of a vote;
@@ -50,7 +59,9 @@ class People:
         """
         present, seeded = self.present, self.seed != NOBODY
         index = np.where(present, self.member, 0)
-        tags = np.where(present[..., None], peaks.tag[index], 0).sum(axis=1) + np.where(seeded[:, None], peaks.tag[self.seed], 0)
+        tags = np.where(present[..., None], peaks.tag[index], 0).sum(axis=1) + np.where(
+            seeded[:, None], peaks.tag[self.seed], 0
+        )
         count = present.sum(axis=1)
         self.evidence = np.maximum(count + seeded, 1)
         known = count + seeded > 0
@@ -66,6 +77,8 @@ class People:
         voted = (weights > 0)[:, None]
         fallback = np.where((count > 0)[:, None], mean, self.centre)
         self.centre = np.where(voted, total / np.where(voted, weights[:, None], 1), fallback)
-        distance = np.where(present, np.linalg.norm(peaks.position[index] - self.centre[:, None], axis=2), 0)
+        distance = np.where(
+            present, np.linalg.norm(peaks.position[index] - self.centre[:, None], axis=2), 0
+        )
         furthest = distance.max(axis=1, initial=0)
         self.radius = np.where(furthest > 0, RADIUS_MARGIN * furthest, np.nan)

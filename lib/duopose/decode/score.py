@@ -27,7 +27,9 @@ def not_duplicates(position: np.ndarray, found: np.ndarray) -> np.ndarray:
     low, high = (np.where(found[..., None], position, other) for other in (np.inf, -np.inf))
     extent = np.maximum((high.max(axis=1) - low.min(axis=1)).max(axis=1), 0)
     limit = np.maximum(0.05 * extent, 1.0).astype(np.float32)
-    places = np.where(found[..., None], position, np.nan).astype(np.float32)  # what was not found is near nothing
+    places = np.where(found[..., None], position, np.nan).astype(
+        np.float32
+    )  # what was not found is near nothing
     x, y = np.ascontiguousarray(places.T)
     apart = (x[:, :, None] - x[:, None]) ** 2 + (y[:, :, None] - y[:, None]) ** 2
     near = np.count_nonzero(apart < limit[:, None] ** 2, axis=0)

@@ -33,4 +33,6 @@ class DecoderSettings:
     fill_accept: float = -5.0
     fill_worth: float = 0.0
     person_threshold: float = 0.0
-    duplicate_worth: float = 0.1  # factor on the score of people who lie where a better one does; 0: dropped
+    duplicate_worth: float = (
+        0.1  # factor on the score of people who lie where a better one does; 0: dropped
+    )

@@ -21,9 +21,9 @@ def evaluate_coco(
 ) -> Metrics:
     """AP AP50 AP75 APM APL AR AR50 AR75 ARM ARL of people found: a results file, `ImageResult`s or entries.
 
-    image_ids: the pictures scored, e.g. the first few of a short run; None: all of the annotation file.
+    image_ids: the images scored, e.g. the first few of a short run; None: all of the annotation file.
     evaluator: hotcoco | pycocotools (the same numbers, slower). UserError where the annotations lack something that OKS
-    needs, or the results are not about these pictures and this skeleton.
+    needs, or the results are not about these images and this skeleton.
     """
     content, where = open_annotations(annotations)
     scoring = OksScoring.of(content, results, skeleton, image_ids, evaluator, where)

@@ -11,8 +11,12 @@ class Metrics:
     """Plain name -> share (0 to 1); None ("n/a") where the ground truth has no such people, so that there is nothing to measure."""
 
     values: dict[str, float | None]
-    notes: tuple[str, ...] = ()  # sentences that belong beside the numbers: why AP is 0, that sigmas are defaults
-    facts: dict[str, Any] = field(default_factory=dict)  # what was counted and how, for the protocol
+    notes: tuple[
+        str, ...
+    ] = ()  # sentences that belong beside the numbers: why AP is 0, that sigmas are defaults
+    facts: dict[str, Any] = field(
+        default_factory=dict
+    )  # what was counted and how, for the protocol
     headline: str = "AP"  # the number by which models are compared; MPII: Total
 
     @property

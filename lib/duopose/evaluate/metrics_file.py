@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from duopose.errors import UserError
-from duopose.evaluate.files import read_json, write_atomically
 from duopose.evaluate.metrics import Metrics
+from duopose.files import read_json, write_atomically
 
 NOT_NUMBERS = {"headline": str, "notes": list, "protocol": dict}
 
@@ -38,7 +38,11 @@ def write_metrics(path: str | Path, metrics: Metrics, protocol: dict[str, Any]) 
 def read_metrics(path: str | Path) -> MetricsRecord:
     """The inverse of `write_metrics`; UserError where the file is none."""
     content = read_json(path, "metrics file")
-    missing = [key for key, kind in NOT_NUMBERS.items() if not isinstance(content, dict) or not isinstance(content.get(key), kind)]
+    missing = [
+        key
+        for key, kind in NOT_NUMBERS.items()
+        if not isinstance(content, dict) or not isinstance(content.get(key), kind)
+    ]
     if missing:
         raise UserError(
             f"'{path}' is no metrics file of an evaluation: {', '.join(missing)} missing or of another kind; "
@@ -47,4 +51,6 @@ def read_metrics(path: str | Path) -> MetricsRecord:
     protocol = dict(content["protocol"])
     facts = protocol.pop("scored", {})
     values = {name: value for name, value in content.items() if name not in NOT_NUMBERS}
-    return MetricsRecord(Metrics(values, tuple(content["notes"]), facts, content["headline"]), protocol)
+    return MetricsRecord(
+        Metrics(values, tuple(content["notes"]), facts, content["headline"]), protocol
+    )

@@ -14,7 +14,7 @@ import numpy as np
 
 from duopose.evaluate.ground_truth import GroundTruth, open_annotations
 from duopose.evaluate.metrics import Metrics
-from duopose.evaluate.mpii_pictures import SCORED_JOINTS, metric_images
+from duopose.evaluate.mpii_groups import SCORED_JOINTS, metric_images
 from duopose.evaluate.results import Results
 from duopose.skeletons import Skeleton
 
@@ -42,15 +42,22 @@ def evaluate_mpii(
     """AP per joint group as papers print it, as shares, and their Total.
 
     annotations: as `prepare_mpii` writes them. region: groups (the benchmark's: only what lies round a group of people is
-    scored, each group by itself) | pictures (every prediction of a picture counts). UserErrors say what is missing.
+    scored, each group by itself) | images (every prediction of an image counts). UserErrors say what is missing.
     """
     content, where = open_annotations(annotations)
     images, facts = metric_images(content, results, skeleton, image_ids, region, where)
     scores = mean_average_precision(images, len(SCORED_JOINTS), threshold)
     by_joint = dict(zip(SCORED_JOINTS, scores["ap"], strict=True))
-    values = {group: _share([by_joint[joint] for joint in joints]) for group, joints in GROUPS.items()}
+    values = {
+        group: _share([by_joint[joint] for joint in joints]) for group, joints in GROUPS.items()
+    }
     values["Total"] = _share([scores["mean"]])
-    return Metrics(values, _notes(images, facts), facts | {"evaluator": f"PCKh@{threshold:g}"}, headline="Total")
+    return Metrics(
+        values,
+        _notes(images, facts),
+        facts | {"evaluator": f"PCKh@{threshold:g}"},
+        headline="Total",
+    )
 
 
 def _share(percentages: Sequence[float]) -> float | None:
@@ -62,47 +69,66 @@ def _share(percentages: Sequence[float]) -> float | None:
 def _notes(images: list[dict[str, Any]], facts: dict[str, Any]) -> tuple[str, ...]:
     notes = []
     if not any(image["gt"] for image in images):
-        notes.append("nothing scored has a person with a head rectangle, so there is nothing to measure")
+        notes.append(
+            "nothing scored has a person with a head rectangle, so there is nothing to measure"
+        )
     elif not any(image["pred"] for image in images):
         notes.append("no prediction lies in what is scored, so AP is 0")
     if facts["people_without_head"]:
-        notes.append(f"{facts['people_without_head']} people have no head rectangle, nor upper neck and head top, and cannot be scored")
+        notes.append(
+            f"{facts['people_without_head']} people have no head rectangle, nor upper neck and head top, and cannot be scored"
+        )
     return tuple(notes)
 
 
 class _Points(NamedTuple):
-    """Predicted joints of some pictures: N of them."""
+    """Predicted joints of some images: N of them."""
 
     joint: np.ndarray  # (N,) int
     score: np.ndarray  # (N,)
     right: np.ndarray  # (N,) bool
 
 
-def mean_average_precision(images: Sequence[dict[str, Any]], num_joints: int, threshold: float = 0.5) -> dict[str, Any]:
+def mean_average_precision(
+    images: Sequence[dict[str, Any]], num_joints: int, threshold: float = 0.5
+) -> dict[str, Any]:
     """Percentages per joint: {"ap": [...], "precision": [...], "recall": [...], "mean": mean of the APs}.
 
     images: [{"gt": [{"head_rect": [x1, y1, x2, y2], "joints": [[joint, x, y], ...]}], "pred": [{"joints": [[joint, x, y, score], ...]}]}],
     only annotated and predicted joints listed. Precision and recall are those of all predictions together. NaN where a joint
     is nowhere annotated; such joints are left out of the mean, while one that is never predicted counts with 0.
-    Pictures without people are dropped. Of predictions with one score the first listed ranks first.
+    Images without people are dropped. Of predictions with one score the first listed ranks first.
     """
     scored = [image for image in images if image["gt"]]
-    pictures = [_match_picture(image, num_joints, threshold) for image in scored]
-    points = _Points(*(np.concatenate(arrays) for arrays in zip(*pictures, strict=True))) if pictures else _Points(*np.zeros((3, 0)))
-    annotated = [int(joint) for image in scored for person in image["gt"] for joint, *_ in person["joints"]]
+    matches = [_match_image(image, num_joints, threshold) for image in scored]
+    points = (
+        _Points(*(np.concatenate(arrays) for arrays in zip(*matches, strict=True)))
+        if matches
+        else _Points(*np.zeros((3, 0)))
+    )
+    annotated = [
+        int(joint) for image in scored for person in image["gt"] for joint, *_ in person["joints"]
+    ]
     num_truth = np.bincount(annotated, minlength=num_joints)
     curves = [_average_precision(points, joint, num_truth[joint]) for joint in range(num_joints)]
     ap, precision, recall = (100 * np.array(curves)).T
     mean = float(np.nanmean(ap)) if num_truth.any() else float("nan")
-    return {"ap": ap.tolist(), "precision": precision.tolist(), "recall": recall.tolist(), "mean": mean}
+    return {
+        "ap": ap.tolist(),
+        "precision": precision.tolist(),
+        "recall": recall.tolist(),
+        "mean": mean,
+    }
 
 
-def _match_picture(image: dict[str, Any], num_joints: int, threshold: float) -> _Points:
+def _match_image(image: dict[str, Any], num_joints: int, threshold: float) -> _Points:
     people, predicted = _dense(image["gt"], num_joints), _dense(image["pred"], num_joints)
     x1, y1, x2, y2 = np.array([person["head_rect"] for person in image["gt"]], dtype=np.float64).T
     head_size = HEAD_SIZE_OF_DIAGONAL * np.hypot(x2 - x1, y2 - y1)
     distance = np.linalg.norm(predicted[:, None, :, :2] - people[None, :, :, :2], axis=-1)
-    near = distance <= threshold * head_size[:, None]  # (predictions, people, joints); False where either lacks the joint
+    near = (
+        distance <= threshold * head_size[:, None]
+    )  # (predictions, people, joints); False where either lacks the joint
     owner = _assign(near, ~np.isnan(people[..., 0]))
     right = near[np.arange(len(predicted)), owner] & (owner >= 0)[:, None]
     prediction, joint = np.nonzero(~np.isnan(predicted[..., 0]))
@@ -148,4 +174,8 @@ def _average_precision(points: _Points, joint: int, num_truth: int) -> tuple[flo
     recall = found / num_truth
     precision = found / np.arange(1, len(right) + 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * envelope)), float(precision[-1]), float(recall[-1])
+    return (
+        float(np.sum(np.diff(recall, prepend=0.0) * envelope)),
+        float(precision[-1]),
+        float(recall[-1]),
+    )

@@ -1,7 +1,7 @@
-"""Predictions of MPII's test pictures in the form of its own annotations, which its evaluation takes.
+"""Predictions of MPII's test images in the form of its own annotations, which its evaluation takes.
 
 pred(i).image.name, pred(i).annorect(r).annopoints.point(k).{id, x, y, score}, pred(i).annorect(r).score; ids in MPII's order,
-coordinates counted from 1. One entry per picture of the annotation file, in its order. Every found joint is written, pelvis and thorax too.
+coordinates counted from 1. One entry per image of the annotation file, in its order. Every found joint is written, pelvis and thorax too.
 """
 
 from __future__ import annotations
@@ -13,34 +13,49 @@ from typing import Any
 import numpy as np
 import scipy.io
 
-from duopose.evaluate.files import write_atomically
 from duopose.evaluate.ground_truth import load_annotations
-from duopose.evaluate.mpii_pictures import by_picture, scored_indices
+from duopose.evaluate.mpii_groups import by_image, scored_indices
 from duopose.evaluate.results import Entry, Results, checked_entries
+from duopose.files import write_atomically
 from duopose.skeletons import MPII_FILE_KEYPOINTS, Skeleton
 
 FIRST_PIXEL = 1.0
 
 
-def write_mpii_predictions(path: str | Path, results: Results, annotations: str | Path, skeleton: Skeleton) -> None:
+def write_mpii_predictions(
+    path: str | Path, results: Results, annotations: str | Path, skeleton: Skeleton
+) -> None:
     """Writes the .mat, whole or not at all; UserError as in `evaluate_mpii`."""
     scored_indices(skeleton)
     content = load_annotations(annotations)
-    entries = checked_entries(results, skeleton.num_keypoints, {image["id"] for image in content["images"]})
-    found = by_picture(entries)
-    pictures = [
-        {"image": {"name": image["file_name"]}, "annorect": _struct_array([_person(e, skeleton) for e in found[image["id"]]])}
+    entries = checked_entries(
+        results, skeleton.num_keypoints, {image["id"] for image in content["images"]}
+    )
+    found = by_image(entries)
+    images = [
+        {
+            "image": {"name": image["file_name"]},
+            "annorect": _struct_array([_person(e, skeleton) for e in found[image["id"]]]),
+        }
         for image in content["images"]
     ]
     buffer = io.BytesIO()
-    scipy.io.savemat(buffer, {"pred": _struct_array(pictures)}, do_compression=True)
+    scipy.io.savemat(buffer, {"pred": _struct_array(images)}, do_compression=True)
     write_atomically(path, buffer.getvalue())
 
 
 def _person(entry: Entry, skeleton: Skeleton) -> dict[str, Any]:
     keypoints = np.array(entry["keypoints"], dtype=np.float64).reshape(-1, 3)
-    joints = ((joint, keypoints[skeleton.index(name)]) for joint, name in enumerate(MPII_FILE_KEYPOINTS) if name in skeleton.keypoints)
-    points = [{"id": joint, "x": x + FIRST_PIXEL, "y": y + FIRST_PIXEL, "score": score} for joint, (x, y, score) in joints if score > 0]
+    joints = (
+        (joint, keypoints[skeleton.index(name)])
+        for joint, name in enumerate(MPII_FILE_KEYPOINTS)
+        if name in skeleton.keypoints
+    )
+    points = [
+        {"id": joint, "x": x + FIRST_PIXEL, "y": y + FIRST_PIXEL, "score": score}
+        for joint, (x, y, score) in joints
+        if score > 0
+    ]
     return {"annopoints": {"point": _struct_array(points)}, "score": entry["score"]}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from yacs.config import CfgNode
 
-from duopose.losses.total import Loss
+from duopose.losses.criterion import Loss
 from duopose.skeletons import Skeleton
 
 

@@ -3,4 +3,11 @@
 from duopose.network.build import build_network
 from duopose.network.weights import LoadReport, ModelFile, load_weights, read_model_file, save_model
 
-__all__ = ["LoadReport", "ModelFile", "build_network", "load_weights", "read_model_file", "save_model"]
+__all__ = [
+    "LoadReport",
+    "ModelFile",
+    "build_network",
+    "load_weights",
+    "read_model_file",
+    "save_model",
+]

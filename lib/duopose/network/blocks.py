@@ -8,9 +8,14 @@ from torch import nn
 EXPANSION = 4  # a bottleneck has EXPANSION times as many channels outside as inside
 
 
-def conv_bn(inside: int, outside: int, kernel: int = 3, stride: int = 1, relu: bool = True) -> nn.Sequential:
+def conv_bn(
+    inside: int, outside: int, kernel: int = 3, stride: int = 1, relu: bool = True
+) -> nn.Sequential:
     """Convolution without bias, batch normalisation, and a ReLU if wanted; "same" padding."""
-    layers: list[nn.Module] = [nn.Conv2d(inside, outside, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outside)]
+    layers: list[nn.Module] = [
+        nn.Conv2d(inside, outside, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(outside),
+    ]
     return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
 
 
@@ -28,7 +33,9 @@ class BasicBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        y += x  # in place: batch normalisation keeps its input for the backward pass, not its output
+        y += (
+            x  # in place: batch normalisation keeps its input for the backward pass, not its output
+        )
         return self.relu(y)
 
 
@@ -45,7 +52,9 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(planes, outside, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outside)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = conv_bn(inside, outside, kernel=1, relu=False) if inside != outside else None
+        self.downsample = (
+            conv_bn(inside, outside, kernel=1, relu=False) if inside != outside else None
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
@@ -58,7 +67,9 @@ class Bottleneck(nn.Module):
 def bottlenecks(inside: int, planes: int, count: int) -> nn.Sequential:
     """`count` bottlenecks in a row, ending with 4 * planes channels."""
     first = [Bottleneck(inside, planes)] if count else []
-    return nn.Sequential(*first, *(Bottleneck(planes * EXPANSION, planes) for _ in range(count - 1)))
+    return nn.Sequential(
+        *first, *(Bottleneck(planes * EXPANSION, planes) for _ in range(count - 1))
+    )
 
 
 def basic_blocks(channels: int, count: int) -> nn.Sequential:
@@ -66,7 +77,7 @@ def basic_blocks(channels: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(BasicBlock(channels) for _ in range(count)))
 
 
-def initialise(network: nn.Module) -> None:
+def initialize_weights(network: nn.Module) -> None:
     """The family's random start (HigherHRNet): convolutions normal with std 0.001, biases 0, normalisation 1 and 0."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):

@@ -29,10 +29,20 @@ class EmbeddingHead(nn.Module):
     through an `UpsampleBlock`, and a 1x1 convolution gives `fine` maps at stride 2.
     """
 
-    def __init__(self, channels: int, coarse: int, fine: int, head_blocks: int, deconv_channels: int, deconv_blocks: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        coarse: int,
+        fine: int,
+        head_blocks: int,
+        deconv_channels: int,
+        deconv_blocks: int,
+    ) -> None:
         super().__init__()
         if channels % EXPANSION:
-            raise ValueError(f"MODEL.WIDTH must be a multiple of {EXPANSION} for the heads' bottlenecks, got {channels}")
+            raise ValueError(
+                f"MODEL.WIDTH must be a multiple of {EXPANSION} for the heads' bottlenecks, got {channels}"
+            )
         self.blocks = bottlenecks(channels, channels // EXPANSION, head_blocks)
         self.predict_stride4 = nn.Conv2d(channels, coarse, 1)
         self.upsample = UpsampleBlock(channels + coarse, deconv_channels, deconv_blocks)
@@ -47,8 +57,12 @@ class EmbeddingHead(nn.Module):
 
 def higher_hrnet_upsample(inside: int, channels: int, blocks: int) -> nn.Sequential:
     """The same as `UpsampleBlock`, under the module names of HigherHRNet's weight files (`deconv_layers.0`)."""
-    deconvolution = nn.Sequential(_deconvolution(inside, channels), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
-    return nn.Sequential(deconvolution, *(nn.Sequential(BasicBlock(channels)) for _ in range(blocks)))
+    deconvolution = nn.Sequential(
+        _deconvolution(inside, channels), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+    )
+    return nn.Sequential(
+        deconvolution, *(nn.Sequential(BasicBlock(channels)) for _ in range(blocks))
+    )
 
 
 def _deconvolution(inside: int, outside: int) -> nn.ConvTranspose2d:

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
+from duopose.network.activation_checkpointing import checkpointed
 from duopose.network.blocks import EXPANSION, basic_blocks, bottlenecks, conv_bn
-from duopose.network.recompute import recomputed
 
 INPUT_MULTIPLE = 32  # the stride of the coarsest branch
 
@@ -31,20 +31,28 @@ class HighResolutionModule(nn.Module):
         self.upsample = upsample
         self.branches = nn.ModuleList(basic_blocks(c, blocks) for c in channels)
         self.fuse_layers = nn.ModuleList(
-            nn.ModuleList(_fuse_layer(channels, source, target) for source in range(len(channels))) for target in range(num_out)
+            nn.ModuleList(_fuse_layer(channels, source, target) for source in range(len(channels)))
+            for target in range(num_out)
         )
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
         maps = [branch(x) for branch, x in zip(self.branches, inputs, strict=True)]
-        return [self.relu(self._fuse(target, list(layers.children()), maps)) for target, layers in enumerate(self.fuse_layers)]
+        return [
+            self.relu(self._fuse(target, list(layers.children()), maps))
+            for target, layers in enumerate(self.fuse_layers)
+        ]
 
-    def _fuse(self, target: int, layers: Sequence[nn.Module], maps: list[torch.Tensor]) -> torch.Tensor:
+    def _fuse(
+        self, target: int, layers: Sequence[nn.Module], maps: list[torch.Tensor]
+    ) -> torch.Tensor:
         """The sum for one branch, at its resolution."""
         total = maps[target]
         if target + 1 < len(maps):
             coarser = [layers[source](maps[source]) for source in range(target + 1, len(maps))]
-            total = total + (_sum_nearest(coarser) if self.upsample == "nearest" else _sum_bilinear(coarser))
+            total = total + (
+                _sum_nearest(coarser) if self.upsample == "nearest" else _sum_bilinear(coarser)
+            )
         for source in range(target):
             total = total + layers[source](maps[source])
         return total
@@ -66,7 +74,9 @@ def _sum_bilinear(maps: list[torch.Tensor]) -> torch.Tensor:
     """Maps of 1/2, 1/4, ... of a resolution, enlarged to it bilinearly (pixel areas aligned), and added."""
     total = interpolate(maps[0], scale_factor=2.0, mode="bilinear", align_corners=False)
     for step, coarser in enumerate(maps[1:], start=2):
-        total = total + interpolate(coarser, scale_factor=2.0**step, mode="bilinear", align_corners=False)
+        total = total + interpolate(
+            coarser, scale_factor=2.0**step, mode="bilinear", align_corners=False
+        )
     return total
 
 
@@ -76,7 +86,9 @@ def _fuse_layer(channels: Sequence[int], source: int, target: int) -> nn.Module:
         return nn.Identity()
     if source > target:
         return conv_bn(channels[source], channels[target], kernel=1, relu=False)
-    steps = [conv_bn(channels[source], channels[source], stride=2) for _ in range(target - source - 1)]
+    steps = [
+        conv_bn(channels[source], channels[source], stride=2) for _ in range(target - source - 1)
+    ]
     return nn.Sequential(*steps, conv_bn(channels[source], channels[target], stride=2, relu=False))
 
 
@@ -89,7 +101,15 @@ class HRNet(nn.Module):
     recompute: keep only the modules' inputs for the backward pass and compute the rest again there.
     """
 
-    def __init__(self, width: int, modules: Sequence[int], blocks: int, stem_channels: int, upsample: str, recompute: bool = False) -> None:
+    def __init__(
+        self,
+        width: int,
+        modules: Sequence[int],
+        blocks: int,
+        stem_channels: int,
+        upsample: str,
+        recompute: bool = False,
+    ) -> None:
         super().__init__()
         channels = [width, 2 * width, 4 * width, 8 * width]
         outside = stem_channels * EXPANSION
@@ -100,7 +120,9 @@ class HRNet(nn.Module):
         self.bn2 = nn.BatchNorm2d(stem_channels)
         self.relu = nn.ReLU(inplace=True)
         self.layer1 = bottlenecks(stem_channels, stem_channels, blocks)
-        self.transition1 = nn.ModuleList([conv_bn(outside, channels[0]), nn.Sequential(conv_bn(outside, channels[1], stride=2))])
+        self.transition1 = nn.ModuleList(
+            [conv_bn(outside, channels[0]), nn.Sequential(conv_bn(outside, channels[1], stride=2))]
+        )
         self.stage2 = _stage(channels[:2], modules[0], blocks, upsample)
         self.transition2 = _new_branch(channels[:3])
         self.stage3 = _stage(channels[:3], modules[1], blocks, upsample)
@@ -108,7 +130,7 @@ class HRNet(nn.Module):
         self.stage4 = _stage(channels, modules[2], blocks, upsample, last_num_out=1)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) normalised pictures -> the stride-4 branch (B, width, H/4, W/4); ValueError on other shapes."""
+        """(B, 3, H, W) normalised images -> the stride-4 branch (B, width, H/4, W/4); ValueError on other shapes."""
         _check_shape(images)
         x = self.relu(self.bn1(self.conv1(images)))
         x = self.relu(self.bn2(self.conv2(x)))
@@ -126,12 +148,22 @@ class HRNet(nn.Module):
 
     def run(self, module: nn.Module, *inputs: Any) -> Any:
         """Call a part of the network, keeping its activations or not as configured."""
-        return recomputed(module, *inputs) if self.recompute and self.training else module(*inputs)
+        return (
+            checkpointed(module, *inputs) if self.recompute and self.training else module(*inputs)
+        )
 
 
-def _stage(channels: Sequence[int], modules: int, blocks: int, upsample: str, last_num_out: int | None = None) -> nn.ModuleList:
+def _stage(
+    channels: Sequence[int],
+    modules: int,
+    blocks: int,
+    upsample: str,
+    last_num_out: int | None = None,
+) -> nn.ModuleList:
     outs = [len(channels)] * (modules - 1) + [last_num_out or len(channels)]
-    return nn.ModuleList(HighResolutionModule(channels, blocks, num_out, upsample) for num_out in outs)
+    return nn.ModuleList(
+        HighResolutionModule(channels, blocks, num_out, upsample) for num_out in outs
+    )
 
 
 def _new_branch(channels: Sequence[int]) -> nn.ModuleList:
@@ -144,7 +176,9 @@ def _check_shape(images: torch.Tensor) -> None:
     if torch.compiler.is_compiling():  # a traced graph has its own shape rules
         return
     if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"the network takes pictures as (B, 3, H, W), got {tuple(images.shape)}")
+        raise ValueError(f"the network takes images as (B, 3, H, W), got {tuple(images.shape)}")
     height, width = images.shape[-2:]
     if height % INPUT_MULTIPLE or width % INPUT_MULTIPLE or not height or not width:
-        raise ValueError(f"the network takes sides that are multiples of {INPUT_MULTIPLE}, got height {height} and width {width}")
+        raise ValueError(
+            f"the network takes sides that are multiples of {INPUT_MULTIPLE}, got height {height} and width {width}"
+        )

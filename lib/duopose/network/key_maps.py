@@ -44,7 +44,11 @@ def kind_of(names: Iterable[str]) -> str:
 
 def to_our_names(state: dict[str, torch.Tensor], kind: str) -> dict[str, torch.Tensor]:
     """Rename what has another name here; only public DE does."""
-    return {from_public_de(name): tensor for name, tensor in state.items()} if kind == PUBLIC_DE else state
+    return (
+        {from_public_de(name): tensor for name, tensor in state.items()}
+        if kind == PUBLIC_DE
+        else state
+    )
 
 
 def from_public_de(name: str) -> str:
@@ -74,7 +78,9 @@ def _upsample_name(rest: str) -> str:
 def is_expected_extra(name: str, network_groups: set[str]) -> bool:
     """Whether a tensor that a network has no use for is only what its file's own purpose brings along."""
     group = group_of(name)
-    return (group in (*HEADS, *CLASSIFIER) and group not in network_groups) or _COARSER_FUSE.match(name) is not None
+    return (group in (*HEADS, *CLASSIFIER) and group not in network_groups) or _COARSER_FUSE.match(
+        name
+    ) is not None
 
 
 def is_expected_gap(name: str, file_groups: set[str]) -> bool:

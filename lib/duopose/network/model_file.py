@@ -15,7 +15,13 @@ from duopose.errors import UserError
 
 # Wrappers leave their mark on names: DataParallel, torch.compile, and the family's fp16 mode (Sequential(to_fp16, network)).
 WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|1)\.)+")
-STATE_KEYS = ("state_dict", "model", "best_state_dict", "network", "model_state_dict")  # where checkpoints keep the weights
+STATE_KEYS = (
+    "state_dict",
+    "model",
+    "best_state_dict",
+    "network",
+    "model_state_dict",
+)  # where checkpoints keep the weights
 
 SOURCES = """Where such files come from, and where they are put by convention:
   ImageNet HRNet (hrnet_w32-36af842e.pth ...): the model zoo of HigherHRNet-Human-Pose-Estimation -> models/pytorch/imagenet/
@@ -43,8 +49,16 @@ def save_model(
 
     `extra` may hold plain numbers, strings, lists and dicts (epoch, AP ...). Raises UserError when it cannot be written.
     """
-    state = {WRAPPERS.sub("", name): tensor.detach().cpu().contiguous() for name, tensor in network_state.items()}
-    content = {"state_dict": state, "config": config_text, "skeleton": dict(skeleton), "extra": dict(extra or {})}
+    state = {
+        WRAPPERS.sub("", name): tensor.detach().cpu().contiguous()
+        for name, tensor in network_state.items()
+    }
+    content = {
+        "state_dict": state,
+        "config": config_text,
+        "skeleton": dict(skeleton),
+        "extra": dict(extra or {}),
+    }
     path = Path(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -56,7 +70,9 @@ def save_model(
         aside.replace(path)
     except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as a RuntimeError
         aside.unlink(missing_ok=True)
-        raise UserError(f"the model file {path} could not be written ({error}); what was there before is unharmed") from error
+        raise UserError(
+            f"the model file {path} could not be written ({error}); what was there before is unharmed"
+        ) from error
 
 
 def read_model_file(path: str | Path) -> ModelFile:
@@ -68,14 +84,18 @@ def read_model_file(path: str | Path) -> ModelFile:
             f"{path} is no Duopose model file: it has no {', '.join(lacking)}; "
             f"name the configuration yourself (--cfg FILE.yaml TEST.MODEL_FILE {path})"
         )
-    return ModelFile(content["state_dict"], content["config"], content["skeleton"], content.get("extra", {}))
+    return ModelFile(
+        content["state_dict"], content["config"], content["skeleton"], content.get("extra", {})
+    )
 
 
 def read_file(path: str | Path) -> dict[str, Any]:
     """The dictionary in a torch file, on the CPU, nothing in it executed; UserError where that is impossible."""
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"weight file '{path}' does not exist (looked for {path.absolute()}).\n{SOURCES}")
+        raise UserError(
+            f"weight file '{path}' does not exist (looked for {path.absolute()}).\n{SOURCES}"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -84,15 +104,22 @@ def read_file(path: str | Path) -> dict[str, Any]:
             f"and is not loaded. Save its tensors alone where you trust it. ({_first_line(error)})"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"weight file '{path}' cannot be read; is it complete? ({_first_line(error)})") from error
+        raise UserError(
+            f"weight file '{path}' cannot be read; is it complete? ({_first_line(error)})"
+        ) from error
     if not isinstance(content, dict):
-        raise UserError(f"weight file '{path}' holds a {type(content).__name__}, not a dictionary of tensors")
+        raise UserError(
+            f"weight file '{path}' holds a {type(content).__name__}, not a dictionary of tensors"
+        )
     return content
 
 
 def find_state(content: Mapping[str, Any], where: str | Path) -> dict[str, torch.Tensor]:
     """The weights in a file's dictionary, whether it is the state dict itself or a checkpoint; wrappers' prefixes removed."""
-    candidates = [content, *(content[key] for key in STATE_KEYS if isinstance(content.get(key), dict))]
+    candidates = [
+        content,
+        *(content[key] for key in STATE_KEYS if isinstance(content.get(key), dict)),
+    ]
     for candidate in candidates:
         if candidate and all(isinstance(value, torch.Tensor) for value in candidate.values()):
             return {WRAPPERS.sub("", str(name)): tensor for name, tensor in candidate.items()}

@@ -110,11 +110,15 @@ def load_weights(network: nn.Module, path: str | Path, strict: bool = False) -> 
 def _with_counters(state: dict[str, torch.Tensor], network: nn.Module) -> dict[str, torch.Tensor]:
     """Add the batch counters that old files lack, as zeros."""
     absent = (name for name in network.state_dict() if name.endswith(COUNTER) and name not in state)
-    added = {name: torch.tensor(0) for name in absent if name.replace(COUNTER, "running_mean") in state}
+    added = {
+        name: torch.tensor(0) for name in absent if name.replace(COUNTER, "running_mean") in state
+    }
     return {**state, **added}
 
 
-def _compare(network: nn.Module, state: dict[str, torch.Tensor], path: str, kind: str) -> LoadReport:
+def _compare(
+    network: nn.Module, state: dict[str, torch.Tensor], path: str, kind: str
+) -> LoadReport:
     own = network.state_dict()
     own_groups, file_groups = {group_of(name) for name in own}, {group_of(name) for name in state}
     missing = tuple(name for name in own if name not in state)
@@ -127,7 +131,17 @@ def _compare(network: nn.Module, state: dict[str, torch.Tensor], path: str, kind
     expected = [name for name in missing if is_expected_gap(name, file_groups)]
     expected += [name for name in unexpected if is_expected_extra(name, own_groups)]
     matched = len(own) - len(missing) - len(mismatched)
-    return LoadReport(path, kind, matched, len(own), missing, unexpected, mismatched, frozenset(expected), NOTICES.get(kind, ()))
+    return LoadReport(
+        path,
+        kind,
+        matched,
+        len(own),
+        missing,
+        unexpected,
+        mismatched,
+        frozenset(expected),
+        NOTICES.get(kind, ()),
+    )
 
 
 def _refuse(report: LoadReport, strict: bool) -> None:

@@ -30,7 +30,8 @@ def maps(scene: Scene, size: tuple[int, int], generator: np.random.Generator) ->
         scene,
         tag=scene.tag + generator.normal(0, TAG_ERROR, (2, *shape)),
         height=scene.height * generator.uniform(LOWEST_HEIGHT, 1, shape),
-        offset_error=scene.offset_error + generator.normal(0, OFFSET_ERROR, scene.offset_error.shape),
+        offset_error=scene.offset_error
+        + generator.normal(0, OFFSET_ERROR, scene.offset_error.shape),
     )
 
 
@@ -38,7 +39,9 @@ def displaced(scene: Scene, size: tuple[int, int], generator: np.random.Generato
     """As `maps`, and each peak is moved by N(0, s) per axis, s = (1 - height) 0.10 sqrt(person area): low peaks are where networks err."""
     noisy = maps(scene, size, generator)
     deviation = (1 - noisy.height) * DISPLACEMENT * noisy.size[:, None]
-    return replace(noisy, peak=noisy.peak + deviation[..., None] * generator.normal(0, 1, noisy.peak.shape))
+    return replace(
+        noisy, peak=noisy.peak + deviation[..., None] * generator.normal(0, 1, noisy.peak.shape)
+    )
 
 
 def misses(scene: Scene, size: tuple[int, int], generator: np.random.Generator) -> Scene:

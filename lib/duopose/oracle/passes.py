@@ -6,15 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from duopose.decode.merge import Pass
+from duopose.decode.merge_passes import Pass
 from duopose.geometry import InputFrame
-from duopose.oracle.ideal import IdealNetwork
+from duopose.oracle.ideal_maps import IdealNetwork
 from duopose.oracle.scene import Scene, mirrored, moved
 from duopose.skeletons import Skeleton
 
 
 def ideal_passes(
-    scene: Scene, merged: InputFrame, frames: Sequence[InputFrame], network: IdealNetwork, skeleton: Skeleton, flip: bool
+    scene: Scene,
+    merged: InputFrame,
+    frames: Sequence[InputFrame],
+    network: IdealNetwork,
+    skeleton: Skeleton,
+    flip: bool,
 ) -> list[Pass]:
     """One pass, or a plain and a mirrored one, for each input of `frames`; the scene is in the frame `merged`."""
     passes = []

@@ -1,4 +1,4 @@
-"""What a perfect, or perfectly noisy, network believes about one picture: people's joints, tags, offsets, and how sure it is."""
+"""What a perfect, or perfectly noisy, network believes about one image: people's joints, tags, offsets, and how sure it is."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from duopose.skeletons import OffsetLayout, Skeleton
 
 @dataclass(frozen=True)
 class Scene:
-    """P people of one picture, the centre as joint K. Positions in the merged input frame."""
+    """P people of one image, the centre as joint K. Positions in the merged input frame."""
 
     position: np.ndarray  # (P, K+1, 2) true places
     labelled: np.ndarray  # (P, K+1) bool
-    peak: np.ndarray  # (P, K+1, 2) where the network believes them to be; windows and tags are round these
+    peak: (
+        np.ndarray
+    )  # (P, K+1, 2) where the network believes them to be; windows and tags are round these
     height: np.ndarray  # (P, K+1) of the heatmap peak, 0 where there is none
     tag: np.ndarray  # (2, P, K+1) as seen plain and mirrored
     offset_error: np.ndarray  # (P, E, 2) x, y added to each offset, input pixels
@@ -42,12 +44,25 @@ def clean_scene(keypoints: np.ndarray, size: np.ndarray, layout: OffsetLayout) -
     keypoints: (P, K, 3) x, y, visibility in the merged input frame, at least one labelled joint a person. size: (P,).
     """
     seen = keypoints[..., 2] > 0
-    centre = np.where(seen[..., None], keypoints[..., :2], 0).sum(axis=1) / seen.sum(axis=1)[:, None]
+    centre = (
+        np.where(seen[..., None], keypoints[..., :2], 0).sum(axis=1) / seen.sum(axis=1)[:, None]
+    )
     position = np.concatenate([keypoints[..., :2], centre[:, None]], axis=1).astype(np.float64)
     labelled = np.column_stack([seen, np.ones(len(seen), dtype=bool)])
-    tag = np.broadcast_to(np.arange(len(seen), dtype=np.float64)[None, :, None], (2, *labelled.shape)).copy()
+    tag = np.broadcast_to(
+        np.arange(len(seen), dtype=np.float64)[None, :, None], (2, *labelled.shape)
+    ).copy()
     error = np.zeros((len(seen), layout.num_entries, 2))
-    return Scene(position, labelled, position.copy(), labelled.astype(np.float64), tag, error, size, NO_FALSE_PEAKS)
+    return Scene(
+        position,
+        labelled,
+        position.copy(),
+        labelled.astype(np.float64),
+        tag,
+        error,
+        size,
+        NO_FALSE_PEAKS,
+    )
 
 
 def mirrored(scene: Scene, width: int, skeleton: Skeleton, layout: OffsetLayout) -> Scene:
@@ -63,7 +78,9 @@ def mirrored(scene: Scene, width: int, skeleton: Skeleton, layout: OffsetLayout)
         tag=scene.tag[::-1, :, flip],
         offset_error=scene.offset_error[:, layout.flip_entry] * turn,
         size=scene.size,
-        false_peaks=FalsePeaks(flip[false.joint], false.peak * turn + shift, false.height, false.tag[::-1]),
+        false_peaks=FalsePeaks(
+            flip[false.joint], false.peak * turn + shift, false.height, false.tag[::-1]
+        ),
     )
 
 

@@ -23,7 +23,7 @@ class TargetMaker:
     """Makes the targets of a batch, on the device where its keypoints are."""
 
     sigma: float  # of the Gaussians, in cells
-    family: bool  # the public codes' frame: Gaussians on the floored cell
+    legacy_alignment: bool  # the public codes' frame: Gaussians on the floored cell
     with_centre: bool
     layout: OffsetLayout | None  # None: no offset targets (the baseline)
     radius: int  # of the offset windows, in cells
@@ -39,14 +39,28 @@ class TargetMaker:
         height, width = batch.images.shape[-2:]
         heatmaps, offsets = [], []
         for stride in STRIDES:
-            frame, size = MapFrame(stride, self.family), (height // stride, width // stride)
+            frame, size = (
+                MapFrame(stride, self.legacy_alignment),
+                (height // stride, width // stride),
+            )
             points = on_map(shown, frame, *size)
             heatmaps.append(render_heatmaps(points, *size, self.sigma))
             if stride == STRIDES[0]:
                 tags = tag_targets(points, size[1])
             if self.layout is not None:
-                offsets.append(offset_targets(keypoints, on_map(keypoints, frame, *size), self.layout, frame, *size, self.radius))
-        return Targets(tuple(heatmaps), tuple(mask.float() for mask in batch.masks), tags, tuple(offsets))
+                offsets.append(
+                    offset_targets(
+                        keypoints,
+                        on_map(keypoints, frame, *size),
+                        self.layout,
+                        frame,
+                        *size,
+                        self.radius,
+                    )
+                )
+        return Targets(
+            tuple(heatmaps), tuple(mask.float() for mask in batch.masks), tags, tuple(offsets)
+        )
 
 
 def build_targets(cfg: CfgNode, skeleton: Skeleton) -> TargetMaker:
@@ -54,7 +68,7 @@ def build_targets(cfg: CfgNode, skeleton: Skeleton) -> TargetMaker:
     with_offsets = cfg.MODEL.NAME == "pose_higher_hrnet_de"
     return TargetMaker(
         sigma=cfg.DATASET.SIGMA,
-        family=cfg.DATASET.HEATMAP_CENTRES == "rounded",
+        legacy_alignment=cfg.DATASET.HEATMAP_CENTRES == "rounded",
         with_centre=with_offsets,
         layout=skeleton.offset_layout(cfg.MODEL.REVERSE_OFFSETS) if with_offsets else None,
         radius=cfg.DATASET.OFFSET_RADIUS,

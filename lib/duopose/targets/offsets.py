@@ -29,7 +29,7 @@ class _Sources(NamedTuple):
 class _Windows(NamedTuple):
     """W windows, one for each labelled pair of source and target; D = 2 radius + 1."""
 
-    picture: torch.Tensor  # (W,) int64
+    image: torch.Tensor  # (W,) int64
     entry: torch.Tensor  # (W,) int64
     person: torch.Tensor  # (W,) int64
     columns: torch.Tensor  # (W, D) int64 cells, perhaps outside the map
@@ -38,13 +38,21 @@ class _Windows(NamedTuple):
 
 
 def offset_targets(
-    keypoints: torch.Tensor, points: MapPoints, layout: OffsetLayout, frame: MapFrame, height: int, width: int, radius: int
+    keypoints: torch.Tensor,
+    points: MapPoints,
+    layout: OffsetLayout,
+    frame: MapFrame,
+    height: int,
+    width: int,
+    radius: int,
 ) -> OffsetTargets:
-    """The window cells of all pictures, people and entries, each (picture, entry, cell) once.
+    """The window cells of all images, people and entries, each (image, entry, cell) once.
 
     keypoints: (B, P, K+1, 3) input frame, with centres; points: the same on the map of `frame`, height and width.
     """
-    source, target = (torch.from_numpy(index).to(keypoints.device) for index in (layout.source, layout.target))
+    source, target = (
+        torch.from_numpy(index).to(keypoints.device) for index in (layout.source, layout.target)
+    )
     # as in the public code a keypoint outside the map is no target, a centre outside is; the datasets let neither happen
     is_target = torch.cat([points.valid[:, :, :-1], keypoints[:, :, -1:, 2] > 0], dim=2)
     taught = points.valid[:, :, source] & is_target[:, :, target]
@@ -60,18 +68,27 @@ def offset_targets(
     cell = (windows.rows * width).unsqueeze(2) + windows.columns.unsqueeze(1)
     times = kept.sum(dim=(1, 2))
     return OffsetTargets(
-        picture=windows.picture.repeat_interleave(times, output_size=len(chosen)),
+        image=windows.image.repeat_interleave(times, output_size=len(chosen)),
         entry=windows.entry.repeat_interleave(times, output_size=len(chosen)),
         cell=cell.view(-1).index_select(0, chosen),
-        value=value.view(2, -1).index_select(1, chosen).T,  # all y before all x in memory: faster to read and to write
+        value=value.view(2, -1)
+        .index_select(1, chosen)
+        .T,  # all y before all x in memory: faster to read and to write
     )
 
 
 def _windows(sources: _Sources, radius: int) -> _Windows:
-    picture, entry, person = sources.taught.transpose(1, 2).nonzero(as_tuple=True)
-    middle = sources.cell[picture, person, entry]
+    image, entry, person = sources.taught.transpose(1, 2).nonzero(as_tuple=True)
+    middle = sources.cell[image, person, entry]
     steps = torch.arange(-radius, radius + 1, device=middle.device)
-    return _Windows(picture, entry, person, middle[:, :1] + steps, middle[:, 1:] + steps, sources.target[picture, person, entry])
+    return _Windows(
+        image,
+        entry,
+        person,
+        middle[:, :1] + steps,
+        middle[:, 1:] + steps,
+        sources.target[image, person, entry],
+    )
 
 
 def _input_pixels(cells: torch.Tensor, frame: MapFrame) -> torch.Tensor:
@@ -82,7 +99,9 @@ def _inside(cells: torch.Tensor, size: int) -> torch.Tensor:
     return (cells >= 0) & (cells < size)
 
 
-def _share_overlaps(windows: _Windows, sources: _Sources, radius: int, value: torch.Tensor, kept: torch.Tensor) -> None:
+def _share_overlaps(
+    windows: _Windows, sources: _Sources, radius: int, value: torch.Tensor, kept: torch.Tensor
+) -> None:
     """Where windows overlap: make `value` (2, W, D, D) the mean over people, and keep a cell in its first person's window alone.
 
     Whether the window of person q covers a cell is a product of its row's and its column's yes or no; so counting people and
@@ -95,26 +114,32 @@ def _share_overlaps(windows: _Windows, sources: _Sources, radius: int, value: to
         return
     own = _Windows(*(field[crowded] for field in windows))
     present, person = neighbours[crowded].to(torch.uint8).topk(int(count.max()), dim=1)  # (C, n)
-    where = own.picture.unsqueeze(1), person, own.entry.unsqueeze(1)
+    where = own.image.unsqueeze(1), person, own.entry.unsqueeze(1)
     cell = sources.cell[where]
     in_columns = (own.columns.unsqueeze(1) - cell[..., :1]).abs() <= radius  # (C, n, D)
     in_rows = ((own.rows.unsqueeze(1) - cell[..., 1:]).abs() <= radius) & (present > 0).unsqueeze(2)
     earlier = person < own.person.unsqueeze(1)
     # only what others say differently is summed: there is less to round than in the sum of the targets
     difference = sources.target[where] - own.target.unsqueeze(1)
-    weight = torch.stack([torch.ones_like(earlier), earlier, difference[..., 1], difference[..., 0]], dim=1)  # (C, 4, n)
+    weight = torch.stack(
+        [torch.ones_like(earlier), earlier, difference[..., 1], difference[..., 0]], dim=1
+    )  # (C, 4, n)
     weight = weight.to(_exact_type(value.device))
     rows = in_rows.transpose(1, 2).unsqueeze(1) * weight.unsqueeze(2)  # (C, 4, D, n)
-    people, before, sum_y, sum_x = torch.matmul(rows, in_columns.to(rows.dtype).unsqueeze(1)).unbind(dim=1)
+    people, before, sum_y, sum_x = torch.matmul(
+        rows, in_columns.to(rows.dtype).unsqueeze(1)
+    ).unbind(dim=1)
     value[:, crowded] += (torch.stack([sum_y, sum_x]) / people).to(value.dtype)
     kept[crowded] &= before < 0.5
 
 
 def _neighbours(windows: _Windows, sources: _Sources, reach: int) -> torch.Tensor:
     """(W, P) bool: the people, oneself among them, whose window of the same entry overlaps the window."""
-    near = (sources.cell.unsqueeze(2) - sources.cell.unsqueeze(1)).abs().amax(dim=-1) <= reach  # (B, P, P, E)
+    near = (sources.cell.unsqueeze(2) - sources.cell.unsqueeze(1)).abs().amax(
+        dim=-1
+    ) <= reach  # (B, P, P, E)
     near &= sources.taught.unsqueeze(2) & sources.taught.unsqueeze(1)
-    return near[windows.picture, windows.person, :, windows.entry]
+    return near[windows.image, windows.person, :, windows.entry]
 
 
 def _exact_type(device: torch.device) -> torch.dtype:

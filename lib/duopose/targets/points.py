@@ -10,7 +10,7 @@ from duopose.geometry import MapFrame
 
 
 class MapPoints(NamedTuple):
-    """Keypoints (J of them: K, or K+1 with the centre) of B pictures and P people on a map of height H and width W."""
+    """Keypoints (J of them: K, or K+1 with the centre) of B images and P people on a map of height H and width W."""
 
     position: torch.Tensor  # (B, P, J, 2) float, x, y in cells: where the Gaussian's middle is
     cell: torch.Tensor  # (B, P, J, 2) int64, x, y: the cell that contains the point
@@ -40,7 +40,9 @@ def on_map(keypoints: torch.Tensor, frame: MapFrame, height: int, width: int) ->
     """
     labelled = keypoints[..., 2] > 0
     exact = frame.to_cells(torch.where(labelled.unsqueeze(-1), keypoints[..., :2], 0))
-    floored = torch.trunc(exact) if frame.family else torch.floor(exact + 0.5)
+    floored = torch.trunc(exact) if frame.legacy_alignment else torch.floor(exact + 0.5)
     size = torch.tensor([width, height], device=keypoints.device)
     inside = ((floored >= 0) & (floored < size)).all(dim=-1)
-    return MapPoints(floored if frame.family else exact, floored.to(torch.int64), labelled & inside)
+    return MapPoints(
+        floored if frame.legacy_alignment else exact, floored.to(torch.int64), labelled & inside
+    )

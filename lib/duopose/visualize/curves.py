@@ -16,8 +16,15 @@ from matplotlib.figure import Figure
 from duopose.errors import UserError
 
 COLUMNS = ("step", "epoch", "kind", "name", "value")
-LOSS_TERMS = ("heatmap", "offset", "push", "pull")  # what the names of the loss terms begin with; their sum is "loss"
-SMOOTHING = 50  # a loss curve with more points than this is drawn as running means over a 50th of them
+LOSS_TERMS = (
+    "heatmap",
+    "offset",
+    "push",
+    "pull",
+)  # what the names of the loss terms begin with; their sum is "loss"
+SMOOTHING = (
+    50  # a loss curve with more points than this is drawn as running means over a 50th of them
+)
 
 
 @dataclass
@@ -35,12 +42,16 @@ def read_metrics(path: str | Path) -> dict[tuple[str, str], Curve]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"there is no metrics file '{path}'; a training run writes it into its folder below output/")
+        raise UserError(
+            f"there is no metrics file '{path}'; a training run writes it into its folder below output/"
+        )
     curves: dict[tuple[str, str], Curve] = defaultdict(Curve)
     with path.open(newline="") as file:
         rows = csv.reader(file)
         if tuple(next(rows, ())) != COLUMNS:
-            raise UserError(f"'{path}' is no metrics file of a run: its first line must be {','.join(COLUMNS)}")
+            raise UserError(
+                f"'{path}' is no metrics file of a run: its first line must be {','.join(COLUMNS)}"
+            )
         for row in rows:
             try:
                 _, epoch, kind, name, value = row
@@ -52,23 +63,33 @@ def read_metrics(path: str | Path) -> dict[tuple[str, str], Curve]:
     return dict(curves)
 
 
-def plot_curves(metrics: str | Path, picture: str | Path, title: str = "") -> None:
+def plot_curves(metrics: str | Path, image: str | Path, title: str = "") -> None:
     """Draw losses, validation scores and the learning rate of a run over its epochs into a PNG (written whole or not at all)."""
     curves = read_metrics(metrics)
-    losses = {name: curve for (kind, name), curve in curves.items() if kind == "train" and _is_loss(name)}
+    losses = {
+        name: curve for (kind, name), curve in curves.items() if kind == "train" and _is_loss(name)
+    }
     scores = {name: curve for (kind, name), curve in curves.items() if kind == "val"}
     rates = {name: curve for (_, name), curve in curves.items() if name == "learning_rate"}
     panels = [
-        (name, group) for name, group in (("loss (weighted terms)", losses), ("validation", scores), ("learning rate", rates)) if group
+        (name, group)
+        for name, group in (
+            ("loss (weighted terms)", losses),
+            ("validation", scores),
+            ("learning rate", rates),
+        )
+        if group
     ]
     if not panels:
         raise UserError(f"'{metrics}' holds no values yet; the first come after PRINT_FREQ steps")
     figure = Figure(figsize=(6.5 * len(panels), 4.5), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
-    for axes, (name, group) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+    for axes, (name, group) in zip(
+        np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True
+    ):
         _draw_panel(axes, name, group)
-    _save(figure, Path(picture))
+    _save(figure, Path(image))
 
 
 def smooth(values: np.ndarray, parts: int = SMOOTHING) -> np.ndarray:
@@ -77,7 +98,10 @@ def smooth(values: np.ndarray, parts: int = SMOOTHING) -> np.ndarray:
     if half == 0:
         return values
     known = np.isfinite(values)
-    sums, counts = (np.concatenate([[0.0], np.cumsum(x)]) for x in (np.where(known, values, 0.0), known.astype(float)))
+    sums, counts = (
+        np.concatenate([[0.0], np.cumsum(x)])
+        for x in (np.where(known, values, 0.0), known.astype(float))
+    )
     index = np.arange(len(values))
     first, last = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
     with np.errstate(invalid="ignore"):

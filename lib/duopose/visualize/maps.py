@@ -1,4 +1,4 @@
-"""Maps made visible: heatmaps, tags, offsets as arrows, masks; and sheets of many pictures with titles."""
+"""Maps made visible: heatmaps, tags, offsets as arrows, masks; and sheets of many images with titles."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ def overlay_heatmap(image: np.ndarray, heatmap: np.ndarray, highest: float = 1.0
 
 
 def colour_tags(
-    tags: np.ndarray, image: np.ndarray, where: np.ndarray | None = None, limits: tuple[float, float] | None = None
+    tags: np.ndarray,
+    image: np.ndarray,
+    where: np.ndarray | None = None,
+    limits: tuple[float, float] | None = None,
 ) -> np.ndarray:
     """A tag map (h, w) in colours from the lowest to the highest, at the size of `image` (H, W, 3) and faintly over it.
 
@@ -35,11 +38,16 @@ def colour_tags(
     limits: the values of the first and the last colour, to make several maps comparable; by default this map's own.
     """
     chosen = np.ones(tags.shape, dtype=bool) if where is None else where
-    low, high = limits or ((float(tags[chosen].min()), float(tags[chosen].max())) if chosen.any() else (0.0, 1.0))
+    low, high = limits or (
+        (float(tags[chosen].min()), float(tags[chosen].max())) if chosen.any() else (0.0, 1.0)
+    )
     scaled = np.clip((tags - low) / max(high - low, 1e-6), 0.0, 1.0)
     colours = _coloured(_enlarge(scaled, image, cv2.INTER_NEAREST), SPREAD).astype(np.float32)
     shown = _enlarge(chosen.astype(np.float32), image, cv2.INTER_NEAREST)[..., None]
-    return _to_uint8(shown * (0.75 * colours + 0.25 * image) + (1 - shown) * (0.25 * image + 0.75 * np.array(NOTHING)))
+    return _to_uint8(
+        shown * (0.75 * colours + 0.25 * image)
+        + (1 - shown) * (0.25 * image + 0.75 * np.array(NOTHING))
+    )
 
 
 def overlay_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -51,83 +59,148 @@ def overlay_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return _to_uint8(image * (1 - weight) + np.array(MASKED) * weight)
 
 
-def draw_arrows(image: np.ndarray, starts: np.ndarray, ends: np.ndarray, colours: Sequence[Colour], width: int = 1) -> np.ndarray:
+def draw_arrows(
+    image: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    colours: Sequence[Colour],
+    width: int = 1,
+) -> np.ndarray:
     """A copy of `image` with an arrow from each of `starts` to the same row of `ends`, (N, 2) x, y in the image's pixels."""
     canvas = np.ascontiguousarray(image).copy()
     for start, end, colour in zip(starts, ends, colours, strict=True):
         draw_line(canvas, start, end, colour, width)
         length = float(np.hypot(*(end - start)))
         if length > 1:
-            _draw_head(canvas, end, (end - start) / length, min(0.3 * length, 4.0 + 2.0 * width), colour, width)
+            _draw_head(
+                canvas,
+                end,
+                (end - start) / length,
+                min(0.3 * length, 4.0 + 2.0 * width),
+                colour,
+                width,
+            )
         draw_disc(canvas, start, width, colour)
     return canvas
 
 
-def window_arrows(cells: np.ndarray, offsets_yx: np.ndarray, map_width: int, frame: MapFrame) -> tuple[np.ndarray, np.ndarray]:
+def window_arrows(
+    cells: np.ndarray, offsets_yx: np.ndarray, map_width: int, frame: MapFrame
+) -> tuple[np.ndarray, np.ndarray]:
     """Starts and ends (N, 2) x, y in input pixels of offsets given at map cells.
 
     cells: (N,) y * map_width + x. offsets_yx: (N, 2) y, x of target - pixel in input pixels, as `OffsetTargets` holds them.
     """
-    starts = frame.to_input(np.stack([cells % map_width, cells // map_width], axis=1).astype(np.float64))
+    starts = frame.to_input(
+        np.stack([cells % map_width, cells // map_width], axis=1).astype(np.float64)
+    )
     return starts, starts + offsets_yx[:, ::-1]
 
 
-def sheet(pictures: Sequence[np.ndarray], titles: Sequence[str], columns: int = 0, gap: int = 6) -> np.ndarray:
-    """Pictures (H, W, 3) uint8 RGB of any sizes with a title above each, in rows; columns 0: about as wide as high."""
-    if len(pictures) != len(titles) or not pictures:
-        raise ValueError(f"a sheet needs at least one picture and a title for each, got {len(pictures)} pictures and {len(titles)} titles")
-    columns = columns or int(np.ceil(np.sqrt(len(pictures))))
-    height, width = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
+def sheet(
+    images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 0, gap: int = 6
+) -> np.ndarray:
+    """Images (H, W, 3) uint8 RGB of any sizes with a title above each, in rows; columns 0: about as wide as high."""
+    if len(images) != len(titles) or not images:
+        raise ValueError(
+            f"a sheet needs at least one image and a title for each, got {len(images)} images and {len(titles)} titles"
+        )
+    columns = columns or int(np.ceil(np.sqrt(len(images))))
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
     cell_height, cell_width = height + TITLE_HEIGHT + gap, width + gap
-    rows = -(-len(pictures) // columns)
-    canvas = np.full((rows * cell_height + gap, columns * cell_width + gap, 3), BACKGROUND, dtype=np.uint8)
-    for number, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+    rows = -(-len(images) // columns)
+    canvas = np.full(
+        (rows * cell_height + gap, columns * cell_width + gap, 3), BACKGROUND, dtype=np.uint8
+    )
+    for number, (image, title) in enumerate(zip(images, titles, strict=True)):
         top, left = gap + number // columns * cell_height, gap + number % columns * cell_width
         _write(canvas[top : top + TITLE_HEIGHT, left : left + width], title)
-        canvas[top + TITLE_HEIGHT :, left:][: picture.shape[0], : picture.shape[1]] = picture
+        canvas[top + TITLE_HEIGHT :, left:][: image.shape[0], : image.shape[1]] = image
     return canvas
 
 
-def heatmap_sheet(image: np.ndarray, heatmaps: np.ndarray, titles: Sequence[str], columns: int = 0) -> np.ndarray:
+def heatmap_sheet(
+    image: np.ndarray, heatmaps: np.ndarray, titles: Sequence[str], columns: int = 0
+) -> np.ndarray:
     """All of `heatmaps` (K, h, w), each over the image; titles carry the highest value."""
-    pictures = [overlay_heatmap(image, heatmap) for heatmap in heatmaps]
-    return sheet(pictures, [f"{title} {heatmap.max():.2f}" for title, heatmap in zip(titles, heatmaps, strict=True)], columns)
+    images = [overlay_heatmap(image, heatmap) for heatmap in heatmaps]
+    return sheet(
+        images,
+        [f"{title} {heatmap.max():.2f}" for title, heatmap in zip(titles, heatmaps, strict=True)],
+        columns,
+    )
 
 
-def tag_sheet(image: np.ndarray, tags: np.ndarray, heatmaps: np.ndarray, titles: Sequence[str], columns: int = 0) -> np.ndarray:
+def tag_sheet(
+    image: np.ndarray,
+    tags: np.ndarray,
+    heatmaps: np.ndarray,
+    titles: Sequence[str],
+    columns: int = 0,
+) -> np.ndarray:
     """All of `tags` (K, h, w) where `heatmaps` (K, h, w) exceed 0.1, in one range of colours."""
     where = heatmaps > 0.1
     limits = (float(tags[where].min()), float(tags[where].max())) if where.any() else (0.0, 1.0)
-    pictures = [colour_tags(one, image, chosen, limits) for one, chosen in zip(tags, where, strict=True)]
-    return sheet(pictures, [f"{title} {limits[0]:.2f} ... {limits[1]:.2f}" for title in titles], columns)
+    images = [
+        colour_tags(one, image, chosen, limits) for one, chosen in zip(tags, where, strict=True)
+    ]
+    return sheet(
+        images, [f"{title} {limits[0]:.2f} ... {limits[1]:.2f}" for title in titles], columns
+    )
 
 
 def shrink(image: np.ndarray, longest: int) -> np.ndarray:
     """The image, made smaller if a side exceeds `longest`."""
     factor = longest / max(image.shape[:2])
-    return image if factor >= 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    return (
+        image
+        if factor >= 1
+        else cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    )
 
 
-def _draw_head(canvas: np.ndarray, tip: np.ndarray, direction: np.ndarray, length: float, colour: Colour, width: int) -> None:
+def _draw_head(
+    canvas: np.ndarray,
+    tip: np.ndarray,
+    direction: np.ndarray,
+    length: float,
+    colour: Colour,
+    width: int,
+) -> None:
     sideways = np.array([-direction[1], direction[0]])
     for side in (-0.5, 0.5):
         draw_line(canvas, tip, tip - length * (direction + side * sideways), colour, width)
 
 
-def _enlarge(map_: np.ndarray, image: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
-    return cv2.resize(np.asarray(map_, dtype=np.float32), image.shape[1::-1], interpolation=interpolation)
+def _enlarge(
+    map_: np.ndarray, image: np.ndarray, interpolation: int = cv2.INTER_LINEAR
+) -> np.ndarray:
+    return cv2.resize(
+        np.asarray(map_, dtype=np.float32), image.shape[1::-1], interpolation=interpolation
+    )
 
 
 def _coloured(values: np.ndarray, colourmap: int) -> np.ndarray:
     """(H, W) in 0 ... 1 -> (H, W, 3) RGB."""
-    return cv2.cvtColor(cv2.applyColorMap(np.round(255 * values).astype(np.uint8), colourmap), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(
+        cv2.applyColorMap(np.round(255 * values).astype(np.uint8), colourmap), cv2.COLOR_BGR2RGB
+    )
 
 
 def _write(canvas: np.ndarray, text: str) -> None:
     """A line of text, made narrower where it would not fit."""
     (text_width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
     size = 0.5 * min(1.0, (canvas.shape[1] - 4) / max(text_width, 1))
-    cv2.putText(canvas, text, (2, canvas.shape[0] - 7), cv2.FONT_HERSHEY_SIMPLEX, size, OUTLINE, 1, cv2.LINE_AA)
+    cv2.putText(
+        canvas,
+        text,
+        (2, canvas.shape[0] - 7),
+        cv2.FONT_HERSHEY_SIMPLEX,
+        size,
+        OUTLINE,
+        1,
+        cv2.LINE_AA,
+    )
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What training sees of a picture, made visible: the sample with its people and mask, and its targets."""
+"""What training sees of an image, made visible: the sample with its people and mask, and its targets."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ WHITE = (255, 255, 255)
 ARROW_SPACING = 5  # cells between the arrows drawn of an offset window
 
 
-def sample_picture(sample: Sample, skeleton: Skeleton, enlarge: int = 1) -> np.ndarray:
+def sample_image(sample: Sample, skeleton: Skeleton, enlarge: int = 1) -> np.ndarray:
     """A sample with its people, their centres, what the loss must not look at, and the first person's joint names.
 
     The mask is the sample's own, or after the transforms the one of the finest map. enlarge: size of the result in the sample's.
     """
     image = cv2.resize(sample.image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_LINEAR)
     keypoints = _enlarged(sample.keypoints, enlarge)
-    canvas = draw_truth(overlay_mask(image, sample.masks[-1] if sample.masks else sample.mask), keypoints, skeleton)
+    canvas = draw_truth(
+        overlay_mask(image, sample.masks[-1] if sample.masks else sample.mask), keypoints, skeleton
+    )
     for person in range(len(keypoints)):
         draw_centre(canvas, keypoints[person], person)
     if len(keypoints):
@@ -32,18 +34,27 @@ def sample_picture(sample: Sample, skeleton: Skeleton, enlarge: int = 1) -> np.n
     return canvas
 
 
-def heatmap_pictures(image: np.ndarray, heatmaps: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+def heatmap_images(image: np.ndarray, heatmaps: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     """A sheet of target heatmaps (K or K+1, h, w) over the image; titles carry the highest value."""
     names = [*skeleton.keypoints, "centre"][: len(heatmaps)]
-    titles = [f"{name}, highest {heatmap.max():.2f}" for name, heatmap in zip(names, heatmaps, strict=True)]
+    titles = [
+        f"{name}, highest {heatmap.max():.2f}"
+        for name, heatmap in zip(names, heatmaps, strict=True)
+    ]
     return sheet([overlay_heatmap(image, heatmap) for heatmap in heatmaps], titles)
 
 
-def tag_picture(sample: Sample, tags: TagTargets, row: int, map_width: int, frame: MapFrame, enlarge: int = 1) -> np.ndarray:
+def tag_image(
+    sample: Sample, tags: TagTargets, row: int, map_width: int, frame: MapFrame, enlarge: int = 1
+) -> np.ndarray:
     """Where each person's tags are read: a square a cell in the person's colour; `row` is the sample's place in the batch."""
-    canvas = cv2.resize(sample.image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_LINEAR) // 2
+    canvas = (
+        cv2.resize(sample.image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_LINEAR) // 2
+    )
     half = enlarge * frame.stride / 2
-    for person, (cells, valid) in enumerate(zip(tags.cells[row].numpy(), tags.valid[row].numpy(), strict=True)):
+    for person, (cells, valid) in enumerate(
+        zip(tags.cells[row].numpy(), tags.valid[row].numpy(), strict=True)
+    ):
         starts, _ = window_arrows(cells[valid], np.zeros((int(valid.sum()), 2)), map_width, frame)
         for x, y in _enlarged(starts, enlarge):
             first, last = (round(x - half), round(y - half)), (round(x + half), round(y + half))
@@ -51,7 +62,7 @@ def tag_picture(sample: Sample, tags: TagTargets, row: int, map_width: int, fram
     return canvas
 
 
-def offset_picture(
+def offset_image(
     sample: Sample,
     offsets: OffsetTargets,
     row: int,
@@ -67,14 +78,18 @@ def offset_picture(
     canvas = draw_truth(image // 2 + 96, keypoints, skeleton)
     for person in range(len(keypoints)):
         draw_centre(canvas, keypoints[person], person)
-    of_sample = offsets.picture.numpy() == row
+    of_sample = offsets.image.numpy() == row
     for number, entry in enumerate(entries):
         chosen = of_sample & (offsets.entry.numpy() == entry)
         cells, values = offsets.cell.numpy()[chosen], offsets.value.numpy()[chosen]
-        sparse = (cells % map_width % ARROW_SPACING == 0) & (cells // map_width % ARROW_SPACING == 0)
+        sparse = (cells % map_width % ARROW_SPACING == 0) & (
+            cells // map_width % ARROW_SPACING == 0
+        )
         starts, ends = window_arrows(cells[sparse], values[sparse], map_width, frame)
         colour = person_shades(number).middle
-        canvas = draw_arrows(canvas, _enlarged(starts, enlarge), _enlarged(ends, enlarge), [colour] * len(starts))
+        canvas = draw_arrows(
+            canvas, _enlarged(starts, enlarge), _enlarged(ends, enlarge), [colour] * len(starts)
+        )
     return canvas
 
 
@@ -89,7 +104,9 @@ def entries_by_target(layout: OffsetLayout, skeleton: Skeleton) -> dict[str, lis
         "centre-only joints to centres": to_centre & ~limb,
         "parents back to limb joints": ~forward,
     }
-    return {name: np.flatnonzero(chosen).tolist() for name, chosen in groups.items() if chosen.any()}
+    return {
+        name: np.flatnonzero(chosen).tolist() for name, chosen in groups.items() if chosen.any()
+    }
 
 
 def draw_centre(canvas: np.ndarray, keypoints: np.ndarray, person: int) -> None:
@@ -106,11 +123,20 @@ def write_names(canvas: np.ndarray, keypoints: np.ndarray, names: Sequence[str])
     for (x, y, visibility), name in zip(keypoints.tolist(), names, strict=True):
         if visibility > 0:
             for colour, width in ((OUTLINE, 3), (WHITE, 1)):
-                cv2.putText(canvas, name, (round(x) + 5, round(y) + 4), cv2.FONT_HERSHEY_SIMPLEX, 0.36, colour, width, cv2.LINE_AA)
+                cv2.putText(
+                    canvas,
+                    name,
+                    (round(x) + 5, round(y) + 4),
+                    cv2.FONT_HERSHEY_SIMPLEX,
+                    0.36,
+                    colour,
+                    width,
+                    cv2.LINE_AA,
+                )
 
 
 def _enlarged(points: np.ndarray, factor: int) -> np.ndarray:
-    """Points (..., >= 2) in a picture resized by `factor`, pixel areas kept aligned; further columns are kept."""
+    """Points (..., >= 2) in an image resized by `factor`, pixel areas kept aligned; further columns are kept."""
     moved = np.array(points, dtype=np.float64)
     moved[..., :2] = (moved[..., :2] + 0.5) * factor - 0.5
     return moved

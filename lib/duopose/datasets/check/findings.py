@@ -59,7 +59,10 @@ class Findings:
 
     def lines(self) -> list[str]:
         """All findings, problems first."""
-        return [finding.line() for finding in sorted(self.found.values(), key=lambda finding: not finding.is_problem)]
+        return [
+            finding.line()
+            for finding in sorted(self.found.values(), key=lambda finding: not finding.is_problem)
+        ]
 
 
 def numbers(value: Any) -> bool:

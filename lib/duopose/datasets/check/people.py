@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from duopose.datasets.annotations import MOST_PIXELS, AnnotationFile, Record, is_of, person_categories
+from duopose.datasets.annotations import (
+    MOST_PIXELS,
+    AnnotationFile,
+    Record,
+    is_of,
+    person_categories,
+)
 from duopose.datasets.check.findings import Findings, is_number, numbers
 from duopose.skeletons import Skeleton
 
@@ -19,9 +25,13 @@ SCORED_BY = {  # benchmark -> the field without which a person cannot be scored,
 OUTSIDE_TOLERANCE = 1.0  # pixels; COCO's own annotators click on the border
 
 
-def check_people(file: AnnotationFile, skeleton: Skeleton, benchmark: str, findings: Findings) -> None:
+def check_people(
+    file: AnnotationFile, skeleton: Skeleton, benchmark: str, findings: Findings
+) -> None:
     """Every annotation of a person category; `benchmark` (coco, crowdpose, mpii) says how people are scored."""
-    images = {image.get("id"): image for image in file.images if isinstance(image.get("id"), (int, str))}
+    images = {
+        image.get("id"): image for image in file.images if isinstance(image.get("id"), (int, str))
+    }
     wanted = person_categories(file.categories, skeleton.num_keypoints)
     for annotation in file.annotations:
         image_id = annotation.get("image_id")
@@ -34,13 +44,17 @@ def check_people(file: AnnotationFile, skeleton: Skeleton, benchmark: str, findi
         labelled = _check_keypoints(annotation, skeleton, size, findings)
         field, reason = SCORED_BY[benchmark]
         if labelled and annotation.get(field) is None:
-            tell = findings.notice if benchmark == "mpii" else findings.problem  # MPII itself lacks some head rectangles
+            tell = (
+                findings.notice if benchmark == "mpii" else findings.problem
+            )  # MPII itself lacks some head rectangles
             tell(f"'{field}' is missing: {reason}", "annotation", annotation.get("id"))
         _check_box_and_area(annotation, labelled, size, findings)
         _check_segmentation(annotation, labelled, size, findings)
 
 
-def _check_keypoints(annotation: Record, skeleton: Skeleton, size: tuple[Any, Any], findings: Findings) -> int:
+def _check_keypoints(
+    annotation: Record, skeleton: Skeleton, size: tuple[Any, Any], findings: Findings
+) -> int:
     """The number of labelled keypoints."""
     flat, key = annotation.get("keypoints"), annotation.get("id")
     if not flat:
@@ -50,18 +64,28 @@ def _check_keypoints(annotation: Record, skeleton: Skeleton, size: tuple[Any, An
         return 0
     if len(flat) != 3 * skeleton.num_keypoints:
         needed = f"{3 * skeleton.num_keypoints} (x, y, visibility of {skeleton.num_keypoints})"
-        findings.problem(f"'keypoints' has {len(flat)} numbers, skeleton '{skeleton.name}' needs {needed}", "annotation", key)
+        findings.problem(
+            f"'keypoints' has {len(flat)} numbers, skeleton '{skeleton.name}' needs {needed}",
+            "annotation",
+            key,
+        )
         return 0
     points = np.array(flat, dtype=np.float64).reshape(-1, 3)
     marked = points[points[:, 2] > 0]
     if not set(flat[2::3]) <= {0, 1, 2}:
-        findings.problem("the third number of a keypoint must be 0 (not labelled), 1 (hidden) or 2 (visible)", "annotation", key)
+        findings.problem(
+            "the third number of a keypoint must be 0 (not labelled), 1 (hidden) or 2 (visible)",
+            "annotation",
+            key,
+        )
     limit = np.array(size, dtype=np.float64) - 1 + OUTSIDE_TOLERANCE
     if ((marked[:, :2] < -OUTSIDE_TOLERANCE) | (marked[:, :2] > limit)).any():
-        findings.problem("labelled keypoints lie outside the picture", "annotation", key)
+        findings.problem("labelled keypoints lie outside the image", "annotation", key)
     if len(marked) and (marked[:, :2] == 0).all(1).any():
         findings.problem(
-            "keypoints at 0, 0 are marked as labelled; where a keypoint is not labelled its third number must be 0", "annotation", key
+            "keypoints at 0, 0 are marked as labelled; where a keypoint is not labelled its third number must be 0",
+            "annotation",
+            key,
         )
     _check_count(annotation, len(marked), findings)
     return len(marked)
@@ -70,59 +94,102 @@ def _check_keypoints(annotation: Record, skeleton: Skeleton, size: tuple[Any, An
 def _check_count(annotation: Record, labelled: int, findings: Findings) -> None:
     stated, key = annotation.get("num_keypoints"), annotation.get("id")
     if stated is None:
-        findings.problem("'num_keypoints' is missing: COCO's evaluator would leave these people out", "annotation", key)
+        findings.problem(
+            "'num_keypoints' is missing: COCO's evaluator would leave these people out",
+            "annotation",
+            key,
+        )
     elif stated == 0 and labelled and not annotation.get("iscrowd"):
         findings.notice(
-            "'num_keypoints' is 0 though keypoints are labelled: training uses them, scoring leaves them out", "annotation", key
+            "'num_keypoints' is 0 though keypoints are labelled: training uses them, scoring leaves them out",
+            "annotation",
+            key,
         )
     elif stated != labelled and not annotation.get("iscrowd"):
-        findings.notice("'num_keypoints' is not the number of labelled keypoints", "annotation", key)
+        findings.notice(
+            "'num_keypoints' is not the number of labelled keypoints", "annotation", key
+        )
 
 
-def _check_box_and_area(annotation: Record, labelled: int, size: tuple[Any, Any], findings: Findings) -> None:
+def _check_box_and_area(
+    annotation: Record, labelled: int, size: tuple[Any, Any], findings: Findings
+) -> None:
     box, area, key = annotation.get("bbox"), annotation.get("area"), annotation.get("id")
     if area is not None and not (is_number(area) and (area > 0 or not labelled)):
-        findings.problem("'area' of a person with keypoints must be greater than 0: OKS divides by it", "annotation", key)
+        findings.problem(
+            "'area' of a person with keypoints must be greater than 0: OKS divides by it",
+            "annotation",
+            key,
+        )
     if box is None:
         return
     if not numbers(box) or len(box) != 4:
         findings.problem("'bbox' must be four numbers: x, y, width, height", "annotation", key)
     elif labelled and not (box[2] > 0 and box[3] > 0):
-        findings.problem("'bbox' of a person with keypoints has no width or height", "annotation", key)
+        findings.problem(
+            "'bbox' of a person with keypoints has no width or height", "annotation", key
+        )
     elif box[0] > size[0] or box[1] > size[1] or box[0] + box[2] < 0 or box[1] + box[3] < 0:
-        findings.problem("'bbox' lies outside the picture", "annotation", key)
+        findings.problem("'bbox' lies outside the image", "annotation", key)
 
 
-def _check_segmentation(annotation: Record, labelled: int, size: tuple[Any, Any], findings: Findings) -> None:
+def _check_segmentation(
+    annotation: Record, labelled: int, size: tuple[Any, Any], findings: Findings
+) -> None:
     segmentation, key = annotation.get("segmentation"), annotation.get("id")
     left_out = bool(annotation.get("iscrowd")) or not labelled
     if not segmentation:
         if left_out and annotation.get("bbox"):
-            findings.notice("crowds or people without keypoints have no 'segmentation': the loss leaves out their boxes", "annotation", key)
+            findings.notice(
+                "crowds or people without keypoints have no 'segmentation': the loss leaves out their boxes",
+                "annotation",
+                key,
+            )
         elif left_out:
             findings.notice(
-                "crowds or people without keypoints have neither 'segmentation' nor 'bbox': they count as background", "annotation", key
+                "crowds or people without keypoints have neither 'segmentation' nor 'bbox': they count as background",
+                "annotation",
+                key,
             )
     elif isinstance(segmentation, list):
-        if not all(numbers(polygon) and len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in segmentation):
-            findings.problem("'segmentation' polygons must be lists of at least three points x, y", "annotation", key)
+        if not all(
+            numbers(polygon) and len(polygon) >= 6 and len(polygon) % 2 == 0
+            for polygon in segmentation
+        ):
+            findings.problem(
+                "'segmentation' polygons must be lists of at least three points x, y",
+                "annotation",
+                key,
+            )
     elif isinstance(segmentation, dict):
         problem = _run_length_problem(segmentation, size)
         if problem:
             findings.problem(problem, "annotation", key)
     else:
-        findings.problem("'segmentation' must be a list of polygons or a run-length code", "annotation", key)
+        findings.problem(
+            "'segmentation' must be a list of polygons or a run-length code", "annotation", key
+        )
 
 
 def _run_length_problem(code: dict[str, Any], size: tuple[Any, Any]) -> str:
     """A sentence, or nothing where the code is right."""
     width, height = size
     if code.get("size") != [height, width]:
-        return "'segmentation' run lengths are of another picture size (their 'size' is height, width)"
+        return (
+            "'segmentation' run lengths are of another image size (their 'size' is height, width)"
+        )
     counts = code.get("counts")
     if isinstance(counts, list):
-        right = numbers(counts) and all(count >= 0 for count in counts) and sum(counts) == width * height
-        return "" if right else "'segmentation' run lengths must be whole numbers whose sum is height * width"
+        right = (
+            numbers(counts)
+            and all(count >= 0 for count in counts)
+            and sum(counts) == width * height
+        )
+        return (
+            ""
+            if right
+            else "'segmentation' run lengths must be whole numbers whose sum is height * width"
+        )
     if not isinstance(counts, str):
         return "'segmentation' has no 'counts'"
     try:

@@ -11,12 +11,14 @@ from duopose.skeletons import Skeleton
 
 
 def check_lists(file: AnnotationFile, findings: Findings) -> None:
-    """Empty splits, ids twice, annotations that point nowhere, pictures without a size or a name."""
+    """Empty splits, ids twice, annotations that point nowhere, images without a size or a name."""
     if not file.images:
-        findings.problem("'images' is empty: the split has no pictures")
+        findings.problem("'images' is empty: the split has no images")
     if not file.annotations:
-        findings.notice("'annotations' is empty: nothing to train on, and results can be written but not scored")
-    _check_ids(file.images, "picture", findings)
+        findings.notice(
+            "'annotations' is empty: nothing to train on, and results can be written but not scored"
+        )
+    _check_ids(file.images, "image", findings)
     _check_ids(file.annotations, "annotation", findings)
     _check_images(file.images, findings)
     known = {_hashable(image.get("id")) for image in file.images}
@@ -28,13 +30,25 @@ def check_lists(file: AnnotationFile, findings: Findings) -> None:
 def check_categories(file: AnnotationFile, skeleton: Skeleton, findings: Findings) -> None:
     """Names and order of the keypoints against the skeleton; annotations of unknown categories."""
     for category in file.categories:
-        if not isinstance(category.get("keypoints", []), list) or not isinstance(category.get("id"), (int, str)):
-            findings.problem("a record of 'categories' needs a number or word as 'id' and, if any, a list of names as 'keypoints'")
-    named = [category for category in file.categories if category.get("keypoints") and isinstance(category["keypoints"], list)]
+        if not isinstance(category.get("keypoints", []), list) or not isinstance(
+            category.get("id"), (int, str)
+        ):
+            findings.problem(
+                "a record of 'categories' needs a number or word as 'id' and, if any, a list of names as 'keypoints'"
+            )
+    named = [
+        category
+        for category in file.categories
+        if category.get("keypoints") and isinstance(category["keypoints"], list)
+    ]
     expected = list(skeleton.keypoints)
     if named and all(len(category["keypoints"]) != len(expected) for category in named):
-        counts = ", ".join(f"'{category.get('name')}' {len(category['keypoints'])}" for category in named)
-        findings.problem(f"'categories' name another number of keypoints ({counts}) than skeleton '{skeleton.name}' has ({len(expected)})")
+        counts = ", ".join(
+            f"'{category.get('name')}' {len(category['keypoints'])}" for category in named
+        )
+        findings.problem(
+            f"'categories' name another number of keypoints ({counts}) than skeleton '{skeleton.name}' has ({len(expected)})"
+        )
     for category in named:
         names = list(category["keypoints"])
         if names == expected or len(names) != len(expected):
@@ -51,7 +65,11 @@ def check_categories(file: AnnotationFile, skeleton: Skeleton, findings: Finding
     ids = {_hashable(category.get("id")) for category in file.categories}
     for annotation in file.annotations:
         if ids and _hashable(annotation.get("category_id")) not in ids:
-            findings.problem("'category_id' is no id of 'categories'; such annotations are not used", "annotation", annotation.get("id"))
+            findings.problem(
+                "'category_id' is no id of 'categories'; such annotations are not used",
+                "annotation",
+                annotation.get("id"),
+            )
 
 
 def check_skeleton(skeleton: Skeleton, findings: Findings) -> None:
@@ -60,10 +78,12 @@ def check_skeleton(skeleton: Skeleton, findings: Findings) -> None:
         partner = name.replace("left", "right")
         if partner != name and partner in skeleton.keypoints and skeleton.mirror[name] != partner:
             findings.problem(
-                f"skeleton '{skeleton.name}': '{name}' and '{partner}' are not in flip_pairs; mirrored pictures would teach the wrong side"
+                f"skeleton '{skeleton.name}': '{name}' and '{partner}' are not in flip_pairs; mirrored images would teach the wrong side"
             )
     if skeleton.sigmas_are_default:
-        findings.notice(f"skeleton '{skeleton.name}' gives no sigmas: OKS is computed with {skeleton.sigmas[0]} for every keypoint")
+        findings.notice(
+            f"skeleton '{skeleton.name}' gives no sigmas: OKS is computed with {skeleton.sigmas[0]} for every keypoint"
+        )
 
 
 def _check_ids(records: list[Record], noun: str, findings: Findings) -> None:
@@ -74,7 +94,11 @@ def _check_ids(records: list[Record], noun: str, findings: Findings) -> None:
         elif count > 1:
             findings.problem(f"the same 'id' is given to several {noun}s", "id", record_id)
     if noun == "annotation" and any(record_id == 0 for record_id in ids):
-        findings.notice("an annotation has id 0, which COCO's evaluator takes for 'not matched'; number them from 1", "annotation", 0)
+        findings.notice(
+            "an annotation has id 0, which COCO's evaluator takes for 'not matched'; number them from 1",
+            "annotation",
+            0,
+        )
 
 
 def _check_images(images: list[Record], findings: Findings) -> None:
@@ -82,9 +106,11 @@ def _check_images(images: list[Record], findings: Findings) -> None:
     for image in images:
         sizes = [image.get("width"), image.get("height")]
         if not all(is_number(side) and 1 <= side <= MOST_PIXELS for side in sizes):  # type: ignore[operator]
-            findings.problem("'width' and 'height' must be the picture's size in pixels", "picture", image.get("id"))
+            findings.problem(
+                "'width' and 'height' must be the image's size in pixels", "image", image.get("id")
+            )
         if not isinstance(image.get("file_name"), str) or not image["file_name"]:
-            findings.problem("'file_name' is missing", "picture", image.get("id"))
+            findings.problem("'file_name' is missing", "image", image.get("id"))
         else:
             names[image["file_name"]] += 1
     for name, count in names.items():
@@ -93,4 +119,6 @@ def _check_images(images: list[Record], findings: Findings) -> None:
 
 
 def _hashable(value: Any) -> Any:
-    return value if isinstance(value, (int, str, float)) else (None if value is None else repr(value))
+    return (
+        value if isinstance(value, (int, str, float)) else (None if value is None else repr(value))
+    )

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from duopose.datasets.annotations import AnnotationFile, collect_people, read_annotation_file
 from duopose.datasets.check.findings import Findings
+from duopose.datasets.check.images import check_files, check_files_exist
 from duopose.datasets.check.people import check_people
-from duopose.datasets.check.pictures import check_files, check_files_exist
 from duopose.datasets.check.records import check_categories, check_lists
 from duopose.datasets.check.summary import summary_lines
-from duopose.datasets.image_io import PictureSource
+from duopose.datasets.image_files import ImageSource
 from duopose.errors import UserError
 from duopose.skeletons import Skeleton
 
@@ -23,7 +23,7 @@ class Rules:
 
     skeleton: Skeleton
     benchmark: str  # coco | crowdpose | mpii
-    max_people: int  # a picture may have more; that is told
+    max_people: int  # an image may have more; that is told
 
 
 @dataclass
@@ -38,13 +38,13 @@ class SplitReport:
 def check_split(
     split: str,
     annotations: Path,
-    pictures: PictureSource,
+    images: ImageSource,
     rules: Rules,
     decode: bool = True,
     threads: int = 2,
     progress: Callable[[int, int], object] | None = None,
 ) -> SplitReport:
-    """All checks of a split. decode False: the pictures are looked for but not opened; `progress` is told how many were and of how many."""
+    """All checks of a split. decode False: the images are looked for but not opened; `progress` is told how many were and of how many."""
     report = SplitReport(Findings(f"{split} ({annotations.name})"))
     try:
         report.file = read_annotation_file(annotations)
@@ -54,20 +54,22 @@ def check_split(
     check_lists(report.file, report.findings)
     check_categories(report.file, rules.skeleton, report.findings)
     check_people(report.file, rules.skeleton, rules.benchmark, report.findings)
-    check_files_exist(report.file, pictures, report.findings)
+    check_files_exist(report.file, images, report.findings)
     if decode:
-        check_files(report.file, pictures, report.findings, threads, progress)
+        check_files(report.file, images, report.findings, threads, progress)
     _summarise(report, rules)
     return report
 
 
 def check_pair(train: SplitReport, test: SplitReport) -> Findings:
-    """Pictures that both splits hold: a score on them says nothing."""
+    """Images that both splits hold: a score on them says nothing."""
     findings = Findings("train and test")
     if train.file is None or test.file is None:
         return findings
     if train.file.path == test.file.path:
-        findings.notice(f"both splits are the same file {train.file.path}: good for a trial whether it learns, not for a score")
+        findings.notice(
+            f"both splits are the same file {train.file.path}: good for a trial whether it learns, not for a score"
+        )
         return findings
     for field_name in ("id", "file_name"):
         there = {str(image.get(field_name)) for image in train.file.images}
@@ -76,7 +78,9 @@ def check_pair(train: SplitReport, test: SplitReport) -> Findings:
                 same_name = field_name == "file_name"
                 report = findings.problem if same_name else findings.notice
                 report(
-                    f"pictures of the test split have the same '{field_name}' as pictures of the training split", "picture", image.get("id")
+                    f"images of the test split have the same '{field_name}' as images of the training split",
+                    "image",
+                    image.get("id"),
                 )
     return findings
 
@@ -87,7 +91,12 @@ def _summarise(report: SplitReport, rules: Rules) -> None:
         return
     try:
         people = collect_people(report.file, rules.skeleton)
-    except (UserError, TypeError, ValueError, KeyError) as error:  # of a file whose problems have been told, mostly
+    except (
+        UserError,
+        TypeError,
+        ValueError,
+        KeyError,
+    ) as error:  # of a file whose problems have been told, mostly
         if not report.findings.problems:
             report.findings.problem(f"the people cannot be collected: {error}")
         return
@@ -97,5 +106,7 @@ def _summarise(report: SplitReport, rules: Rules) -> None:
     for image_id, count in zip(people.image_ids, people.first[1:] - people.first[:-1], strict=True):
         if count > rules.max_people:
             report.findings.notice(
-                f"more people than DATASET.MAX_NUM_PEOPLE {rules.max_people}: the largest are trained on", "picture", image_id
+                f"more people than DATASET.MAX_NUM_PEOPLE {rules.max_people}: the largest are trained on",
+                "image",
+                image_id,
             )

@@ -11,19 +11,28 @@ GROUPS = ((0, 0), (1, 1), (2, 4), (5, 9), (10, 29), (30, 10**9))
 
 
 def summary_lines(people: People, skeleton: Skeleton) -> list[str]:
-    """Pictures, people per picture, sizes, and how often each keypoint is labelled and visible."""
+    """Images, people per image, sizes, and how often each keypoint is labelled and visible."""
     counts = np.diff(people.first)
     lines = [
-        f"  pictures {len(people)}, of which {int((counts > 0).sum())} with labelled people; "
+        f"  images {len(people)}, of which {int((counts > 0).sum())} with labelled people; "
         f"regions left out in {sum(bool(region) for region in people.regions)}",
         f"  people with labelled keypoints {len(people.keypoints)}",
     ]
     if len(people):
-        shares = [f"{_group_name(*group)}: {int(((counts >= group[0]) & (counts <= group[1])).sum())}" for group in GROUPS]
-        lines.append(f"  people per picture: mean {counts.mean():.2f}, most {counts.max()}; pictures with {', '.join(shares)}")
-        lines.append(f"  picture sizes: width {_spread(people.sizes[:, 0])}, height {_spread(people.sizes[:, 1])}")
+        fractions = [
+            f"{_group_name(*group)}: {int(((counts >= group[0]) & (counts <= group[1])).sum())}"
+            for group in GROUPS
+        ]
+        lines.append(
+            f"  people per image: mean {counts.mean():.2f}, most {counts.max()}; images with {', '.join(fractions)}"
+        )
+        lines.append(
+            f"  image sizes: width {_spread(people.sizes[:, 0])}, height {_spread(people.sizes[:, 1])}"
+        )
     if len(people.keypoints):
-        lines.append(f"  people's sizes (longer side of the box round their keypoints, pixels): {_spread(_extents(people.keypoints))}")
+        lines.append(
+            f"  people's sizes (longer side of the box round their keypoints, pixels): {_spread(_extents(people.keypoints))}"
+        )
         lines += _joint_table(people.keypoints, skeleton)
     return lines
 
@@ -48,5 +57,8 @@ def _extents(keypoints: np.ndarray) -> np.ndarray:
 def _joint_table(keypoints: np.ndarray, skeleton: Skeleton) -> list[str]:
     width = max(len(name) for name in skeleton.keypoints)
     labelled, visible = (keypoints[:, :, 2] > 0).mean(0), (keypoints[:, :, 2] == 2).mean(0)
-    rows = [f"  {name:<{width}}  {labelled[k]:8.1%}  {visible[k]:7.1%}" for k, name in enumerate(skeleton.keypoints)]
+    rows = [
+        f"  {name:<{width}}  {labelled[k]:8.1%}  {visible[k]:7.1%}"
+        for k, name in enumerate(skeleton.keypoints)
+    ]
     return [f"  {'keypoint':<{width}}  labelled  visible", *rows]

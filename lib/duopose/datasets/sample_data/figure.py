@@ -11,9 +11,22 @@ from duopose.datasets.sample_data.body import HEAD_RADIUS, Joints
 
 Colour = tuple[int, int, int]
 SHIFT = 4  # cv2 draws with 1 / 16 pixel
-PARTS = ("torso", "head", *(f"{side}_{part}" for side in ("left", "right") for part in ("upper_arm", "forearm", "thigh", "shin")))
+PARTS = (
+    "torso",
+    "head",
+    *(
+        f"{side}_{part}"
+        for side in ("left", "right")
+        for part in ("upper_arm", "forearm", "thigh", "shin")
+    ),
+)
 PARTS_PER_PERSON = 16  # room in the map of ids
-LIMBS = {"upper_arm": ("shoulder", "elbow"), "forearm": ("elbow", "wrist"), "thigh": ("hip", "knee"), "shin": ("knee", "ankle")}
+LIMBS = {
+    "upper_arm": ("shoulder", "elbow"),
+    "forearm": ("elbow", "wrist"),
+    "thigh": ("hip", "knee"),
+    "shin": ("knee", "ankle"),
+}
 # Which parts show a joint when they are on top at its pixel; joints of the torso and head need to be on the near side too.
 SHOWN_BY = {
     "shoulder": ("upper_arm",), "elbow": ("upper_arm", "forearm"), "wrist": ("forearm",), "hip": ("thigh",),
@@ -40,7 +53,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Canvas:
-    """A picture being drawn, and who is seen at each pixel: 0 nobody, else 1 + PARTS_PER_PERSON * person + part."""
+    """An image being drawn, and who is seen at each pixel: 0 nobody, else 1 + PARTS_PER_PERSON * person + part."""
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
     ids: np.ndarray  # (H, W) uint8
@@ -70,7 +83,9 @@ def draw_figure(canvas: Canvas, joints: Joints, look: Look, height: float, perso
     for part in PARTS[2:]:
         side, name = part.split("_", 1)
         start, end = LIMBS[name]
-        depth[part] = float(joints[f"{side}_{start}"][2] + joints[f"{side}_{end}"][2]) / 2 + 0.02 * height
+        depth[part] = (
+            float(joints[f"{side}_{start}"][2] + joints[f"{side}_{end}"][2]) / 2 + 0.02 * height
+        )
     for part in sorted(PARTS, key=lambda name: depth[name]):
         pen.identity = 1 + PARTS_PER_PERSON * person + PARTS.index(part)
         if part == "torso":
@@ -94,7 +109,9 @@ def is_seen(canvas: Canvas, joints: Joints, height: float, person: int, name: st
     middle = joints["head_middle"] if carrier == "head" else joints["pelvis"]
     near = joints[name][2] - middle[2] > NEAR_SIDE.get(kind, -1.0) * height
     may_carry = kind in (*NEAR_SIDE, "head", "top", "neck", "pelvis", "thorax")
-    return bool(may_carry and near and PARTS[code] in (carrier, "torso" if kind == "neck" else carrier))
+    return bool(
+        may_carry and near and PARTS[code] in (carrier, "torso" if kind == "neck" else carrier)
+    )
 
 
 def _shade(colour: Colour, factor: float) -> Colour:
@@ -103,7 +120,7 @@ def _shade(colour: Colour, factor: float) -> Colour:
 
 
 class _Pen:
-    """Filled shapes with a dark rim, drawn into the picture and the map of ids alike."""
+    """Filled shapes with a dark rim, drawn into the image and the map of ids alike."""
 
     def __init__(self, canvas: Canvas, height: float) -> None:
         self.canvas, self.height, self.identity = canvas, height, 0
@@ -112,11 +129,31 @@ class _Pen:
     def disc(self, middle: np.ndarray, radius: float, colour: Colour, rim: bool = True) -> None:
         centre = _fixed(middle[:2])
         if rim:
-            cv2.circle(self.canvas.image, centre, int((radius + self.rim) * 2**SHIFT), _shade(colour, 0.45), -1, cv2.LINE_AA, SHIFT)
-        cv2.circle(self.canvas.image, centre, int(radius * 2**SHIFT), colour, -1, cv2.LINE_AA, SHIFT)
-        cv2.circle(self.canvas.ids, centre, int((radius + self.rim) * 2**SHIFT), self.identity, -1, cv2.LINE_8, SHIFT)
+            cv2.circle(
+                self.canvas.image,
+                centre,
+                int((radius + self.rim) * 2**SHIFT),
+                _shade(colour, 0.45),
+                -1,
+                cv2.LINE_AA,
+                SHIFT,
+            )
+        cv2.circle(
+            self.canvas.image, centre, int(radius * 2**SHIFT), colour, -1, cv2.LINE_AA, SHIFT
+        )
+        cv2.circle(
+            self.canvas.ids,
+            centre,
+            int((radius + self.rim) * 2**SHIFT),
+            self.identity,
+            -1,
+            cv2.LINE_8,
+            SHIFT,
+        )
 
-    def capsule(self, start: np.ndarray, end: np.ndarray, radii: tuple[float, float], colour: Colour) -> None:
+    def capsule(
+        self, start: np.ndarray, end: np.ndarray, radii: tuple[float, float], colour: Colour
+    ) -> None:
         for grown, shade in ((self.rim, 0.45), (0.0, 1.0)):
             polygon = _capsule_polygon(start[:2], end[:2], radii[0] + grown, radii[1] + grown)
             self._fill(polygon, _shade(colour, shade), mark=grown > 0)
@@ -153,11 +190,15 @@ def _draw_torso(pen: _Pen, joints: Joints, look: Look) -> None:
     shoulders = np.array([joints["left_shoulder"], joints["right_shoulder"]])
     hips = np.array([joints["right_hip"], joints["left_hip"]])
     radius = 0.045 * pen.height * look.stoutness
-    pen.capsule(joints["thorax"], joints["upper_neck"], (0.035 * pen.height, 0.035 * pen.height), look.skin)
+    pen.capsule(
+        joints["thorax"], joints["upper_neck"], (0.035 * pen.height, 0.035 * pen.height), look.skin
+    )
     outline = _rounded(np.concatenate([shoulders, hips])[:, :2], radius + pen.rim)
     pen.polygon(outline, _shade(look.shirt, 0.45))
     pen.polygon(_rounded(np.concatenate([shoulders, hips])[:, :2], radius), look.shirt)
-    front = np.cross(shoulders[0] - shoulders[1], joints["pelvis"] - joints["thorax"])  # towards the person's front
+    front = np.cross(
+        shoulders[0] - shoulders[1], joints["pelvis"] - joints["thorax"]
+    )  # towards the person's front
     front /= max(float(np.linalg.norm(front)), 1e-6)
     if abs(front[2]) < 0.15:
         return
@@ -209,5 +250,10 @@ def _draw_limb(pen: _Pen, joints: Joints, look: Look, part: str) -> None:
     elif name == "thigh":
         pen.capsule(start, end, (0.058 * thick, 0.045 * thick), look.trousers)
     else:
-        pen.capsule(joints[f"{side}_ankle"], joints[f"{side}_toe"], (0.032 * thick, 0.028 * thick), look.shoes)
+        pen.capsule(
+            joints[f"{side}_ankle"],
+            joints[f"{side}_toe"],
+            (0.032 * thick, 0.028 * thick),
+            look.shoes,
+        )
         pen.capsule(start, end, (0.043 * thick, 0.03 * thick), look.trousers)

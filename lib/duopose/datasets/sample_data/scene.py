@@ -1,4 +1,4 @@
-"""A picture of several drawn people on a cluttered background, and its annotations as COCO has them."""
+"""An image of several drawn people on a cluttered background, and its annotations as COCO has them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,28 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from duopose.datasets.sample_data.body import Joints, pose_body
-from duopose.datasets.sample_data.figure import PARTS_PER_PERSON, Canvas, draw_figure, is_seen, random_look
+from duopose.datasets.sample_data.figure import (
+    PARTS_PER_PERSON,
+    Canvas,
+    draw_figure,
+    is_seen,
+    random_look,
+)
 
 FINER = 2  # drawn at twice the size and averaged, so that edges are smooth
-PEOPLE_SHARES = (0.32, 0.28, 0.2, 0.12, 0.08)  # pictures with 1, 2 ... 5 people
+PEOPLE_SHARES = (0.32, 0.28, 0.2, 0.12, 0.08)  # images with 1, 2 ... 5 people
 HEIGHTS = {
     1: (0.5, 0.95),
     2: (0.45, 0.9),
     3: (0.42, 0.8),
     4: (0.4, 0.7),
     5: (0.38, 0.62),
-}  # of a person / of the picture, by how many there are
+}  # of a person / of the image, by how many there are
 MOST_COVERED = 0.55  # a person whose box is covered more than this by a nearer one's is moved
-CROWD_SHARE, UNLABELLED_SHARE = 0.04, 0.04  # pictures with a crowd region, with a person without keypoints
+CROWD_SHARE, UNLABELLED_SHARE = (
+    0.04,
+    0.04,
+)  # images with a crowd region, with a person without keypoints
 
 
 class Person(NamedTuple):
@@ -32,8 +41,10 @@ class Person(NamedTuple):
     box: np.ndarray  # (4,) x1 y1 x2 y2 of the joints, finer pixels
 
 
-def draw_scene(rng: np.random.Generator, size: int, keypoints: tuple[str, ...]) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """A picture (size, size, 3) uint8 RGB and its annotations, without their ids."""
+def draw_scene(
+    rng: np.random.Generator, size: int, keypoints: tuple[str, ...]
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """An image (size, size, 3) uint8 RGB and its annotations, without their ids."""
     side = size * FINER
     canvas = Canvas(_background(rng, side), np.zeros((side, side), dtype=np.uint8))
     annotations = _draw_bystanders(rng, canvas, keypoints)
@@ -43,11 +54,15 @@ def draw_scene(rng: np.random.Generator, size: int, keypoints: tuple[str, ...]) 
     for number, person in enumerate(people):
         draw_figure(canvas, person.joints, random_look(rng), person.height, number)
     for annotation, region in zip(annotations, bystanders, strict=True):
-        annotation.update(_region_fields(region & (canvas.ids == 0), crowd=bool(annotation["iscrowd"])))
+        annotation.update(
+            _region_fields(region & (canvas.ids == 0), crowd=bool(annotation["iscrowd"]))
+        )
     for number, person in enumerate(people):
         annotations.append(_annotate(canvas, person, number, keypoints))
     image = cv2.resize(canvas.image, (size, size), interpolation=cv2.INTER_AREA)
-    return _photographed(rng, image), [annotation for annotation in annotations if annotation["segmentation"]]
+    return _photographed(rng, image), [
+        annotation for annotation in annotations if annotation["segmentation"]
+    ]
 
 
 # ---- placing ----
@@ -68,7 +83,7 @@ def _place_people(rng: np.random.Generator, side: int) -> list[Person]:
 
 
 def _place(rng: np.random.Generator, side: int, height: float) -> Person:
-    """Somewhere in the picture; about one in six is cut off by its border."""
+    """Somewhere in the image; about one in six is cut off by its border."""
     joints = {name: point * height for name, point in pose_body(rng).items()}
     points = np.array(list(joints.values()))[:, :2]
     low, high = points.min(0), points.max(0)
@@ -76,7 +91,11 @@ def _place(rng: np.random.Generator, side: int, height: float) -> Person:
     at_least, at_most = -low - beyond, side - 1 - high + beyond
     at_least, at_most = np.minimum(at_least, at_most), np.maximum(at_least, at_most)
     shift = np.append(rng.uniform(at_least, at_most), 0.0)
-    return Person({name: point + shift for name, point in joints.items()}, height, np.concatenate([low, high]) + np.tile(shift[:2], 2))
+    return Person(
+        {name: point + shift for name, point in joints.items()},
+        height,
+        np.concatenate([low, high]) + np.tile(shift[:2], 2),
+    )
 
 
 def _covered(box: np.ndarray, by: np.ndarray) -> float:
@@ -85,7 +104,9 @@ def _covered(box: np.ndarray, by: np.ndarray) -> float:
     return float(np.prod(overlap) / max(float(np.prod(box[2:] - box[:2])), 1e-6))
 
 
-def _draw_bystanders(rng: np.random.Generator, canvas: Canvas, keypoints: tuple[str, ...]) -> list[dict[str, Any]]:
+def _draw_bystanders(
+    rng: np.random.Generator, canvas: Canvas, keypoints: tuple[str, ...]
+) -> list[dict[str, Any]]:
     """Small far people that carry no keypoints: now and then a crowd in one region, or one person on its own."""
     kind = rng.random()
     if kind > CROWD_SHARE + UNLABELLED_SHARE:
@@ -95,7 +116,9 @@ def _draw_bystanders(rng: np.random.Generator, canvas: Canvas, keypoints: tuple[
     left, top = rng.uniform(0.15, 0.6, 2) * side
     for _ in range(int(rng.integers(5, 9)) if crowd else 1):
         height = rng.uniform(0.16, 0.24) * side
-        shift = np.array([left + rng.uniform(-0.15, 0.25) * side, top + rng.uniform(-0.02, 0.02) * side, 0.0])
+        shift = np.array(
+            [left + rng.uniform(-0.15, 0.25) * side, top + rng.uniform(-0.02, 0.02) * side, 0.0]
+        )
         joints = {name: point * height + shift for name, point in pose_body(rng).items()}
         draw_figure(canvas, joints, random_look(rng), height, 0)
     return [{"iscrowd": int(crowd), "num_keypoints": 0, "keypoints": [0] * (3 * len(keypoints))}]
@@ -104,7 +127,9 @@ def _draw_bystanders(rng: np.random.Generator, canvas: Canvas, keypoints: tuple[
 # ---- labels ----
 
 
-def _annotate(canvas: Canvas, person: Person, number: int, keypoints: tuple[str, ...]) -> dict[str, Any]:
+def _annotate(
+    canvas: Canvas, person: Person, number: int, keypoints: tuple[str, ...]
+) -> dict[str, Any]:
     """Keypoints with 2 seen, 1 hidden by somebody or by the own body, 0 outside; region, box and area of what is seen."""
     side = canvas.ids.shape[0]
     flat: list[float] = []
@@ -117,12 +142,16 @@ def _annotate(canvas: Canvas, person: Person, number: int, keypoints: tuple[str,
         seen = is_seen(canvas, person.joints, person.height, number, name)
         flat += [_coarse(x), _coarse(y), 2 if seen else 1]
         labelled += 1
-    region = (canvas.ids > PARTS_PER_PERSON * number) & (canvas.ids <= PARTS_PER_PERSON * (number + 1))
-    return {"iscrowd": 0, "num_keypoints": labelled, "keypoints": flat} | _region_fields(region, crowd=False)
+    region = (canvas.ids > PARTS_PER_PERSON * number) & (
+        canvas.ids <= PARTS_PER_PERSON * (number + 1)
+    )
+    return {"iscrowd": 0, "num_keypoints": labelled, "keypoints": flat} | _region_fields(
+        region, crowd=False
+    )
 
 
 def _coarse(value: float) -> float:
-    """A finer pixel's index -> the picture's, to a hundredth."""
+    """A finer pixel's index -> the image's, to a hundredth."""
     return round(float((value + 0.5) / FINER - 0.5), 2)
 
 
@@ -133,16 +162,24 @@ def _region_fields(region: np.ndarray, crowd: bool) -> dict[str, Any]:
     if not len(xs):
         return {"segmentation": [], "area": 0.0, "bbox": [0.0, 0.0, 0.0, 0.0]}
     corners = [xs[0], ys[0], xs[-1] + 1 - xs[0], ys[-1] + 1 - ys[0]]
-    return {"segmentation": _run_lengths(region) if crowd else _polygons(region), "area": area, "bbox": [float(c) / FINER for c in corners]}
+    return {
+        "segmentation": _run_lengths(region) if crowd else _polygons(region),
+        "area": area,
+        "bbox": [float(c) / FINER for c in corners],
+    }
 
 
 def _polygons(region: np.ndarray) -> list[list[float]]:
-    contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_TC89_L1)
-    return [((contour.reshape(-1) + 0.5) / FINER).tolist() for contour in contours if len(contour) > 2]
+    contours, _ = cv2.findContours(
+        region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_TC89_L1
+    )
+    return [
+        ((contour.reshape(-1) + 0.5) / FINER).tolist() for contour in contours if len(contour) > 2
+    ]
 
 
 def _run_lengths(region: np.ndarray) -> dict[str, Any]:
-    """COCO's uncompressed run lengths of the region in the picture's own pixels."""
+    """COCO's uncompressed run lengths of the region in the image's own pixels."""
     coarse = region[::FINER, ::FINER]
     encoded = coco_mask.encode(np.asfortranarray(coarse, dtype=np.uint8))
     edges = np.flatnonzero(np.diff(coarse.flatten(order="F").astype(np.int8), prepend=0)).tolist()
@@ -159,20 +196,50 @@ def _background(rng: np.random.Generator, side: int) -> np.ndarray:
     image = cv2.resize(corners, (side, side), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
     for _ in range(int(rng.integers(8, 22))):
         colour = [int(value) for value in rng.integers(10, 246, 3)]
-        start, size, kind = rng.integers(0, side, 2), rng.integers(side // 20, side // 3, 2), rng.random()
+        start, size, kind = (
+            rng.integers(0, side, 2),
+            rng.integers(side // 20, side // 3, 2),
+            rng.random(),
+        )
         if kind < 0.3:
             cv2.rectangle(image, start.tolist(), (start + size).tolist(), colour, -1)
         elif kind < 0.5:
-            cv2.ellipse(image, start.tolist(), (size // 2).tolist(), float(rng.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
+            cv2.ellipse(
+                image,
+                start.tolist(),
+                (size // 2).tolist(),
+                float(rng.uniform(0, 180)),
+                0,
+                360,
+                colour,
+                -1,
+                cv2.LINE_AA,
+            )
         elif kind < 0.85:
             end = start + rng.integers(-side // 4, side // 4, 2)
-            cv2.line(image, start.tolist(), end.tolist(), colour, int(rng.integers(2, max(3, side // 20))), cv2.LINE_AA)
+            cv2.line(
+                image,
+                start.tolist(),
+                end.tolist(),
+                colour,
+                int(rng.integers(2, max(3, side // 20))),
+                cv2.LINE_AA,
+            )
         else:
-            cv2.circle(image, start.tolist(), int(rng.integers(side // 40, side // 14)), colour, -1, cv2.LINE_AA)
+            cv2.circle(
+                image,
+                start.tolist(),
+                int(rng.integers(side // 40, side // 14)),
+                colour,
+                -1,
+                cv2.LINE_AA,
+            )
     return image
 
 
 def _photographed(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """Other exposure, and noise."""
-    noisy = image * np.float32(rng.uniform(0.75, 1.15)) + rng.normal(0, rng.uniform(1, 8), image.shape).astype(np.float32)
+    noisy = image * np.float32(rng.uniform(0.75, 1.15)) + rng.normal(
+        0, rng.uniform(1, 8), image.shape
+    ).astype(np.float32)
     return np.clip(noisy, 0, 255).astype(np.uint8)

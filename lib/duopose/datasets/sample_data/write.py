@@ -18,12 +18,18 @@ from duopose.datasets.sample_data.scene import draw_scene
 from duopose.errors import UserError
 from duopose.skeletons import Skeleton
 
-SPLITS = {"train2017": 0, "val2017": 10_000_000}  # name -> where its picture ids start, so that no two splits share one
-Drawn = tuple[dict[str, Any], list[dict[str, Any]]]  # a picture's record, its annotations
-ANNOTATIONS_PER_PICTURE = 10  # ids of annotations: 10 * picture id + number; never 0
+SPLITS = {
+    "train2017": 0,
+    "val2017": 10_000_000,
+}  # name -> where its image ids start, so that no two splits share one
+Drawn = tuple[dict[str, Any], list[dict[str, Any]]]  # an image's record, its annotations
+ANNOTATIONS_PER_IMAGE = 10  # ids of annotations: 10 * image id + number; never 0
 SIDED = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle", "toe")
 UNSIDED = ("nose", "head", "head_top", "neck", "upper_neck", "thorax", "pelvis")
-DRAWABLE = (*UNSIDED, *(f"{side}_{joint}" for side in ("left", "right") for joint in SIDED))  # keypoint names that a drawn body has
+DRAWABLE = (
+    *UNSIDED,
+    *(f"{side}_{joint}" for side in ("left", "right") for joint in SIDED),
+)  # keypoint names that a drawn body has
 
 
 def make_sample_data(
@@ -36,14 +42,16 @@ def make_sample_data(
     workers: int = 0,
     progress: Callable[[int], object] | None = None,
 ) -> None:
-    """Draw `train` + `val` pictures of size x size pixels into `out`, as images/SPLIT/*.jpg and annotations/person_keypoints_SPLIT.json.
+    """Draw `train` + `val` images of size x size pixels into `out`, as images/SPLIT/*.jpg and annotations/person_keypoints_SPLIT.json.
 
     The same seed gives the same files, however many workers draw (0: as many as there are cores). `progress` is told how many
-    pictures have been added. Raises UserError where the skeleton has keypoints that a drawn body lacks.
+    images have been added. Raises UserError where the skeleton has keypoints that a drawn body lacks.
     """
     unknown = [name for name in skeleton.keypoints if name not in DRAWABLE]
     if unknown:
-        raise UserError(f"skeleton '{skeleton.name}': drawn people have no {', '.join(unknown)}; they have {', '.join(DRAWABLE)}")
+        raise UserError(
+            f"skeleton '{skeleton.name}': drawn people have no {', '.join(unknown)}; they have {', '.join(DRAWABLE)}"
+        )
     workers = workers or len(os.sched_getaffinity(0))
     for (split, first), count in zip(SPLITS.items(), (train, val), strict=True):
         (out / "images" / split).mkdir(parents=True, exist_ok=True)
@@ -58,7 +66,7 @@ def make_sample_data(
 
 
 def _each(draw: Callable[[int], Drawn], count: int, workers: int) -> Iterator[Drawn]:
-    """draw(0), draw(1) ... in this order; a few pictures are not worth the start of processes."""
+    """draw(0), draw(1) ... in this order; a few images are not worth the start of processes."""
     if workers == 1 or count < 100:
         yield from map(draw, range(count))
         return
@@ -66,8 +74,10 @@ def _each(draw: Callable[[int], Drawn], count: int, workers: int) -> Iterator[Dr
         yield from pool.map(draw, range(count), chunksize=32)
 
 
-def _draw_one(folder: Path, first: int, seed: int, size: int, keypoints: tuple[str, ...], index: int) -> Drawn:
-    """Draw and save one picture; its seed follows from the data set's seed, the split and its index alone."""
+def _draw_one(
+    folder: Path, first: int, seed: int, size: int, keypoints: tuple[str, ...], index: int
+) -> Drawn:
+    """Draw and save one image; its seed follows from the data set's seed, the split and its index alone."""
     cv2.setNumThreads(0)
     image, people = draw_scene(np.random.default_rng([seed, first, index]), size, keypoints)
     image_id = first + index + 1
@@ -75,14 +85,34 @@ def _draw_one(folder: Path, first: int, seed: int, size: int, keypoints: tuple[s
     if not cv2.imwrite(str(folder / name), image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]):
         raise UserError(f"cannot write {folder / name}; is the disk full?")
     for number, person in enumerate(people):
-        person |= {"image_id": image_id, "category_id": 1, "id": ANNOTATIONS_PER_PICTURE * image_id + number}
+        person |= {
+            "image_id": image_id,
+            "category_id": 1,
+            "id": ANNOTATIONS_PER_IMAGE * image_id + number,
+        }
     return {"id": image_id, "file_name": name, "width": size, "height": size}, people
 
 
-def _write_annotations(out: Path, split: str, images: list[dict[str, Any]], annotations: list[dict[str, Any]], skeleton: Skeleton) -> None:
-    category = {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(skeleton.keypoints)}
+def _write_annotations(
+    out: Path,
+    split: str,
+    images: list[dict[str, Any]],
+    annotations: list[dict[str, Any]],
+    skeleton: Skeleton,
+) -> None:
+    category = {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(skeleton.keypoints),
+    }
     category["skeleton"] = [[a + 1, b + 1] for a, b in skeleton.limb_index_pairs]
-    content = {"info": {"description": "Drawn people"}, "categories": [category], "images": images, "annotations": annotations}
+    content = {
+        "info": {"description": "Drawn people"},
+        "categories": [category],
+        "images": images,
+        "annotations": annotations,
+    }
     path = out / "annotations" / f"person_keypoints_{split}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     partial_path = path.with_suffix(".json.part")

@@ -1,0 +1,1 @@
+"""Converters from published files to COCO format."""

@@ -1,0 +1,1 @@
+"""Several processes: rank information, collectives, the launcher, the stop flag."""

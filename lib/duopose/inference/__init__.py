@@ -1,0 +1,1 @@
+"""From images to people, and from a data set to its score."""

@@ -1,0 +1,82 @@
+"""Where a run keeps its files: output/<dataset>/<model>/<config name>/."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from duopose.config import config_text
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run; nothing is made on disk before `create`."""
+
+    root: Path
+    log: Path  # TensorBoard
+
+    @staticmethod
+    def from_config(cfg: CfgNode, config_path: str | Path) -> RunFolder:
+        """The run of a config file under these settings."""
+        below = Path(cfg.DATASET.DATASET) / cfg.MODEL.NAME / Path(config_path).stem
+        return RunFolder(Path(cfg.OUTPUT_DIR) / below, Path(cfg.LOG_DIR) / below)
+
+    def create(self, cfg: CfgNode) -> None:
+        """Make the folders and write the resolved settings."""
+        self.results.mkdir(parents=True, exist_ok=True)
+        write_text(self.config, config_text(cfg))
+
+    @property
+    def config(self) -> Path:
+        """The resolved settings."""
+        return self.root / "config.yaml"
+
+    @property
+    def protocol(self) -> Path:
+        """How the run's numbers came about."""
+        return self.root / "protocol.json"
+
+    @property
+    def train_log(self) -> Path:
+        """All that training said."""
+        return self.root / "train.log"
+
+    @property
+    def metrics_csv(self) -> Path:
+        """Losses and scores over time."""
+        return self.root / "metrics.csv"
+
+    @property
+    def curves(self) -> Path:
+        """metrics.csv as an image, made at the end of a training."""
+        return self.root / "curves.png"
+
+    @property
+    def checkpoint(self) -> Path:
+        """All that is needed to go on."""
+        return self.root / "checkpoint.pth"
+
+    @property
+    def model_best(self) -> Path:
+        """The weights with the best AP in validation."""
+        return self.root / "model_best.pth"
+
+    @property
+    def model_final(self) -> Path:
+        """The weights after the last epoch."""
+        return self.root / "model_final.pth"
+
+    @property
+    def results(self) -> Path:
+        """What evaluation writes."""
+        return self.root / "results"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: a new file beside it is renamed."""
+    aside = path.with_name(path.name + ".new")
+    aside.write_text(text)
+    os.replace(aside, path)

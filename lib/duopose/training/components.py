@@ -1,0 +1,91 @@
+"""What training is made of: built from the settings here, or from stand-ins in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from duopose.config.validate import skeleton_name
+from duopose.datasets import build_dataset
+from duopose.datasets.loader import KeyedDataset, collate
+from duopose.datasets.transforms import normalise
+from duopose.distributed.context import DistributedContext
+from duopose.losses import build_loss
+from duopose.network import build_network, load_weights
+from duopose.run_folder import RunFolder
+from duopose.skeletons import get_skeleton, skeleton_to_dict
+from duopose.targets import build_targets
+from duopose.training.train_loader import Collate
+from duopose.types import Batch, LossTerms, NetworkOutput, Targets
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A validation's numbers on rank 0; `main` (AP) decides which weights are the best."""
+
+    main: float
+    values: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Components:
+    """Everything that the loop calls and does not know from inside."""
+
+    network: nn.Module  # on the CPU
+    dataset: KeyedDataset
+    collate: Collate
+    normalise: Callable[[torch.Tensor], torch.Tensor]  # uint8 -> float, on the device
+    targets: Callable[[Batch], Targets]
+    loss: Callable[[NetworkOutput, Targets], LossTerms]
+    validate: Callable[[nn.Module], Scores | None] | None = (
+        None  # called on all ranks; None on those other than the first
+    )
+    skeleton: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # as `skeleton_to_dict` gives it, for model files
+    notices: tuple[str, ...] = ()  # to be told at the start
+
+
+ComponentsBuilder = Callable[[CfgNode, DistributedContext, RunFolder], Components]
+
+
+def build_components(cfg: CfgNode, context: DistributedContext, run: RunFolder) -> Components:
+    """The real parts. Data and weights are opened here, so that mistakes show before the first step."""
+    skeleton = get_skeleton(skeleton_name(cfg))
+    dataset = build_dataset(cfg, cfg.DATASET.TRAIN, train=True)
+    network = build_network(cfg)
+    notices = (str(load_weights(network, cfg.MODEL.PRETRAINED)),) if cfg.MODEL.PRETRAINED else ()
+    if cfg.TRAIN.VAL_EVERY:
+        build_dataset(
+            cfg, cfg.DATASET.TEST, train=False
+        )  # a missing validation split should not be found after ten epochs
+
+    def score(weights: nn.Module) -> Scores | None:
+        from duopose.inference.validation import validate
+
+        metrics = validate(weights, cfg, skeleton, context, run.results / "training").metrics
+        if metrics is None:
+            return None
+        return Scores(
+            metrics.main,
+            {name: value for name, value in metrics.values.items() if value is not None},
+            metrics.notes,
+        )
+
+    return Components(
+        network=network,
+        dataset=dataset,
+        collate=collate,
+        normalise=normalise,
+        targets=build_targets(cfg, skeleton),
+        loss=build_loss(cfg, skeleton),
+        validate=score if cfg.TRAIN.VAL_EVERY else None,
+        skeleton=skeleton_to_dict(skeleton),
+        notices=notices,
+    )

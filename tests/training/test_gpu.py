@@ -1,0 +1,52 @@
+"""What only a GPU can show; left out where torch sees none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from tiny_train import train_here
+from torch import nn
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+
+
+def test_it_trains_in_every_precision(tmp_path: Path) -> None:
+    for number, settings in enumerate(
+        (
+            [],
+            ["FP16.DYNAMIC_LOSS_SCALE", True],
+            ["FP16.STATIC_LOSS_SCALE", 128.0],
+            ["FP16.DTYPE", "bf16"],
+        )
+    ):
+        enabled: list[Any] = ["FP16.ENABLED", bool(settings), *settings]
+        assert train_here(tmp_path / str(number), "DEVICE", "cuda", *enabled) == 0
+
+
+def normalised(rank: int, folder: str) -> None:
+    """Two processes on one GPU, by gloo, because NCCL wants a GPU for each: rank r's half of a batch through SyncBatchNorm."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    norm = nn.SyncBatchNorm.convert_sync_batchnorm(nn.BatchNorm2d(3)).cuda().train()
+    half = whole_batch()[2 * rank : 2 * rank + 2].cuda()
+    torch.save((norm(half).cpu(), norm.running_mean.cpu()), Path(folder) / f"{rank}.pth")
+    dist.destroy_process_group()
+
+
+def whole_batch() -> torch.Tensor:
+    return torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+
+
+def test_sync_batch_norm_of_two_processes_is_that_of_the_whole_batch(tmp_path: Path) -> None:
+    mp.spawn(normalised, args=(str(tmp_path),), nprocs=2)
+    norm = nn.BatchNorm2d(3).train()
+    expected = norm(whole_batch())
+    components, means = zip(
+        *(torch.load(tmp_path / f"{rank}.pth") for rank in range(2)), strict=True
+    )
+    torch.testing.assert_close(torch.cat(components), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(means[0], norm.running_mean)

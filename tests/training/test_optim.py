@@ -1,0 +1,141 @@
+"""Learning rate, weight decay and averaged weights in closed form."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from duopose.config import load_config
+from duopose.training.optim import (
+    AveragedWeights,
+    Schedule,
+    build_optimizer,
+    linearly_scaled_rate,
+    load_optimizer,
+)
+
+
+def test_step_schedule() -> None:
+    schedule = Schedule.of(load_config(None))
+    assert [schedule.rate(epoch, 10) for epoch in (0, 199.99, 200, 260)] == pytest.approx(
+        [1e-3, 1e-3, 1e-4, 1e-5]
+    )
+
+
+def test_cosine_ends_at_the_factor() -> None:
+    schedule = Schedule.of(
+        load_config(
+            None, ["TRAIN.LR_SCHEDULE", "cosine", "TRAIN.END_EPOCH", 10, "TRAIN.LR_FACTOR", 0.01]
+        )
+    )
+    assert [schedule.rate(epoch, 0) for epoch in (0, 5, 10, 12)] == pytest.approx(
+        [1e-3, 0.505e-3, 1e-5, 1e-5]
+    )
+
+
+def test_warm_up_rises_by_the_step() -> None:
+    schedule = Schedule.of(load_config(None, ["TRAIN.WARMUP", 4]))
+    assert [schedule.rate(0, step) for step in range(6)] == pytest.approx(
+        [2.5e-4, 5e-4, 7.5e-4, 1e-3, 1e-3, 1e-3]
+    )
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_adam_adds_the_decay_to_the_gradient_and_adamw_spares_vectors(fused: bool) -> None:
+    for name, bias_moves in (("adam", True), ("sgd", True), ("adamw", False)):
+        layer = nn.Linear(3, 3)
+        nn.init.ones_(layer.bias)
+        optimizer = build_optimizer(
+            load_config(None, ["TRAIN.OPTIMIZER", name, "TRAIN.WD", 0.1, "TRAIN.FUSED", fused]),
+            layer,
+        )
+        before = layer.weight.detach().clone()
+        for parameter in layer.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        assert not torch.equal(before, layer.weight)
+        assert (layer.bias.detach() != 1).all() == bias_moves
+
+
+def test_sgd_has_momentum() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(layer.weight)
+    optimizer = build_optimizer(
+        load_config(None, ["TRAIN.OPTIMIZER", "sgd", "TRAIN.LR", 1.0, "TRAIN.MOMENTUM", 0.5]), layer
+    )
+    for _ in range(3):
+        layer.weight.grad = torch.ones(1, 1)
+        optimizer.step()
+    assert layer.weight.item() == pytest.approx(-(1 + 1.5 + 1.75))
+
+
+def test_averaged_weights_rise_to_the_decay_and_copy_statistics() -> None:
+    network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
+    nn.init.constant_(network[0].weight, 0.0)
+    averaged = AveragedWeights(network, decay=0.9)
+    nn.init.constant_(network[0].weight, 1.0)
+    network[1].running_mean.fill_(3.0)
+    averaged.update(network, step=0)  # decay (1 + 0) / (10 + 0)
+    assert averaged.network[0].weight.item() == pytest.approx(0.9)
+    assert averaged.network[1].running_mean.item() == 3.0
+    averaged.update(network, step=10**6)
+    assert averaged.network[0].weight.item() == pytest.approx(0.9 * 0.9 + 0.1)
+    assert not any(parameter.requires_grad for parameter in averaged.network.parameters())
+
+
+def test_linear_scaling() -> None:
+    assert math.isclose(linearly_scaled_rate(1e-3, 96, 24), 2.5e-4)
+
+
+def steps_of(layer: nn.Conv2d, optimizer: torch.optim.Optimizer, seed: int) -> torch.Tensor:
+    """The weights after three steps with random gradients in the layout of the weights, as autograd gives them."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(3):
+        layer.weight.grad = torch.empty_like(layer.weight).copy_(
+            torch.randn(layer.weight.shape, generator=generator)
+        )
+        optimizer.step()
+    return layer.weight.detach().clone(memory_format=torch.contiguous_format)
+
+
+def convolution(layout: torch.memory_format) -> nn.Conv2d:
+    torch.manual_seed(0)
+    return nn.Conv2d(32, 16, 3, bias=False).to(memory_format=layout)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("saved_in", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("resumed_in", [torch.contiguous_format, torch.channels_last])
+def test_the_layout_in_memory_changes_nothing_also_over_a_resume(
+    name: str, saved_in: torch.memory_format, resumed_in: torch.memory_format
+) -> None:
+    """The fused kernels pair values by their place in memory: a layout that differs would move other weights."""
+    settings = ["TRAIN.OPTIMIZER", name, "TRAIN.WD", 0.1, "TRAIN.LR", 0.1]
+    plain = convolution(torch.contiguous_format)
+    expected = build_optimizer(load_config(None, [*settings, "TRAIN.FUSED", False]), plain)
+    before, after = convolution(saved_in), convolution(resumed_in)
+    first, second = (
+        build_optimizer(load_config(None, settings), layer) for layer in (before, after)
+    )
+    torch.testing.assert_close(
+        steps_of(before, first, seed=1), steps_of(plain, expected, seed=1), rtol=0, atol=1e-6
+    )
+    after.load_state_dict(before.state_dict())
+    load_optimizer(second, first.state_dict())
+    torch.testing.assert_close(
+        steps_of(after, second, seed=2), steps_of(plain, expected, seed=2), rtol=0, atol=1e-6
+    )
+
+
+def test_the_fused_kernel_gets_gradients_without_a_copy() -> None:
+    layer = convolution(torch.channels_last)
+    optimizer = build_optimizer(load_config(None), layer)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        steps_of(layer, optimizer, seed=1)
+    clones = [
+        event for event in profile.events() if event.name == "aten::contiguous" and event.cpu_parent
+    ]
+    assert not [event for event in clones if "fused_adam" in event.cpu_parent.name]

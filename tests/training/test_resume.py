@@ -1,0 +1,182 @@
+"""A run that is killed again and again ends with the very bits of one that is not."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_train import folder_of, train_here
+
+from duopose.training import checkpoint
+from duopose.training import loop as train
+from duopose.training.checkpoint import read_checkpoint
+
+SETTINGS = [
+    "TRAIN.END_EPOCH",
+    4,
+    "TRAIN.LR_STEP",
+    [2],
+    "TRAIN.CHECKPOINT_EVERY",
+    2,
+    "WORKERS",
+    1,
+    "TRAIN.EMA",
+    0.9,
+    "PRINT_FREQ",
+    3,
+]
+STEPS = 20  # of the whole run
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Run in a forked process, which may be killed; its exit code, negative for a signal."""
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join()
+    return process.exitcode or 0
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_at_step(out: Path, step: int, *settings: object) -> Callable[[], None]:
+    """Train until the update of `step` is being made."""
+
+    def work() -> None:
+        take_step = train.take_step
+
+        def step_or_die(run: train.TrainingRun, batches: list) -> None:  # type: ignore[type-arg]
+            if run.state.position.step == step:
+                die()
+            take_step(run, batches)
+
+        train.take_step = step_or_die
+        train_here(out, *SETTINGS, "AUTO_RESUME", True, *settings)
+
+    return work
+
+
+def killed_in_write(out: Path, number: int, half: bool) -> Callable[[], None]:
+    """Train until checkpoint `number` of this process is half on the disk, or whole but not yet renamed."""
+
+    def work() -> None:
+        keep_previous, count = checkpoint._keep_previous, 0
+
+        def keep_or_die(path: Path) -> None:
+            nonlocal count
+            count += 1
+            aside = path.with_name(path.name + ".new")
+            if count == number and half:
+                os.truncate(aside, aside.stat().st_size // 2)
+                die()
+            keep_previous(path)
+            if count == number:
+                die()
+
+        checkpoint._keep_previous = keep_or_die
+        train_here(out, *SETTINGS, "AUTO_RESUME", True)
+
+    return work
+
+
+def identical(a: Path, b: Path) -> None:
+    """Same weights, optimizer, averages and random states to the bit, and the same losses in metrics.csv."""
+    first, second = (read_checkpoint(folder_of(out).checkpoint).content for out in (a, b))
+    for content in (first, second):
+        del content["config"], content["metrics_csv_bytes"]  # paths and speeds differ
+    assert_equal(first, second, "checkpoint")
+    assert learned(a) == learned(b)
+
+
+def assert_equal(a: object, b: object, where: str) -> None:
+    assert type(a) is type(b), where
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where  # type: ignore[arg-type]
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where  # type: ignore[attr-defined]
+        for key in a:
+            assert_equal(a[key], b[key], f"{where}.{key}")  # type: ignore[index]
+    elif isinstance(a, list):
+        for number, (x, y) in enumerate(zip(a, b, strict=True)):  # type: ignore[call-overload]
+            assert_equal(x, y, f"{where}.{number}")
+    else:
+        assert a == b, where
+
+
+def learned(out: Path) -> list[str]:
+    """The lines of metrics.csv that do not tell speeds."""
+    lines = folder_of(out).metrics_csv.read_text().splitlines()
+    return [
+        line
+        for line in lines
+        if not any(speed in line for speed in ("images_per_second", "data_share"))
+    ]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole")
+    torch.set_num_threads(1)
+    train_here(out, *SETTINGS)
+    return out
+
+
+def test_killed_at_three_random_steps(tmp_path: Path, uninterrupted: Path) -> None:
+    steps = sorted(random.sample(range(1, STEPS), 3))
+    print("killed at steps", steps)
+    for step in steps:
+        assert in_child(killed_at_step(tmp_path, step)) == -signal.SIGKILL
+    assert train_here(tmp_path, *SETTINGS, "AUTO_RESUME", True) == 0
+    identical(tmp_path, uninterrupted)
+
+
+def test_killed_while_a_checkpoint_is_written(tmp_path: Path, uninterrupted: Path) -> None:
+    for number, half in ((3, True), (1, True), (4, False)):
+        assert in_child(killed_in_write(tmp_path, number, half)) == -signal.SIGKILL
+        assert (folder_of(tmp_path).root / "checkpoint.pth.new").exists()
+    assert train_here(tmp_path, *SETTINGS, "AUTO_RESUME", True) == 0
+    identical(tmp_path, uninterrupted)
+
+
+def test_killed_while_validating(tmp_path: Path, uninterrupted: Path) -> None:
+    def work() -> None:
+        train.kept_random_states = die  # type: ignore[assignment]  # which is asked for just before the validation
+        train_here(tmp_path, *SETTINGS)
+
+    assert in_child(work) == -signal.SIGKILL
+    assert read_checkpoint(folder_of(tmp_path).checkpoint).content["position"]["validation_due"]
+    assert train_here(tmp_path, *SETTINGS, "AUTO_RESUME", True) == 0
+    identical(tmp_path, uninterrupted)
+
+
+def test_a_due_validation_that_is_switched_off_meanwhile_is_left_out(tmp_path: Path) -> None:
+    def work() -> None:
+        train.kept_random_states = die  # type: ignore[assignment]
+        train_here(tmp_path, *SETTINGS)
+
+    assert in_child(work) == -signal.SIGKILL
+    assert train_here(tmp_path, *SETTINGS, "AUTO_RESUME", True, "TRAIN.VAL_EVERY", 0) == 0
+    assert "is left out, TRAIN.VAL_EVERY is 0" in folder_of(tmp_path).train_log.read_text()
+
+
+def test_mixed_precision_goes_on_with_its_scale(tmp_path: Path) -> None:
+    half = ["FP16.ENABLED", True, "FP16.DYNAMIC_LOSS_SCALE", True]
+    train_here(tmp_path / "whole", *SETTINGS, *half)
+    assert in_child(killed_at_step(tmp_path / "killed", 7, *half)) == -signal.SIGKILL
+    assert train_here(tmp_path / "killed", *SETTINGS, *half, "AUTO_RESUME", True) == 0
+    identical(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_killed_at_every_step_in_turn(tmp_path: Path, uninterrupted: Path) -> None:
+    for step in range(1, STEPS):
+        assert in_child(killed_at_step(tmp_path, step)) == -signal.SIGKILL
+    assert train_here(tmp_path, *SETTINGS, "AUTO_RESUME", True) == 0
+    identical(tmp_path, uninterrupted)
