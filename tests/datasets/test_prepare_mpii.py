@@ -182,7 +182,7 @@ def test_real_annotations_through_the_mat_and_back_to_the_metric(
     )["images"][:40]
     images = [
         image(record["image"], struct_array([real_person(person) for person in record["persons"]]))
-        for image in raw
+        for record in raw
     ]
     groups = [[list(range(len(image["persons"])))] for image in raw]
     sizes = {image["image"]: (1920, 1080) for image in raw}
