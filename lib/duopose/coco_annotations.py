@@ -1,0 +1,110 @@
+"""COCO-format annotation files: the reader, and the rule that says which annotations are people.
+
+Training, the data check and scoring all use this one rule, so that a model is scored on the same
+kind of people as it was trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from duopose.errors import UserError
+from duopose.files import read_json
+
+Record = dict[str, Any]  # one entry of a list of the file, with the file's own keys
+PERSON_NAME = "person"  # the name in COCO, CrowdPose and our converted MPII files
+
+
+@dataclass(frozen=True)
+class AnnotationFile:
+    """The three lists of a COCO file, unchanged; only their being lists of records is checked."""
+
+    path: Path
+    images: list[Record]
+    annotations: list[Record]  # empty for a test split without ground truth
+    categories: list[Record]
+
+
+def read_annotation_file(path: str | Path) -> AnnotationFile:
+    """Parse a COCO file. 'annotations' and 'categories' may be missing, as in COCO's test splits.
+
+    UserError naming the file and the key where it is not in COCO format.
+    """
+    content = read_json(path, "annotation file")
+
+    if not isinstance(content, dict):
+        raise UserError(
+            f"annotation file {path} is not in COCO format: "
+            f"its top level is a {type(content).__name__}, not a mapping"
+        )
+
+    lists = {key: content.get(key, []) for key in ("images", "annotations", "categories")}
+    problems = [key for key, value in lists.items() if not _is_list_of_records(value)]
+    if "images" not in content:
+        problems = ["images", *problems]
+
+    if problems:
+        keys = ", ".join(f"'{key}'" for key in problems)
+        raise UserError(
+            f"annotation file {path} is not in COCO format: {keys} must be a list of records; "
+            f"it has the keys {list(content)[:8]}"
+        )
+    return AnnotationFile(Path(path), **lists)
+
+
+def _is_list_of_records(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(record, dict) for record in value)
+
+
+def person_category(
+    categories: list[Record], num_keypoints: int, where: str | Path
+) -> int | str | None:
+    """Id of the category whose annotations are people; None where the file has no categories.
+
+    It is the first of these rules that gives exactly one category:
+
+    1. the category named 'person';
+    2. the category with as many keypoints as the skeleton (`num_keypoints`);
+    3. the only category of the file.
+
+    None means that every annotation is a person. UserError naming the candidates where no rule
+    applies, or where the id is neither a number nor a word; `where` is the file, for this message.
+    """
+    if not categories:
+        return None
+
+    named = [category for category in categories if category.get("name") == PERSON_NAME]
+    fitting = [category for category in categories if _num_keypoints(category) == num_keypoints]
+    for candidates in (named, fitting, categories):
+        if len(candidates) == 1:
+            return _category_id(candidates[0], where)
+
+    names = [
+        category.get("name", category.get("id")) for category in named or fitting or categories
+    ]
+    raise UserError(
+        f"annotation file '{where}': which of the categories {names} are the people? "
+        f"Name one category '{PERSON_NAME}', or give one of them {num_keypoints} 'keypoints'"
+    )
+
+
+def is_person(annotation: Record, category: int | str | None) -> bool:
+    """Whether an annotation is of `category` (of `person_category`); one without category_id is."""
+    return category is None or annotation.get("category_id", category) == category
+
+
+def _num_keypoints(category: Record) -> int:
+    names = category.get("keypoints")
+    return len(names) if isinstance(names, list) else 0
+
+
+def _category_id(category: Record, where: str | Path) -> int | str:
+    category_id = category.get("id")
+    if isinstance(category_id, bool) or not isinstance(category_id, (int, str)):
+        raise UserError(
+            f"annotation file '{where}': category {category.get('name')!r} needs a number or word "
+            f"as 'id', not {category_id!r}"
+        )
+    return category_id
