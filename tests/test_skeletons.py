@@ -38,8 +38,8 @@ def test_flips_are_involutions_that_keep_the_meaning(skeleton: Skeleton, reverse
     layout, flip = skeleton.offset_layout(reverse), skeleton.flip_index_with_centre
     assert (flip[flip] == np.arange(skeleton.num_keypoints + 1)).all()
     assert (layout.flip_channels[layout.flip_channels] == np.arange(layout.num_channels)).all()
-    assert (flip[layout.source] == layout.source[layout.flip_entry]).all()
-    assert (flip[layout.target] == layout.target[layout.flip_entry]).all()
+    assert (flip[layout.source] == layout.source[layout.flip_edge]).all()
+    assert (flip[layout.target] == layout.target[layout.flip_edge]).all()
     assert (layout.flip_signs[0::2] == 1).all() and (layout.flip_signs[1::2] == -1).all()
 
 
@@ -55,12 +55,12 @@ def test_chain_order_has_parents_first(skeleton: Skeleton) -> None:
 def test_forward_layout_is_a_prefix_of_the_reverse_one() -> None:
     plain, both = COCO.offset_layout(), COCO.offset_layout(reverse=True)
     assert (
-        both.source[: plain.num_entries] == plain.source
-    ).all() and both.num_forward == plain.num_entries
+        both.source[: plain.num_edges] == plain.source
+    ).all() and both.num_forward == plain.num_edges
     shoulder, elbow = COCO.index("left_shoulder"), COCO.index("left_elbow")
-    assert both.entry(shoulder, elbow) >= plain.num_entries
+    assert both.edge(shoulder, elbow) >= plain.num_edges
     with pytest.raises(ValueError, match="reverse offsets off"):
-        plain.entry(shoulder, elbow)
+        plain.edge(shoulder, elbow)
 
 
 @pytest.mark.parametrize("skeleton", ALL)

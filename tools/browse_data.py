@@ -26,7 +26,7 @@ from duopose.targets import build_targets
 from duopose.types import Sample
 from duopose.visualize.maps import sheet, shrink
 from duopose.visualize.samples import (
-    entries_by_target,
+    edges_by_target,
     heatmap_images,
     offset_image,
     sample_image,
@@ -123,9 +123,9 @@ def draw_sheets(
         )
     }
     if maker.layout is not None:
-        for name, entries in entries_by_target(maker.layout, skeleton).items():
+        for name, edges in edges_by_target(maker.layout, skeleton).items():
             images[name] = offset_image(
-                sample, targets.offsets[0], 0, entries, width, frame, skeleton, enlarge
+                sample, targets.offsets[0], 0, edges, width, frame, skeleton, enlarge
             )
     return people, heatmaps, sheet(list(images.values()), list(images))
 

@@ -199,71 +199,70 @@ class Skeleton:
         return tuple((self.index(a), self.index(b)) for a, b in self.limbs)
 
     def offset_layout(self, reverse: bool = False) -> OffsetLayout:
-        """Which offset channel says what; `reverse` adds the offsets from each parent to its child."""
+        """The edges of the offset maps; `reverse` adds those from each parent to its child."""
         return OffsetLayout.from_skeleton(self, reverse)
 
 
 @dataclass(frozen=True)
 class OffsetLayout:
-    """The offset maps, two channels (y, x) an entry: entry e holds, in the window of joint `source[e]`, target - pixel.
+    """The offset maps, two channels (y, x) an edge: in the window of joint `source[e]`, target - pixel.
 
-    `target` is a joint index, or `Skeleton.centre` (= K). Entries come in keypoint order, a limb joint's as parent, centre,
-    a centre-only joint's as centre (the public code's channel order); reverse entries (parent -> child) follow at the end.
+    `target` is a joint index, or `Skeleton.centre` (= K). Edges come in keypoint order (the public
+    code's channel order): a limb joint has one to its parent, then one to the centre; a centre-only
+    joint has one to the centre. Reverse edges (parent -> child) follow at the end.
     """
 
     source: np.ndarray  # (E,) int
     target: np.ndarray  # (E,) int
-    flip_entry: (
-        np.ndarray
-    )  # (E,) int: entry e of a mirrored image is entry flip_entry[e] of the image, x negated
-    num_forward: int  # entries before the reverse ones
+    # (E,) int: edge e of a mirrored image is edge flip_edge[e] of the image, x negated
+    flip_edge: np.ndarray
+    num_forward: int  # edges before the reverse ones
 
     @staticmethod
     def from_skeleton(skeleton: Skeleton, reverse: bool = False) -> OffsetLayout:
         """The layout of a skeleton."""
-        pairs: list[tuple[int, int]] = []
+        edges: list[tuple[int, int]] = []
         for joint in range(skeleton.num_keypoints):
             if joint in skeleton.parent_index:
-                pairs.append((joint, skeleton.parent_index[joint]))
+                edges.append((joint, skeleton.parent_index[joint]))
             if joint in skeleton.parent_index or joint in skeleton.centre_only_indices:
-                pairs.append((joint, skeleton.centre))
-        num_forward = len(pairs)
+                edges.append((joint, skeleton.centre))
+        num_forward = len(edges)
         if reverse:
-            pairs += [(parent, child) for child, parent in skeleton.parent_index.items()]
-        flip = skeleton.flip_index_with_centre
-        mirrored = {pair: entry for entry, pair in enumerate(pairs[:num_forward])}
-        mirrored_back = {
-            pair: entry for entry, pair in enumerate(pairs[num_forward:], start=num_forward)
-        }
-        flip_entry = [
-            (mirrored if entry < num_forward else mirrored_back)[(int(flip[s]), int(flip[t]))]
-            for entry, (s, t) in enumerate(pairs)
-        ]
-        source, target = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-        return OffsetLayout(source, target, np.array(flip_entry, dtype=np.int64), num_forward)
+            edges += [(parent, child) for child, parent in skeleton.parent_index.items()]
+
+        flip = skeleton.flip_index_with_centre.tolist()
+        index = {edge: number for number, edge in enumerate(edges)}
+        flip_edge = [index[flip[source], flip[target]] for source, target in edges]
+
+        source, target = np.array(edges, dtype=np.int64).reshape(-1, 2).T
+        return OffsetLayout(source, target, np.array(flip_edge, dtype=np.int64), num_forward)
 
     @property
-    def num_entries(self) -> int:
+    def num_edges(self) -> int:
         """E."""
         return len(self.source)
 
     @property
     def num_channels(self) -> int:
-        """C = 2 E; entry e has y in channel 2e and x in channel 2e + 1."""
+        """C = 2 E; edge e has y in channel 2e and x in channel 2e + 1."""
         return 2 * len(self.source)
 
     @cached_property
     def flip_channels(self) -> np.ndarray:
-        """(C,) int: channel c of a mirrored image's maps is channel flip_channels[c] of the image's, times flip_signs[c]."""
-        return np.stack([2 * self.flip_entry, 2 * self.flip_entry + 1], axis=1).reshape(-1)
+        """(C,) int: channel c of a mirrored image's maps is channel flip_channels[c] of the image's.
+
+        Its values are those of the image times flip_signs[c].
+        """
+        return np.stack([2 * self.flip_edge, 2 * self.flip_edge + 1], axis=1).reshape(-1)
 
     @cached_property
     def flip_signs(self) -> np.ndarray:
         """(C,) float32: +1 for y channels, -1 for x channels."""
-        return np.tile(np.array([1.0, -1.0], dtype=np.float32), self.num_entries)
+        return np.tile(np.array([1.0, -1.0], dtype=np.float32), self.num_edges)
 
-    def entry(self, source: int, target: int) -> int:
-        """The entry of an offset; ValueError where there is none."""
+    def edge(self, source: int, target: int) -> int:
+        """Index of the edge from joint `source` to `target`; ValueError where there is none."""
         found = np.flatnonzero((self.source == source) & (self.target == target))
         if not len(found):
             raise ValueError(

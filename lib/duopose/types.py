@@ -70,10 +70,10 @@ class TagTargets(NamedTuple):
 
 
 class OffsetTargets(NamedTuple):
-    """Offsets of one stride, only where a window is: N window cells of all images and entries together."""
+    """Offsets of one stride, only where a window is: N window cells of all images and edges together."""
 
     image: torch.Tensor  # (N,) int64 index in the batch
-    entry: torch.Tensor  # (N,) int64 entry of the `OffsetLayout`
+    edge: torch.Tensor  # (N,) int64 edge of the `OffsetLayout`
     cell: torch.Tensor  # (N,) int64, y * w + x
     value: torch.Tensor  # (N, 2) float32 y, x of target - pixel in input pixels, mean over the people whose windows cover the cell
 
@@ -100,71 +100,69 @@ class LossTerms(NamedTuple):
 
 
 class MapLayer(NamedTuple):
-    """Maps of one pass as the network gave them (a mirrored pass stays mirrored), and how to find our own points in them.
+    """Maps of one pass as the network gave them, and the affine map from the merged input to their cells.
 
-    A point of the merged input lies at cell = factor * point + shift, per axis; a mirrored pass has a negative factor in x.
+    A point of the merged input lies at cell = factor * point + shift, per axis. The maps of a
+    mirrored pass stay mirrored: factor is negative in x, and `channel` exchanges left and right.
     """
 
-    maps: torch.Tensor  # (channels, h, w)
+    maps: torch.Tensor  # (channels, h, w), any memory format
     factor: np.ndarray  # (2,) x, y: cells per pixel of the merged input
     shift: np.ndarray  # (2,) cells
-    channel: (
-        np.ndarray
-    )  # (n,) int: our channel (offsets: our entry) c is this pass's channel (entry) channel[c]
+    # (n,) int. Heatmaps and tags: keypoint k is channel channel[k] of `maps`. Offsets: edge e has
+    # y, x in channels 2 * channel[e], 2 * channel[e] + 1.
+    channel: np.ndarray
     peak_shift: float = 0.0  # cells to add to a peak's cell (`MapFrame.peak_shift`)
-    unit: float = 1.0  # offsets: cells that 1.0 in the maps means
+    unit: float = 1.0  # offsets: cells per 1.0 in the maps
 
 
 class PoseMaps(NamedTuple):
-    """All passes of one image put together, ready for decoding; nothing here is upsampled that need not be.
+    """All passes of one image, ready for decoding. Only `heatmaps` are resized to a common grid.
 
-    merged input frame = the network input at test scale 1, whether or not scale 1 is among the passes.
+    Merged input frame: the network input at test scale 1, even where scale 1 is not among the passes.
     """
 
-    heatmaps: (
-        torch.Tensor
-    )  # (K+1, H, W) mean over passes and strides, on the stride-2 grid of the merged input
+    # (K+1, H, W) mean over passes and strides, on the stride-2 grid of the merged input
+    heatmaps: torch.Tensor
     frame: MapFrame  # of `heatmaps` on the merged input
-    layers: tuple[
-        MapLayer, ...
-    ]  # heatmaps per pass and stride as they came, for sub-pixel positions
-    tags: tuple[MapLayer, ...]  # one per pass whose tags count
-    offsets: tuple[MapLayer, ...]  # per pass and stride; none for the baseline
+    layers: tuple[MapLayer, ...]  # heatmaps of each pass and stride, for sub-pixel positions
+    tags: tuple[MapLayer, ...]  # one per pass of the size nearest to the merged input
+    offsets: tuple[MapLayer, ...]  # one per pass and stride; empty for the baseline
 
 
 class Peaks(NamedTuple):
-    """Heatmap peaks, sorted by joint and best first within a joint; M of them. Arrays on the CPU."""
+    """M heatmap peaks, sorted by joint and best first within a joint. Arrays on the CPU.
+
+    Positions are x, y in pixels of the merged input. E: edges of the `OffsetLayout`.
+    """
 
     joint: np.ndarray  # (M,) int, K = centre
-    position: np.ndarray  # (M, 2) float64 x, y, merged input frame, sub-pixel
-    score: np.ndarray  # (M,) float64 peak height
-    nms_suppressed: (
-        np.ndarray
-    )  # (M,) bool: highest of its 3x3 cells only, in the shadow of a higher peak
+    position: np.ndarray  # (M, 2) float64, sub-pixel
+    score: np.ndarray  # (M,) float64 heatmap value
+    nms_suppressed: np.ndarray  # (M,) bool: a 3x3 maximum only; a higher peak is in its NMS window
     tag: np.ndarray  # (M, T)
-    tag_around: (
-        np.ndarray
-    )  # (M, cells, T) tags of the same joint type in a small square round the peak
-    vote: np.ndarray  # (M, E, 2) x, y: where the layout's entry e says its target is, merged input frame; NaN where e is another joint's
-    reach: (
-        np.ndarray
-    )  # (M,) length in pixels of the longest forward offset, the scale of the votes' errors
-    sigma: np.ndarray  # (M,) standard deviation per axis of the votes' errors, pixels
-    centre_vote: np.ndarray  # (M, 2) where the peak says its person's centre is; NaN for torso joints, a centre's own place
-    windows_overlap: np.ndarray  # (M,) bool: the votes are read where windows of several people overlap, so they are means over these people
+    tags_around: np.ndarray  # (M, cells, T) tags of the same joint type in a square around the peak
+    # (M, E, 2) peak + offset: the predicted position of the edge's target; NaN where the peak is not
+    # of the edge's source joint
+    predicted_target: np.ndarray
+    # (M,) length of the longest forward offset; the errors of the offsets grow with it
+    max_offset_length: np.ndarray
+    offset_sigma: np.ndarray  # (M,) standard deviation per axis of `predicted_target`
+    # (M, 2) predicted centre of the person; NaN for torso joints, the peak's own position for centres
+    predicted_centre: np.ndarray
+    # (M,) bool: the peak is inside another peak's offset window in every layer, so its offsets are
+    # means over several people
+    windows_overlap: np.ndarray
 
 
 @dataclass(frozen=True)
 class Poses:
-    """People found, in the frame the producing function states."""
+    """People of one image, in the frame stated by the function that returns them."""
 
-    keypoints: (
-        np.ndarray
-    )  # (P, K, 3) x, y, score; score 0 and x = y = 0 where the joint was not found
-    scores: np.ndarray  # (P,) by which people are ranked
-    filled: (
-        np.ndarray
-    )  # (P, K) bool: the joint has no peak of its own in the grouping and was filled in afterwards
+    # (P, K, 3) x, y, score; all 0 where the joint was not found
+    keypoints: np.ndarray
+    scores: np.ndarray  # (P,) used for ranking
+    filled: np.ndarray  # (P, K) bool: the joint got no peak in the grouping and was filled in later
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class World:
         ]
         area = np.ones(len(keypoints))
         scene = clean_scene(self.merged.affine.apply(keypoints), area, self.layout)
-        offsets = self.layout.num_entries > 0
+        offsets = self.layout.num_edges > 0
         network = IdealNetwork(
             self.layout,
             offset_unit=self.cfg.MODEL.OFFSET_UNIT,

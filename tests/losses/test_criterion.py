@@ -141,7 +141,7 @@ def test_a_perfect_offset_costs_nothing_and_a_far_one_its_distance() -> None:
     output = outputs(cfg, 1)
     where = targets.offsets[0]
     with torch.no_grad():
-        for part, channel in ((0, 2 * where.entry), (1, 2 * where.entry + 1)):
+        for part, channel in ((0, 2 * where.edge), (1, 2 * where.edge + 1)):
             output.offsets[0][where.image, channel, where.cell // 16, where.cell % 16] = (
                 where.value[:, part] / 64 + part
             )

@@ -9,17 +9,17 @@ import torch.nn.functional as F
 from duopose.losses.offset_loss import dense_offsets, whole_map_offset_loss, window_offset_loss
 from duopose.types import OffsetTargets
 
-SHAPE = torch.Size([3, 4, 3, 5])  # two entries
+SHAPE = torch.Size([3, 4, 3, 5])  # two edges
 
 
 def example() -> tuple[torch.Tensor, OffsetTargets]:
     """Predictions, and targets at some cells of the first two images; the third has none."""
     generator = torch.Generator().manual_seed(0)
     taken = torch.rand(2, 2, 15, generator=generator) < 0.4
-    image, entry, cell = taken.nonzero(as_tuple=True)
+    image, edge, cell = taken.nonzero(as_tuple=True)
     value = 20 * torch.randn(len(cell), 2, generator=generator, dtype=torch.float64)
     return torch.randn(SHAPE, generator=generator, dtype=torch.float64), OffsetTargets(
-        image, entry, cell, value
+        image, edge, cell, value
     )
 
 

@@ -89,14 +89,14 @@ def test_offsets_equal_the_golden_ones_where_those_are_right(
 def windows_of_the_public_code(
     joints: np.ndarray, source: np.ndarray, target: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Per entry and cell (E, size, size): how many people's windows cover it, and whether one of them has an unlabelled target."""
+    """Per edge and cell (E, size, size): how many people's windows cover it, and whether one of them has an unlabelled target."""
     people = np.zeros((len(source), size, size), dtype=int)
     unlabelled = np.zeros(people.shape, dtype=bool)
-    for entry, (start, end) in enumerate(zip(source, target)):
+    for edge, (start, end) in enumerate(zip(source, target)):
         for person in joints:
             x, y = person[start, :2].astype(int)
             if person[start, 2] > 0 and 0 <= x < size and 0 <= y < size:
-                window = (entry, slice(max(0, y - 7), y + 8), slice(max(0, x - 7), x + 8))
+                window = (edge, slice(max(0, y - 7), y + 8), slice(max(0, x - 7), x + 8))
                 people[window] += 1
                 unlabelled[window] |= person[end, 2] == 0
     return people, unlabelled

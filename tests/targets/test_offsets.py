@@ -31,15 +31,13 @@ def make(
 
 
 def cell_by_cell(keypoints: torch.Tensor, layout: OffsetLayout, frame: MapFrame) -> Cells:
-    """(image, entry, cell) -> y, x of the mean over people of target - pixel, straight from the definition."""
+    """(image, edge, cell) -> y, x of the mean over people of target - pixel, straight from the definition."""
     complete = with_centres(keypoints).double()
     said = defaultdict(list)
-    for image, person, entry in np.ndindex(
-        complete.shape[0], complete.shape[1], layout.num_entries
-    ):
+    for image, person, edge in np.ndindex(complete.shape[0], complete.shape[1], layout.num_edges):
         source, target = (
-            complete[image, person, layout.source[entry]],
-            complete[image, person, layout.target[entry]],
+            complete[image, person, layout.source[edge]],
+            complete[image, person, layout.target[edge]],
         )
         if source[2] == 0 or target[2] == 0:
             continue
@@ -48,12 +46,12 @@ def cell_by_cell(keypoints: torch.Tensor, layout: OffsetLayout, frame: MapFrame)
         for y in range(max(0, middle_y - RADIUS), min(HEIGHT, middle_y + RADIUS + 1)):
             for x in range(max(0, middle_x - RADIUS), min(WIDTH, middle_x + RADIUS + 1)):
                 pixel = frame.to_input(torch.tensor([x, y], dtype=torch.float64))
-                said[image, entry, y * WIDTH + x].append((target[:2] - pixel).numpy()[::-1])
+                said[image, edge, y * WIDTH + x].append((target[:2] - pixel).numpy()[::-1])
     return {key: np.mean(values, axis=0) for key, values in said.items()}
 
 
 def as_cells(targets: OffsetTargets) -> Cells:
-    keys = zip(targets.image.tolist(), targets.entry.tolist(), targets.cell.tolist())
+    keys = zip(targets.image.tolist(), targets.edge.tolist(), targets.cell.tolist())
     cells = dict(zip(keys, targets.value.numpy()))
     assert len(cells) == len(targets.cell), "a cell came twice"
     return cells
@@ -91,13 +89,11 @@ def test_no_target_without_a_labelled_parent() -> None:
     person = torch.zeros(1, 1, 17, 3)
     elbow, shoulder = COCO.index("left_elbow"), COCO.index("left_shoulder")
     person[0, 0, elbow] = torch.tensor([40.0, 40.0, 2.0])
-    assert set(make(person, layout, MapFrame(4)).entry.tolist()) == {
-        layout.entry(elbow, COCO.centre)
-    }
+    assert set(make(person, layout, MapFrame(4)).edge.tolist()) == {layout.edge(elbow, COCO.centre)}
     person[0, 0, shoulder] = torch.tensor([50.0, 30.0, 2.0])
-    assert set(make(person, layout, MapFrame(4)).entry.tolist()) == {
-        layout.entry(elbow, shoulder),
-        layout.entry(elbow, COCO.centre),
+    assert set(make(person, layout, MapFrame(4)).edge.tolist()) == {
+        layout.edge(elbow, shoulder),
+        layout.edge(elbow, COCO.centre),
     }
 
 
@@ -107,7 +103,7 @@ def test_the_joint_s_own_cell_points_to_the_parent() -> None:
     person = torch.zeros(1, 1, 17, 3)
     person[0, 0, elbow] = torch.tensor([41.5, 41.5, 2.0])  # the middle of cell (10, 10)
     person[0, 0, shoulder] = torch.tensor([61.5, 31.5, 2.0])
-    y, x = as_cells(make(person, layout, frame))[0, layout.entry(elbow, shoulder), 10 * WIDTH + 10]
+    y, x = as_cells(make(person, layout, frame))[0, layout.edge(elbow, shoulder), 10 * WIDTH + 10]
     assert (x, y) == (20, -10)
 
 
@@ -122,4 +118,4 @@ def test_windows_end_at_the_border(people: People) -> None:
 @pytest.mark.parametrize("counts", [[], [0, 0]])
 def test_nobody(people: People, counts: list[int]) -> None:
     targets = make(people(COCO, counts), COCO.offset_layout(), MapFrame(4))
-    assert len(targets.image) == len(targets.entry) == len(targets.cell) == len(targets.value) == 0
+    assert len(targets.image) == len(targets.edge) == len(targets.cell) == len(targets.value) == 0

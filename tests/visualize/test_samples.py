@@ -9,7 +9,7 @@ from duopose.types import OffsetTargets, Sample, TagTargets
 from duopose.visualize.draw import person_shades
 from duopose.visualize.maps import MASKED, TITLE_HEIGHT
 from duopose.visualize.samples import (
-    entries_by_target,
+    edges_by_target,
     heatmap_images,
     offset_image,
     sample_image,
@@ -61,23 +61,21 @@ def test_tag_cells_are_squares_over_their_pixels() -> None:
 
 def test_arrows_lead_to_the_parent_and_skip_other_images() -> None:
     layout, frame = COCO.offset_layout(), MapFrame(4)
-    entry = layout.entry(COCO.index("left_elbow"), COCO.index("left_shoulder"))
+    edge = layout.edge(COCO.index("left_elbow"), COCO.index("left_shoulder"))
     cell = torch.tensor([20 * 32 + 5, 20 * 32 + 10])  # cells at (21.5, 81.5) and (41.5, 81.5)
     value = torch.tensor([[40 - 81.5, 100 - 21.5], [-60.0, 0.0]])  # y, x
-    offsets = OffsetTargets(torch.tensor([0, 1]), torch.tensor([entry, entry]), cell, value)
-    groups = entries_by_target(layout, COCO)
-    shown = offset_image(sample(), offsets, 0, [entry], 32, frame, COCO, enlarge=2)
+    offsets = OffsetTargets(torch.tensor([0, 1]), torch.tensor([edge, edge]), cell, value)
+    groups = edges_by_target(layout, COCO)
+    shown = offset_image(sample(), offsets, 0, [edge], 32, frame, COCO, enlarge=2)
     ink = np.argwhere(np.ptp(shown.astype(int), axis=2) > 60)[:, ::-1]
     start, end = (np.array(point) * 2 + 0.5 for point in ([21.5, 81.5], [100, 40]))
     for point in (start, end, (start + end) / 2):
         assert np.abs(ink - point).sum(1).min() < 3
     assert ink[:, 1].min() > 70  # the other image's arrow would point up
-    assert entry in groups["limb joints to parents"] and sorted(
+    assert edge in groups["limb joints to parents"] and sorted(
         e for group in groups.values() for e in group
     ) == list(range(21))
     assert (
-        len(
-            entries_by_target(COCO.offset_layout(reverse=True), COCO)["parents back to limb joints"]
-        )
+        len(edges_by_target(COCO.offset_layout(reverse=True), COCO)["parents back to limb joints"])
         == 8
     )

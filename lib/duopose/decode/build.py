@@ -26,9 +26,7 @@ def build_decoder(cfg: CfgNode, skeleton: Skeleton) -> Decoder:
     layout = build_layout(cfg, skeleton)
     settings = decoder_settings(cfg)
     grouper: GroupsPeaks = (
-        Grouper(skeleton, layout, settings)
-        if layout.num_entries
-        else TagGrouper(skeleton, settings)
+        Grouper(skeleton, layout, settings) if layout.num_edges else TagGrouper(skeleton, settings)
     )
     return Decoder(skeleton, layout, grouper, settings)
 
@@ -54,7 +52,7 @@ def build_merger(
     return partial(
         merge_passes,
         skeleton=skeleton,
-        layout=layout if layout.num_entries else None,
+        layout=layout if layout.num_edges else None,
         offset_unit=cfg.MODEL.OFFSET_UNIT,
         legacy_alignment=cfg.DATASET.HEATMAP_CENTRES == "rounded",
     )
@@ -73,20 +71,20 @@ def decoder_settings(cfg: CfgNode) -> DecoderSettings:
         offset_radius=cfg.DATASET.OFFSET_RADIUS,
         offset_sigma=test.OFFSET_SIGMA,
         offset_sigma_relative=test.OFFSET_SIGMA_RELATIVE,
-        outlier_share=test.OUTLIERS,
-        accept=test.JOINT_THRESHOLD,
-        secondary_penalty=test.SECONDARY_PENALTY,
-        sure_height=test.SURE_HEIGHT,
-        height_weight=test.HEIGHT_WEIGHT,
+        outlier_probability=test.OUTLIERS,
+        join_threshold=test.JOINT_THRESHOLD,
+        nms_suppressed_penalty=test.SECONDARY_PENALTY,
+        confident_score=test.SURE_HEIGHT,
+        score_weight=test.HEIGHT_WEIGHT,
         start_threshold=test.START_THRESHOLD,
-        sweeps=test.SWEEPS,
-        adjust=test.ADJUST,
+        max_iterations=test.SWEEPS,
+        subpixel=test.ADJUST,
         mrm=test.MRM,
         peak_sigma=test.PEAK_SIGMA,
         fill_radius=test.FILL_RADIUS,
-        fill_accept=test.FILL_THRESHOLD,
-        fill_worth=test.FILL_WORTH,
+        fill_threshold=test.FILL_THRESHOLD,
+        filled_score_weight=test.FILL_WORTH,
         fill=test.REFINE and not clean,
         person_threshold=test.PERSON_THRESHOLD if clean else 0.0,
-        duplicate_worth=0.0 if clean else test.DUPLICATE_WORTH,
+        duplicate_score_factor=0.0 if clean else test.DUPLICATE_WORTH,
     )

@@ -33,7 +33,7 @@ class Decoder:
     """Maps of one image to its people."""
 
     skeleton: Skeleton
-    layout: OffsetLayout  # without entries for the baseline
+    layout: OffsetLayout  # without edges for the baseline
     grouper: GroupsPeaks
     settings: DecoderSettings
 
@@ -59,7 +59,7 @@ class Decoder:
         around = read_tags_around(maps.tags, joint, position, settings.fill_radius)
         check_values("tags", around)
         vote, windows_overlap = self._votes(maps, joint, position)
-        if settings.adjust:
+        if settings.subpixel:
             position = sub_pixel(maps.layers, joint, position, limit=maps.frame.stride)
         reach = reach_of(position, vote, self.layout.num_forward)
         sigma = offset_sigma(
@@ -93,11 +93,11 @@ class Decoder:
         finest = np.array([1 / abs(layer.factor[0]) for layer in maps.offsets])
         usable = np.where(windows_overlap[:, None], finest == finest.min(initial=np.inf), alone)
         weight = usable / np.maximum(usable.sum(axis=1), 1)[:, None]
-        vote = np.full((len(joint), self.layout.num_entries, 2), np.nan)
-        peak, entry = np.nonzero(joint[:, None] == self.layout.source[None])
-        found = read_votes(maps.offsets, entry, peak, position, weight)
+        vote = np.full((len(joint), self.layout.num_edges, 2), np.nan)
+        peak, edge = np.nonzero(joint[:, None] == self.layout.source[None])
+        found = read_votes(maps.offsets, edge, peak, position, weight)
         check_values("offsets", found)
-        vote[peak, entry] = found
+        vote[peak, edge] = found
         return vote, windows_overlap
 
     def finish(self, peaks: Peaks, people: People) -> Poses:
@@ -112,10 +112,10 @@ class Decoder:
         filled = np.zeros(member.shape, dtype=bool)
         if settings.fill:
             position, score, filled = fill(peaks, people, position, score, self.layout, settings)
-        ranks = person_scores(np.where(filled, settings.fill_worth * score, score))
+        ranks = person_scores(np.where(filled, settings.filled_score_weight * score, score))
         order = np.argsort(-ranks, kind="stable")
         duplicates = order[~not_duplicates(position[order], score[order] > 0)]
-        ranks[duplicates] *= settings.duplicate_worth
+        ranks[duplicates] *= settings.duplicate_score_factor
         order = np.argsort(-ranks, kind="stable")[: settings.max_people]
         order = order[(ranks[order] >= settings.person_threshold) & (ranks[order] > 0)]
         keypoints = np.concatenate([position, score[..., None]], axis=2)

@@ -108,14 +108,17 @@ def link_ratios(
     Both directions of a link add up. The last row is 0: a joint that is not there says nothing.
     """
     bounds = np.searchsorted(peaks.joint, np.arange(centre + 2))
-    weight, lowest = (-0.5 / peaks.sigma**2).astype(np.float32), np.float32(np.log(outlier_share))
+    weight, lowest = (
+        (-0.5 / peaks.offset_sigma**2).astype(np.float32),
+        np.float32(np.log(outlier_share)),
+    )
     links: dict[tuple[int, int], np.ndarray] = {}
-    for entry, (source, target) in enumerate(zip(layout.source.tolist(), layout.target.tolist())):
+    for edge, (source, target) in enumerate(zip(layout.source.tolist(), layout.target.tolist())):
         if target == centre:
             continue
         from_ = slice(bounds[source], bounds[source + 1])
         to = slice(bounds[target], bounds[target + 1])
-        ratio = squared_distances(peaks.position[to], peaks.vote[from_, entry])
+        ratio = squared_distances(peaks.position[to], peaks.predicted_target[from_, edge])
         ratio *= weight[from_]
         ratio += LOG_GAIN_OFFSET
         np.maximum(ratio, lowest, out=ratio)  # `log_ratio`; a joint's own offsets are never NaN
@@ -131,12 +134,12 @@ def centre_votes(
 ) -> np.ndarray:
     """(M, 2) where each peak says its person's centre is; NaN for torso joints, a centre's own place for centres."""
     votes = np.full((len(joint), 2), np.nan)
-    entry_of = np.full(centre + 1, -1)
+    edge_of = np.full(centre + 1, -1)
     to_centre = np.flatnonzero(layout.target == centre)
-    entry_of[layout.source[to_centre]] = to_centre
-    entry = entry_of[joint]
-    some = entry >= 0
-    votes[some] = vote[some, entry[some]]
+    edge_of[layout.source[to_centre]] = to_centre
+    edge = edge_of[joint]
+    some = edge >= 0
+    votes[some] = vote[some, edge[some]]
     own = joint == centre
     votes[own] = position[own]
     return votes

@@ -64,15 +64,15 @@ class Scene:
     ) -> None:
         self.settings, self.peaks, self.centre = settings, peaks, skeleton.centre
         self.bounds = np.searchsorted(peaks.joint, np.arange(skeleton.centre + 2)).tolist()
-        self.precision = 1 / peaks.sigma**2
-        joints, share = slice(0, self.bounds[skeleton.centre]), settings.outlier_share
+        self.precision = 1 / peaks.offset_sigma**2
+        joints, share = slice(0, self.bounds[skeleton.centre]), settings.outlier_probability
         ones = np.ones(self.bounds[skeleton.centre])
         self.tag_table = RatioTable(peaks.tag[joints], ones, LOG_GAIN_TAG, share)
         self.vote_table = RatioTable(
-            self.peaks.centre_vote[joints], self.precision[joints], LOG_GAIN_OFFSET, share
+            self.peaks.predicted_centre[joints], self.precision[joints], LOG_GAIN_OFFSET, share
         )
         self.place_table = RatioTable(peaks.position[joints], ones, 0.0, share)
-        self.links = link_ratios(peaks, layout, settings.outlier_share, skeleton.centre)
+        self.links = link_ratios(peaks, layout, settings.outlier_probability, skeleton.centre)
         self.neighbours = [
             [b for a, b in self.links if a == joint] for joint in range(skeleton.num_keypoints)
         ]
@@ -82,8 +82,8 @@ class Scene:
             [*others, *self.chain],
             [*self.chain[::-1], *others],
         )  # torso joints know no centre: limbs first
-        toll = settings.accept + settings.secondary_penalty * peaks.nms_suppressed
-        toll -= height_ratio(peaks.score, settings.sure_height, settings.height_weight)
+        toll = settings.join_threshold + settings.nms_suppressed_penalty * peaks.nms_suppressed
+        toll -= height_ratio(peaks.score, settings.confident_score, settings.score_weight)
         self.toll = toll[joints].astype(np.float32)
 
     def from_centres(self) -> People:
@@ -98,7 +98,7 @@ class Scene:
             return
         starts = np.array(self.bounds[: self.centre])[:, None]
         chosen = np.where(people.present.T, people.member.T - starts, NOBODY)
-        for sweep in range(self.settings.sweeps):
+        for sweep in range(self.settings.max_iterations):
             before = chosen.copy()
             unary = self._unary(people)
             self._assign_all(self.order if sweep else self.first_order, chosen, unary)
@@ -114,7 +114,7 @@ class Scene:
                 break
             people.estimate(
                 self.peaks,
-                self.peaks.centre_vote,
+                self.peaks.predicted_centre,
                 self.precision,
                 4 / self.settings.offset_sigma**2,
             )
@@ -180,7 +180,9 @@ class Scene:
         several = [left[group] for group in groups if len(group) > 1]
         if several:
             tag = np.array([self.peaks.tag[group].mean(axis=0) for group in several])
-            centre = np.array([_mean_or_nan(self.peaks.centre_vote[group]) for group in several])
+            centre = np.array(
+                [_mean_or_nan(self.peaks.predicted_centre[group]) for group in several]
+            )
             fresh = People.start(np.full(len(several), NOBODY), tag, centre, self.centre)
             fresh.evidence = np.array([float(len(group)) for group in several])
             people = people.join(fresh)
@@ -205,16 +207,16 @@ class Scene:
         )
         fresh.member[np.arange(len(alone)), self.peaks.joint[alone]] = alone
         if len(alone):
-            fresh.estimate(self.peaks, self.peaks.centre_vote, self.precision, 0.0)
+            fresh.estimate(self.peaks, self.peaks.predicted_centre, self.precision, 0.0)
         return fresh
 
     def _affinity(self, left: np.ndarray) -> np.ndarray:
         """(L, L) log-likelihood ratios that two left-over peaks are one person's."""
-        peaks, share = self.peaks, self.settings.outlier_share
+        peaks, share = self.peaks, self.settings.outlier_probability
         tags, votes, variance = (
             peaks.tag[left],
-            self.peaks.centre_vote[left],
-            self.peaks.sigma[left] ** 2,
+            self.peaks.predicted_centre[left],
+            self.peaks.offset_sigma[left] ** 2,
         )
         ratio = log_ratio(
             squared_distances(tags, tags) / (2 * self.settings.tag_sigma**2), LOG_GAIN_TAG, share
@@ -224,7 +226,9 @@ class Scene:
             LOG_GAIN_OFFSET,
             share,
         )
-        extent = EXTENT * np.add.outer(peaks.reach[left], peaks.reach[left]) / 2
+        extent = (
+            EXTENT * np.add.outer(peaks.max_offset_length[left], peaks.max_offset_length[left]) / 2
+        )
         away = squared_distances(peaks.position[left], peaks.position[left])
         ratio += log_ratio(away / np.maximum(extent, self.settings.offset_sigma) ** 2, 0.0, share)
         places = [np.flatnonzero(peaks.joint[left] == joint) for joint in range(self.centre)]

@@ -76,22 +76,22 @@ def read_tags_around(
 
 def read_votes(
     layers: Sequence[MapLayer],
-    entry: np.ndarray,
+    edge: np.ndarray,
     peak: np.ndarray,
     points: np.ndarray,
     weight: np.ndarray,
 ) -> np.ndarray:
-    """(N, 2) x, y of the merged input frame: where offset `entry` (N,), read at the point of `peak` (N,), says its target is.
+    """(N, 2) x, y of the merged input frame: where offset `edge` (N,), read at the point of `peak` (N,), says its target is.
 
     points: (M, 2). A layer holds target - pixel at the pixel, so the vote is the cell's own place plus its offset; it is moved to
     the merged frame as a point, which divides by the scale and mirrors. Layers are averaged with `weight` (M, layers), rows adding up to 1.
     """
     if not layers:
-        return np.zeros((len(entry), 2))
+        return np.zeros((len(edge), 2))
     cells = cells_of(layers, points)[:, peak]
     places = cells.astype(np.float64)
     for index, layer in enumerate(layers):
-        channel = 2 * layer.channel[entry, None] + [1, 0]
+        channel = 2 * layer.channel[edge, None] + [1, 0]
         places[index] += layer.unit * gather(
             layer.maps, channel, cells[index, :, 1:], cells[index, :, :1]
         )

@@ -89,9 +89,9 @@ def _layers(
     tags = _layer(one.output.tags, to_pass, frames[0], channel)
     if layout is None or not one.output.offsets:
         return heat, tags, []
-    entry = layout.flip_entry if one.mirrored else np.arange(layout.num_entries)
+    edge = layout.flip_edge if one.mirrored else np.arange(layout.num_edges)
     offsets = [
-        _layer(maps, to_pass, frame, entry, offset_unit)
+        _layer(maps, to_pass, frame, edge, offset_unit)
         for maps, frame in zip(one.output.offsets, frames)
     ]
     return heat, tags, offsets

@@ -50,7 +50,7 @@ def fill(
     """
     position, score = position.copy(), score.copy()
     missing = ~people.present
-    if layout.num_entries:  # the baseline has no centres at all
+    if layout.num_edges:  # the baseline has no centres at all
         missing[(people.seed == NOBODY) & (people.present.sum(axis=1) < FEWEST)] = False
     if not missing.any():
         return position, score, missing
@@ -67,12 +67,14 @@ class Search:
         self, peaks: Peaks, people: People, layout: OffsetLayout, settings: DecoderSettings
     ) -> None:
         self.peaks, self.people, self.layout, self.settings = peaks, people, layout, settings
-        self.height_ratio = height_ratio(peaks.score, settings.sure_height, settings.height_weight)
+        self.height_ratio = height_ratio(
+            peaks.score, settings.confident_score, settings.score_weight
+        )
         self.owner = np.full(len(peaks.joint), NOBODY)
         lone = (people.seed == NOBODY) & (
             people.present.sum(axis=1) == 1
         )  # most often a peak that two people share
-        lone &= layout.num_entries > 0  # the baseline's people have no centres
+        lone &= layout.num_edges > 0  # the baseline's people have no centres
         person, joint = np.nonzero(people.present & ~lone[:, None])
         self.owner[people.member[person, joint]] = person
 
@@ -85,7 +87,7 @@ class Search:
         for joint in np.flatnonzero(missing.any(axis=0) & (np.diff(bounds) > 0)).tolist():
             of_joint = worth[:, bounds[joint] : bounds[joint + 1]]
             best = bounds[joint] + of_joint.argmax(axis=1)
-            good = of_joint.max(axis=1) > self.settings.fill_accept
+            good = of_joint.max(axis=1) > self.settings.fill_threshold
             place[good, joint], score[good, joint] = (
                 self.peaks.position[best[good]],
                 self.peaks.score[best[good]],
@@ -99,7 +101,7 @@ class Search:
 
         joints: the first peaks, M of them, are joints and not centres. guess, guess_sigma: as `_predicted` gives them.
         """
-        peaks, people, share = self.peaks, self.people, self.settings.outlier_share
+        peaks, people, share = self.peaks, self.people, self.settings.outlier_probability
         away = (
             squared_distances(people.centre, peaks.position[:joints])
             / (people.radius**2).astype(np.float32)[:, None]
@@ -128,11 +130,11 @@ class Search:
         source = member[:, self.layout.source[between]]
         there = source != NOBODY
         weight = (
-            np.where(there, 1 / self.peaks.sigma[source] ** 2, 0.0)
-            if len(self.peaks.sigma)
+            np.where(there, 1 / self.peaks.offset_sigma[source] ** 2, 0.0)
+            if len(self.peaks.offset_sigma)
             else np.zeros(source.shape)
         )
-        vote = np.where(there[..., None], self.peaks.vote[source, between], 0.0)
+        vote = np.where(there[..., None], self.peaks.predicted_target[source, between], 0.0)
         onto = (self.layout.target[between, None] == np.arange(joints)).astype(
             np.float64
         )  # sums the votes of each joint
@@ -143,14 +145,14 @@ class Search:
 
     def _tag_ratio(self, person: np.ndarray, peak: np.ndarray) -> np.ndarray:
         """(N,) of the people's tags against the nearest ones round the peaks."""
-        around = self.peaks.tag_around[peak]
+        around = self.peaks.tags_around[peak]
         squared = sum(
             (self.people.tag[person, index, None] - around[..., index]) ** 2
             for index in range(around.shape[2])
         )
         variance = self.settings.tag_sigma**2 * (1 + 1 / self.people.evidence[person])
         return log_ratio(
-            np.min(squared, axis=1) / variance, LOG_GAIN_TAG, self.settings.outlier_share
+            np.min(squared, axis=1) / variance, LOG_GAIN_TAG, self.settings.outlier_probability
         )
 
     def _centre_ratio(self, person: np.ndarray, peak: np.ndarray) -> np.ndarray:
@@ -158,13 +160,13 @@ class Search:
 
         Each of the two may count half as much as other evidence: it rests on one and the same vote.
         """
-        if not self.layout.num_entries:
+        if not self.layout.num_edges:
             return np.zeros(len(peak))
-        vote, owned = self.peaks.centre_vote[peak], self.owner[peak] != NOBODY
+        vote, owned = self.peaks.predicted_centre[peak], self.owner[peak] != NOBODY
         own, owners = self.people.centre[person], self.people.centre[self.owner[peak]]
 
         def ratio(centre: np.ndarray) -> np.ndarray:
-            squared = ((vote - centre) ** 2).sum(axis=1) / self.peaks.sigma[peak] ** 2
-            return log_ratio(squared, 0.0, np.sqrt(self.settings.outlier_share))
+            squared = ((vote - centre) ** 2).sum(axis=1) / self.peaks.offset_sigma[peak] ** 2
+            return log_ratio(squared, 0.0, np.sqrt(self.settings.outlier_probability))
 
         return np.where(owned, ratio((own + owners) / 2) - ratio(owners), 0.0)

@@ -51,7 +51,7 @@ def refine(
     index = np.where(present, member, 0)
     position = np.where(present[..., None], peaks.position[index], 0.0)
     score = np.where(present, peaks.score[index], 0.0)
-    if settings.mrm == "off" or not layout.num_entries or not len(member):
+    if settings.mrm == "off" or not layout.num_edges or not len(member):
         return position
     if settings.mrm == "paper":
         return _paper(peaks, layout, index, position, score)
@@ -70,9 +70,12 @@ def _precision(
     between = np.flatnonzero(layout.target < joints)
     source, target = layout.source[between], layout.target[between]
     both = present[:, source] & present[:, target]
-    vote = np.where(both[..., None], peaks.vote[index[:, source], between], 0.0)
+    vote = np.where(both[..., None], peaks.predicted_target[index[:, source], between], 0.0)
     windows_overlap = (
-        np.where(peaks.windows_overlap, MIXED_SHARE * peaks.reach, 0.0)[index[:, source]] ** 2
+        np.where(peaks.windows_overlap, MIXED_SHARE * peaks.max_offset_length, 0.0)[
+            index[:, source]
+        ]
+        ** 2
     )
     doubt = (np.maximum(1 - score, 0) * person_size(position, present)[:, None]) ** 2
     residual = ((vote - position[:, target]) ** 2).sum(axis=2) / 2
@@ -115,11 +118,11 @@ def _paper(
     peaks: Peaks, layout: OffsetLayout, index: np.ndarray, position: np.ndarray, score: np.ndarray
 ) -> np.ndarray:
     total, weights = score[..., None] * position, score.copy()
-    reverse = layout.num_entries > layout.num_forward
-    for entry, (source, target) in enumerate(zip(layout.source.tolist(), layout.target.tolist())):
+    reverse = layout.num_edges > layout.num_forward
+    for edge, (source, target) in enumerate(zip(layout.source.tolist(), layout.target.tolist())):
         if target == position.shape[1]:
             continue
-        vote = peaks.vote[index[:, source], entry]
+        vote = peaks.predicted_target[index[:, source], edge]
         listen(total, weights, score, source, target, vote)
         if not reverse:
             listen(

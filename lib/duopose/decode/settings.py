@@ -19,20 +19,20 @@ class DecoderSettings:
     offset_radius: int = 7  # cells, of the windows in which offsets are taught
     offset_sigma: float = 4.0
     offset_sigma_relative: float = 0.12
-    outlier_share: float = 0.02
-    accept: float = -3.0
-    secondary_penalty: float = 1.0
-    sure_height: float = 0.25
-    height_weight: float = 6.0
-    sweeps: int = 3
-    adjust: bool = True
+    outlier_probability: float = 0.02
+    join_threshold: float = -3.0
+    nms_suppressed_penalty: float = 1.0
+    confident_score: float = 0.25
+    score_weight: float = 6.0
+    max_iterations: int = 3
+    subpixel: bool = True
     mrm: str = "precision"
     peak_sigma: float = 0.1
     fill: bool = True
     fill_radius: int = 1  # cells of the tag maps
-    fill_accept: float = -5.0
-    fill_worth: float = 0.0
+    fill_threshold: float = -5.0
+    filled_score_weight: float = 0.0
     person_threshold: float = 0.0
-    duplicate_worth: float = (
+    duplicate_score_factor: float = (
         0.1  # factor on the score of people who lie where a better one does; 0: dropped
     )

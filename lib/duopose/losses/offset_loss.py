@@ -40,7 +40,7 @@ def dense_offsets(targets: OffsetTargets, shape: torch.Size) -> torch.Tensor:
     """The targets as maps of that shape (B, C, h, w) in input pixels, y in channel 2e, x in 2e + 1; 0 where no window is."""
     images, channels, height, width = shape
     maps = targets.value.new_zeros(images, channels // 2, 2, height * width)
-    maps[targets.image, targets.entry, :, targets.cell] = targets.value
+    maps[targets.image, targets.edge, :, targets.cell] = targets.value
     return maps.view(shape)
 
 
@@ -53,12 +53,12 @@ def _index_in_memory(maps: torch.Tensor, targets: OffsetTargets) -> torch.Tensor
     _, channels, height, width = maps.shape
     if _is_channels_last(maps):
         y, to_x = (
-            (targets.image * (height * width) + targets.cell) * channels + 2 * targets.entry,
+            (targets.image * (height * width) + targets.cell) * channels + 2 * targets.edge,
             1,
         )
     else:
         y, to_x = (
-            (targets.image * channels + 2 * targets.entry) * (height * width) + targets.cell,
+            (targets.image * channels + 2 * targets.edge) * (height * width) + targets.cell,
             height * width,
         )
     return torch.cat([y, y + to_x])

@@ -94,12 +94,12 @@ class IdealNetwork:
     def _offsets(self, scene: Scene, frame: MapFrame, size: tuple[int, int]) -> np.ndarray:
         """(C, *size): in each joint's window target - pixel, in units; mean over people whose windows overlap; 0 elsewhere."""
         layout, height, width = self.layout, *size
-        person, entry = np.nonzero(
+        person, edge = np.nonzero(
             scene.labelled[:, layout.source] & scene.labelled[:, layout.target]
         )
-        cells = frame.to_cells(scene.peak[person, layout.source[entry]]) - frame.peak_shift
+        cells = frame.to_cells(scene.peak[person, layout.source[edge]]) - frame.peak_shift
         middle = np.floor(cells + 0.5).astype(int)
-        target = scene.position[person, layout.target[entry]] + scene.offset_error[person, entry]
+        target = scene.position[person, layout.target[edge]] + scene.offset_error[person, edge]
         steps = np.arange(-self.radius, self.radius + 1)
         column, row = (
             (middle[:, 0, None] + steps)[:, None, :],
@@ -107,11 +107,11 @@ class IdealNetwork:
         )
         column, row = np.broadcast_arrays(column, row)
         inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        flat = (entry[:, None, None] * height + row) * width + column
-        which = np.broadcast_to(np.arange(len(entry))[:, None, None], flat.shape)[inside]
+        flat = (edge[:, None, None] * height + row) * width + column
+        which = np.broadcast_to(np.arange(len(edge))[:, None, None], flat.shape)[inside]
         cell, place = np.unique(flat[inside], return_inverse=True)
         count = np.bincount(place, minlength=len(cell))
-        maps = np.zeros((2 * layout.num_entries, height * width), np.float32)
+        maps = np.zeros((2 * layout.num_edges, height * width), np.float32)
         channel, spot = cell // (height * width), cell % (height * width)
         pixel = frame.to_input(np.stack([spot % width, spot // width], axis=1).astype(np.float64))
         for axis, first in ((1, 0), (0, 1)):

@@ -145,7 +145,7 @@ class Bench:
 def ideal_network(cfg: CfgNode) -> IdealNetwork:
     """The perfect network of MODEL.NAME, as the targets of DATASET would teach it."""
     layout = build_layout(cfg, get_skeleton(skeleton_name(cfg)))
-    embedding = layout.num_entries > 0
+    embedding = layout.num_edges > 0
     return IdealNetwork(
         layout,
         sigma=cfg.DATASET.SIGMA,

@@ -52,7 +52,7 @@ def clean_scene(keypoints: np.ndarray, size: np.ndarray, layout: OffsetLayout) -
     tag = np.broadcast_to(
         np.arange(len(seen), dtype=np.float64)[None, :, None], (2, *labelled.shape)
     ).copy()
-    error = np.zeros((len(seen), layout.num_entries, 2))
+    error = np.zeros((len(seen), layout.num_edges, 2))
     return Scene(
         position,
         labelled,
@@ -76,7 +76,7 @@ def mirrored(scene: Scene, width: int, skeleton: Skeleton, layout: OffsetLayout)
         peak=scene.peak[:, flip] * turn + shift,
         height=scene.height[:, flip],
         tag=scene.tag[::-1, :, flip],
-        offset_error=scene.offset_error[:, layout.flip_entry] * turn,
+        offset_error=scene.offset_error[:, layout.flip_edge] * turn,
         size=scene.size,
         false_peaks=FalsePeaks(
             flip[false.joint], false.peak * turn + shift, false.height, false.tag[::-1]

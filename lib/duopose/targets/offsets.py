@@ -19,7 +19,7 @@ from duopose.types import OffsetTargets
 
 
 class _Sources(NamedTuple):
-    """What the entries of the layout start from and point to; E entries."""
+    """What the edges of the layout start from and point to; E edges."""
 
     taught: torch.Tensor  # (B, P, E) bool: the source is on the map and the target is labelled
     cell: torch.Tensor  # (B, P, E, 2) int64 x, y of the source
@@ -30,7 +30,7 @@ class _Windows(NamedTuple):
     """W windows, one for each labelled pair of source and target; D = 2 radius + 1."""
 
     image: torch.Tensor  # (W,) int64
-    entry: torch.Tensor  # (W,) int64
+    edge: torch.Tensor  # (W,) int64
     person: torch.Tensor  # (W,) int64
     columns: torch.Tensor  # (W, D) int64 cells, perhaps outside the map
     rows: torch.Tensor  # (W, D) int64
@@ -46,7 +46,7 @@ def offset_targets(
     width: int,
     radius: int,
 ) -> OffsetTargets:
-    """The window cells of all images, people and entries, each (image, entry, cell) once.
+    """The window cells of all images, people and edges, each (image, edge, cell) once.
 
     keypoints: (B, P, K+1, 3) input frame, with centres; points: the same on the map of `frame`, height and width.
     """
@@ -69,7 +69,7 @@ def offset_targets(
     times = kept.sum(dim=(1, 2))
     return OffsetTargets(
         image=windows.image.repeat_interleave(times, output_size=len(chosen)),
-        entry=windows.entry.repeat_interleave(times, output_size=len(chosen)),
+        edge=windows.edge.repeat_interleave(times, output_size=len(chosen)),
         cell=cell.view(-1).index_select(0, chosen),
         value=value.view(2, -1)
         .index_select(1, chosen)
@@ -78,16 +78,16 @@ def offset_targets(
 
 
 def _windows(sources: _Sources, radius: int) -> _Windows:
-    image, entry, person = sources.taught.transpose(1, 2).nonzero(as_tuple=True)
-    middle = sources.cell[image, person, entry]
+    image, edge, person = sources.taught.transpose(1, 2).nonzero(as_tuple=True)
+    middle = sources.cell[image, person, edge]
     steps = torch.arange(-radius, radius + 1, device=middle.device)
     return _Windows(
         image,
-        entry,
+        edge,
         person,
         middle[:, :1] + steps,
         middle[:, 1:] + steps,
-        sources.target[image, person, entry],
+        sources.target[image, person, edge],
     )
 
 
@@ -114,7 +114,7 @@ def _share_overlaps(
         return
     own = _Windows(*(field[crowded] for field in windows))
     present, person = neighbours[crowded].to(torch.uint8).topk(int(count.max()), dim=1)  # (C, n)
-    where = own.image.unsqueeze(1), person, own.entry.unsqueeze(1)
+    where = own.image.unsqueeze(1), person, own.edge.unsqueeze(1)
     cell = sources.cell[where]
     in_columns = (own.columns.unsqueeze(1) - cell[..., :1]).abs() <= radius  # (C, n, D)
     in_rows = ((own.rows.unsqueeze(1) - cell[..., 1:]).abs() <= radius) & (present > 0).unsqueeze(2)
@@ -134,12 +134,12 @@ def _share_overlaps(
 
 
 def _neighbours(windows: _Windows, sources: _Sources, reach: int) -> torch.Tensor:
-    """(W, P) bool: the people, oneself among them, whose window of the same entry overlaps the window."""
+    """(W, P) bool: the people, oneself among them, whose window of the same edge overlaps the window."""
     near = (sources.cell.unsqueeze(2) - sources.cell.unsqueeze(1)).abs().amax(
         dim=-1
     ) <= reach  # (B, P, P, E)
     near &= sources.taught.unsqueeze(2) & sources.taught.unsqueeze(1)
-    return near[windows.image, windows.person, :, windows.entry]
+    return near[windows.image, windows.person, :, windows.edge]
 
 
 def _exact_type(device: torch.device) -> torch.dtype:

@@ -66,21 +66,21 @@ def offset_image(
     sample: Sample,
     offsets: OffsetTargets,
     row: int,
-    entries: Sequence[int],
+    edges: Sequence[int],
     map_width: int,
     frame: MapFrame,
     skeleton: Skeleton,
     enlarge: int,
 ) -> np.ndarray:
-    """Arrows from the windows of the given entries' joints to what the targets say; every ARROW_SPACING-th cell each way."""
+    """Arrows from the windows of the given edges' joints to what the targets say; every ARROW_SPACING-th cell each way."""
     keypoints = _enlarged(sample.keypoints, enlarge)
     image = cv2.resize(sample.image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_LINEAR)
     canvas = draw_truth(image // 2 + 96, keypoints, skeleton)
     for person in range(len(keypoints)):
         draw_centre(canvas, keypoints[person], person)
     of_sample = offsets.image.numpy() == row
-    for number, entry in enumerate(entries):
-        chosen = of_sample & (offsets.entry.numpy() == entry)
+    for number, edge in enumerate(edges):
+        chosen = of_sample & (offsets.edge.numpy() == edge)
         cells, values = offsets.cell.numpy()[chosen], offsets.value.numpy()[chosen]
         sparse = (cells % map_width % ARROW_SPACING == 0) & (
             cells // map_width % ARROW_SPACING == 0
@@ -93,9 +93,9 @@ def offset_image(
     return canvas
 
 
-def entries_by_target(layout: OffsetLayout, skeleton: Skeleton) -> dict[str, list[int]]:
-    """The layout's entries in groups that can be looked at together."""
-    forward = np.arange(layout.num_entries) < layout.num_forward
+def edges_by_target(layout: OffsetLayout, skeleton: Skeleton) -> dict[str, list[int]]:
+    """The layout's edges in groups that can be looked at together."""
+    forward = np.arange(layout.num_edges) < layout.num_forward
     to_centre = layout.target == skeleton.centre
     limb = np.isin(layout.source, skeleton.limb_indices)
     groups = {
