@@ -1,4 +1,4 @@
-"""The convention of pixels, cells, flips and resizes, and that the family's matrices are reproduced."""
+"""The convention of pixels, cells, flips and resizes; HigherHRNet's matrices are reproduced."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def test_affine_there_and_back_is_exact() -> None:
     affine = train_affine((311.5, 207.25), 733.0, 27.3, 512, mirror=True)
     assert np.abs(affine.inverse().apply(affine.apply(points)) - points).max() < 1e-9
     float32 = affine.inverse().apply(affine.apply(points.astype(np.float32)))
-    assert float32.dtype == np.float64 or np.abs(float32 - points).max() < 1e-3
+    assert np.abs(float32 - points).max() < 1e-3
 
 
 def test_a_flat_affine_has_no_inverse() -> None:
-    with pytest.raises(ValueError, match="no inverse"):
+    with pytest.raises(ValueError, match="determinant 0"):
         Affine(np.zeros((2, 3))).inverse()
 
 
@@ -34,7 +34,7 @@ def test_further_columns_are_kept() -> None:
 
 
 def test_keypoints_move_as_the_pixels_do() -> None:
-    """A bright blob warped with the matrix lies where the matrix puts its centre, mirrored, turned and scaled."""
+    """A warped bright blob lies where the matrix puts its centre."""
     image = np.zeros((200, 300), np.float32)
     yy, xx = np.mgrid[:200, :300]
     image += np.exp(-((xx - 180.3) ** 2 + (yy - 90.6) ** 2) / (2 * 6.0**2))
@@ -56,29 +56,28 @@ def test_mirror_of_a_resize_is_the_resize_of_the_mirror() -> None:
 
 @pytest.mark.parametrize("stride", [2, 4])
 def test_striding_commutes_with_mirroring(stride: int) -> None:
-    frame, points = MapFrame(stride), np.array([[0.0, 0.0], [17.3, 5.0], [511.0, 2.0]])
-    mirrored = frame.to_cells(Affine.mirror(512).apply(points))
-    assert (
-        np.abs(mirrored - Affine.mirror(512 // stride).apply(frame.to_cells(points))).max() < 1e-9
-    )
+    frame = MapFrame(stride)
+    points = np.array([[0.0, 0.0], [17.3, 5.0], [511.0, 2.0]])
+    mirrored_first = frame.to_cells(Affine.mirror(512).apply(points))
+    strided_first = Affine.mirror(512 // stride).apply(frame.to_cells(points))
+    assert np.abs(mirrored_first - strided_first).max() < 1e-9
 
 
 @pytest.mark.parametrize("legacy_alignment", [False, True])
 def test_cells_there_and_back(legacy_alignment: bool) -> None:
-    frame, points = MapFrame(4, legacy_alignment), np.random.default_rng(1).uniform(0, 512, (20, 2))
+    frame = MapFrame(4, legacy_alignment)
+    points = np.random.default_rng(1).uniform(0, 512, (20, 2))
     assert np.abs(frame.to_input(frame.to_cells(points)) - points).max() < 1e-9
 
 
-def test_the_family_floor_is_unbiased_after_its_half() -> None:
-    frame, points = (
-        MapFrame(4, legacy_alignment=True),
-        np.random.default_rng(2).uniform(0, 512, (20000, 2)),
-    )
+def test_legacy_peak_shift_compensates_the_floor() -> None:
+    frame = MapFrame(4, legacy_alignment=True)
+    points = np.random.default_rng(2).uniform(0, 512, (20000, 2))
     decoded = frame.to_input(np.floor(frame.to_cells(points)) + frame.peak_shift)
     assert abs((decoded - points).mean()) < 0.03
 
 
-def test_family_train_affine_equals_the_goldens(golden: Path) -> None:
+def test_legacy_train_affine_equals_the_goldens(golden: Path) -> None:
     data = np.load(golden / "targets" / "affine.npz")
     for case in range(3):
         for size in (128, 256, 512):
@@ -89,7 +88,7 @@ def test_family_train_affine_equals_the_goldens(golden: Path) -> None:
             assert np.abs(matrix - data[f"mat{case}_{size}"][:2]).max() < 1e-10
 
 
-def family_size(
+def higher_hrnet_size(
     width: int, height: int, input_size: int, scale: float, smallest: float
 ) -> tuple[int, int]:
     """HigherHRNet's published rule for the input size, written down independently."""
@@ -102,9 +101,11 @@ def family_size(
 
 
 @given(SIZES, SIZES, st.sampled_from([(1.0, 1.0), (0.5, 0.5), (1.0, 0.5), (2.0, 0.5), (2.0, 1.0)]))
-def test_input_sizes_are_the_familys(width: int, height: int, scales: tuple[float, float]) -> None:
+def test_input_sizes_are_higher_hrnets(
+    width: int, height: int, scales: tuple[float, float]
+) -> None:
     frame = resize_for_test(width, height, 512, *scales)
-    assert (frame.width, frame.height) == family_size(width, height, 512, *scales)
+    assert (frame.width, frame.height) == higher_hrnet_size(width, height, 512, *scales)
 
 
 @given(SIZES, SIZES, st.floats(0.3, 2.5), st.floats(0.3, 1.0))

@@ -1,4 +1,4 @@
-"""The one kind of error that is the user's to mend."""
+"""User-facing messages for known errors: `UserError`, and operating-system errors about paths."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# Errors of the operating system that another path or other permissions would avoid.
 PATH_ERRORS = {
     errno.EACCES,
     errno.EPERM,
@@ -18,26 +19,31 @@ PATH_ERRORS = {
 
 
 class UserError(ValueError):
-    """A mistake in settings, data or weights; the message says what is wrong, where, and what to do.
+    """A mistake in settings, data or weights; the message says what is wrong, where, what to do.
 
-    The tools print it as a sentence and end with exit code 2, without a traceback.
+    The tools print the message without a traceback and end with exit code 2.
     """
 
 
 def path_error_message(error: BaseException) -> str | None:
-    """The sentence where the system refuses a path (a file where a folder should be, no right to write); None for other errors."""
-    if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename:
-        reason = (error.strerror or "refused").lower()
-        return f"'{error.filename}' cannot be opened or made ({reason}); choose another path, or change its permissions"
-    return None
+    """The message for an unusable path (a file instead of a folder, no permission), else None."""
+    is_path_error = isinstance(error, OSError) and error.errno in PATH_ERRORS
+    if not is_path_error or not error.filename:
+        return None
+    reason = (error.strerror or "not permitted").lower()
+    return (
+        f"'{error.filename}' cannot be opened or created ({reason}); "
+        "choose another path, or change its permissions"
+    )
 
 
 @contextmanager
 def path_errors_as_user_errors() -> Iterator[None]:
-    """Inside, a path that the system refuses is a UserError."""
+    """Inside the context, an operating-system error about a path is raised as a UserError."""
     try:
         yield
     except OSError as error:
-        if (sentence := path_error_message(error)) is None:
+        message = path_error_message(error)
+        if message is None:
             raise
-        raise UserError(sentence) from error
+        raise UserError(message) from error

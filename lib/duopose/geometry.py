@@ -1,17 +1,25 @@
-"""Where a point is: the one convention for images, network inputs and maps, and the maps between them.
+"""Coordinates: one convention for images, inputs and maps, and the affine maps between them.
 
-**Convention.** Coordinates are x right, y down, in *pixel-index* units: the centre of the top-left pixel is (0, 0) and a
-image of width W covers [-0.5, W - 0.5]. So
+**Convention.** x points right, y down, in *pixel-index* units: the centre of the top-left pixel is
+(0, 0) and an image of width W covers [-0.5, W - 0.5]. So
 
 - resizing by s:        x' = s (x + 0.5) - 0.5
 - mirroring a width W:  x' = W - 1 - x
-- a map of stride t:    cell = (x + 0.5) / t - 0.5      (the centre of cell 0 lies in the middle of pixels 0 .. t-1)
+- a map of stride t:    cell = (x + 0.5) / t - 0.5
 
-`cv2.warpAffine` uses pixel-index coordinates too, so the matrix that moves keypoints is the one that warps the image.
-COCO's keypoints are pixel indices as well. Flipping and striding commute, which keeps flip averaging unbiased.
+The last line puts the centre of cell 0 in the middle of pixels 0 ... t - 1. `cv2.warpAffine` and
+COCO's keypoints use pixel indices too, so the matrix that moves keypoints also warps the image.
+Flipping and striding commute, therefore flip averaging is unbiased.
 
-**The family's convention** (HigherHRNet, public DE) resizes by x' = s x, reads cell = x / t, centres the Gaussian on
-floor(cell) and decodes a peak at cell + 0.5; it is kept as `HEATMAP_CENTRES rounded` (`MapFrame(stride, family=True)`).
+**Legacy alignment** (`legacy_alignment=True`, setting `DATASET.HEATMAP_CENTRES: rounded`) is the
+convention of HigherHRNet (Cheng et al., CVPR 2020) and of the public DE code:
+
+- resizing by s:                       x' = s x
+- a map of stride t:                   cell = x / t
+- centre of the Gaussian in a target:  floor(cell)
+- position of a decoded peak:          cell + 0.5
+
+Flooring has a mean bias of -0.5 cell, which the 0.5 of the last line compensates on average.
 """
 
 from __future__ import annotations
@@ -23,24 +31,32 @@ import numpy as np
 import torch
 
 Points = TypeVar("Points", np.ndarray, torch.Tensor)
-PIXEL_STD = 200.0  # the family's unit of "scale" in its training affine
+
+# Pixels per unit of "scale" in the training affine: `pixel_std` of HRNet's and HigherHRNet's code,
+# after MPII's annotations, whose scale is the person's height / 200 px.
+PIXEL_STD = 200.0
+
+# `resize_for_test`: HigherHRNet's `get_multi_scale_size` rounds sides up to multiples of 64.
+TEST_SIZE_STEP = 64
+# HRNet halves the input five times (lowest branch at stride 32); other sides would not add up.
+NETWORK_STRIDE = 32
 
 
 @dataclass(frozen=True)
 class Affine:
-    """x' = A x + b on points in pixel-index coordinates; `matrix` is (2, 3) float64, as cv2.warpAffine wants it."""
+    """x' = A x + b on points in pixel-index coordinates.
+
+    matrix: (2, 3) float64 [A | b], the form that `cv2.warpAffine` takes.
+    """
 
     matrix: np.ndarray
 
     @staticmethod
     def resize(scale_x: float, scale_y: float) -> Affine:
-        """Resizing by the given factors, pixel areas kept aligned (see the module's docstring)."""
-        return Affine(
-            np.array(
-                [[scale_x, 0, 0.5 * scale_x - 0.5], [0, scale_y, 0.5 * scale_y - 0.5]],
-                dtype=np.float64,
-            )
-        )
+        """Resizing by the given factors: x' = s (x + 0.5) - 0.5 per axis."""
+        row_x = [scale_x, 0, 0.5 * scale_x - 0.5]
+        row_y = [0, scale_y, 0.5 * scale_y - 0.5]
+        return Affine(np.array([row_x, row_y], dtype=np.float64))
 
     @staticmethod
     def mirror(width: int) -> Affine:
@@ -54,7 +70,7 @@ class Affine:
         return Affine(np.column_stack([linear, shift]))
 
     def inverse(self) -> Affine:
-        """The way back; there and back is exact to float64 rounding. ValueError where there is none."""
+        """The inverse map, exact to float64 rounding; ValueError where there is none."""
         determinant = np.linalg.det(self.matrix[:, :2])
         if not abs(determinant) > 1e-12:
             raise ValueError(f"an affine map with determinant {determinant:.3g} has no inverse")
@@ -62,7 +78,7 @@ class Affine:
         return Affine(np.column_stack([linear, -linear @ self.matrix[:, 2]]))
 
     def apply(self, points: np.ndarray) -> np.ndarray:
-        """Move points: any array (..., >= 2) whose first two columns are x and y; further columns are kept."""
+        """Move points (..., >= 2): columns 0 and 1 are x and y, further columns are kept."""
         moved = np.array(points, dtype=np.result_type(points, np.float32))
         moved[..., :2] = np.asarray(points)[..., :2] @ self.matrix[:, :2].T + self.matrix[:, 2]
         return moved
@@ -75,9 +91,9 @@ class Affine:
 
 @dataclass(frozen=True)
 class MapFrame:
-    """How the cells of a map of some stride lie on the network's input.
+    """How the cells of a map of a given stride lie on the network's input.
 
-    With `family` the public codes' convention (module docstring); by default the unbiased one.
+    `legacy_alignment` selects HigherHRNet's convention, see the module docstring.
     """
 
     stride: float
@@ -85,15 +101,22 @@ class MapFrame:
 
     def to_cells(self, points: Points) -> Points:
         """Input pixels (..., 2) x, y -> real-valued cells."""
-        return points / self.stride if self.legacy_alignment else (points + 0.5) / self.stride - 0.5
+        if self.legacy_alignment:
+            return points / self.stride
+        return (points + 0.5) / self.stride - 0.5
 
     def to_input(self, cells: Points) -> Points:
-        """Cells (..., 2) x, y -> input pixels; inverse of `to_cells`. Offsets are measured from here."""
-        return cells * self.stride if self.legacy_alignment else (cells + 0.5) * self.stride - 0.5
+        """Cells (..., 2) x, y -> input pixels; inverse of `to_cells`. Offsets are measured here."""
+        if self.legacy_alignment:
+            return cells * self.stride
+        return (cells + 0.5) * self.stride - 0.5
 
     @property
     def peak_shift(self) -> float:
-        """What to add to a heatmap peak's cell before `to_input`: the family floors, so on average a half is missing."""
+        """Cells to add to a heatmap peak before `to_input`.
+
+        0.5 with `legacy_alignment`: HigherHRNet floors coordinates, mean bias 0.5 cell.
+        """
         return 0.5 if self.legacy_alignment else 0.0
 
 
@@ -104,26 +127,38 @@ def train_affine(
     output_size: int,
     mirror: bool = False,
 ) -> Affine:
-    """The augmentation: a square of side `source_size` image pixels round `centre`, turned by `rotation` degrees, fills the output.
+    """The augmentation: a rotated square of the image fills the output.
 
-    Mirroring comes last, so that one warp does everything. In the family's terms `source_size` is scale * 200.
+        x' = m + s R (x - centre),    s = output_size / source_size,    m = (output_size - 1) / 2
+
+    centre: x, y of the square's centre in image pixels; source_size: its side in image pixels (in
+    HigherHRNet's terms scale * PIXEL_STD); rotation: degrees; output_size: side of the output.
+    mirror: mirror the output afterwards; the result is still one affine map, hence one warp.
     """
     scale = output_size / source_size
     radians = np.deg2rad(rotation)
-    cos, sin = np.cos(radians) * scale, np.sin(radians) * scale
+    cos = np.cos(radians) * scale
+    sin = np.sin(radians) * scale
     linear = np.array([[cos, sin], [-sin, cos]])
+
     middle = (output_size - 1) / 2.0
     shift = middle - linear @ np.asarray(centre, dtype=np.float64)
     affine = Affine(np.column_stack([linear, shift]))
+
     return affine.then(Affine.mirror(output_size)) if mirror else affine
 
 
 def legacy_train_affine(
     centre: tuple[float, float], scale: float, rotation: float, output_size: int
 ) -> Affine:
-    """The family's own training matrix (goldens): `centre` goes to output_size / 2 and `scale` is in units of 200 px."""
-    middle = train_affine(centre, scale * PIXEL_STD, rotation, output_size)
-    return Affine(middle.matrix + np.array([[0, 0, 0.5], [0, 0, 0.5]]))
+    """HigherHRNet's training matrix (`get_affine_transform`), used with `legacy_alignment`.
+
+    It maps `centre` to output_size / 2, half a pixel from `train_affine`; `scale` is the side of
+    the square in units of PIXEL_STD. tests/test_geometry.py compares it with stored matrices.
+    """
+    affine = train_affine(centre, scale * PIXEL_STD, rotation, output_size)
+    half_pixel = np.array([[0, 0, 0.5], [0, 0, 0.5]])
+    return Affine(affine.matrix + half_pixel)
 
 
 @dataclass(frozen=True)
@@ -143,31 +178,57 @@ def resize_for_test(
     smallest_scale: float = 1.0,
     legacy_alignment: bool = False,
 ) -> InputFrame:
-    """The family's rule: the short side becomes `input_size` (times `scale`), the long side follows, sides multiples of 64.
+    """The network input of one test pass, by HigherHRNet's rule (`get_multi_scale_size`).
 
-    width, height: the image in pixels. `scale` is this pass's test scale, `smallest_scale` the smallest of all passes:
-    sides are rounded to 64 there and multiplied from there, so that the passes cover the same region of the image.
-    The image's centre goes to the input's centre and the long side is padded. Sides that the factor makes no multiple
-    of 32 are rounded up to one, as HRNet needs it. `family` puts the centres where HigherHRNet does (half a pixel off).
+    width, height: the image in pixels. scale: test scale of this pass; smallest_scale: the smallest
+    test scale of all passes. With short = min(width, height) and long = max(width, height):
+
+        base_short = up64(smallest_scale * input_size)
+        base_long  = up64(base_short * long / short)
+        side       = up32(floor(base_side * scale / smallest_scale))     for both sides
+        ratio      = floor(base_short * scale / smallest_scale) / short  input px per image px
+
+    upN rounds up to a multiple of N. Rounding to 64 happens at the smallest scale, so that all
+    passes cover the same region of the image; rounding to 32 (NETWORK_STRIDE) is ours and changes
+    only sizes that HRNet cannot process. The image's centre goes to the input's centre and the long
+    side is padded. With `legacy_alignment` the centres are HigherHRNet's (half a pixel off).
+    ValueError for an image without pixels.
     """
     if width < 1 or height < 1:
         raise ValueError(f"an image of {width} x {height} pixels cannot be resized")
-    short = int((smallest_scale * input_size + 63) // 64 * 64)
-    long = int((short / min(width, height) * max(width, height) + 63) // 64 * 64)
-    ratio = int(short * scale / smallest_scale) / min(width, height)
-    short, long = (-(-int(side * scale / smallest_scale) // 32) * 32 for side in (short, long))
-    input_width, input_height = (short, long) if width < height else (long, short)
+    image_short = min(width, height)
+    image_long = max(width, height)
+
+    base_short = _round_up_to_64(smallest_scale * input_size)
+    base_long = _round_up_to_64(base_short / image_short * image_long)
+
+    scaled_short = int(base_short * scale / smallest_scale)
+    scaled_long = int(base_long * scale / smallest_scale)
+    ratio = scaled_short / image_short
+
+    input_short = _round_up_to_network_stride(scaled_short)
+    input_long = _round_up_to_network_stride(scaled_long)
+    is_portrait = width < height
+    input_width = input_short if is_portrait else input_long
+    input_height = input_long if is_portrait else input_short
+
     if legacy_alignment:
-        source, target = (
-            np.array([int(width / 2 + 0.5), int(height / 2 + 0.5)]),
-            np.array([input_width, input_height]) / 2,
-        )
+        source = np.array([int(width / 2 + 0.5), int(height / 2 + 0.5)])
+        target = np.array([input_width, input_height]) / 2
     else:
-        source, target = (
-            np.array([width - 1, height - 1]) / 2,
-            np.array([input_width - 1, input_height - 1]) / 2,
-        )
+        source = np.array([width - 1, height - 1]) / 2
+        target = np.array([input_width - 1, input_height - 1]) / 2
     shift = target - ratio * source
-    return InputFrame(
-        input_width, input_height, Affine(np.array([[ratio, 0, shift[0]], [0, ratio, shift[1]]]))
-    )
+
+    affine = Affine(np.array([[ratio, 0, shift[0]], [0, ratio, shift[1]]]))
+    return InputFrame(input_width, input_height, affine)
+
+
+def _round_up_to_64(side: float) -> int:
+    """HigherHRNet's `int((side + 63) // 64 * 64)`; a fraction of a pixel does not round up."""
+    return int((side + TEST_SIZE_STEP - 1) // TEST_SIZE_STEP * TEST_SIZE_STEP)
+
+
+def _round_up_to_network_stride(side: int) -> int:
+    """The next multiple of NETWORK_STRIDE."""
+    return -(-side // NETWORK_STRIDE) * NETWORK_STRIDE

@@ -112,7 +112,7 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path, tool: str, words: list[
         '{"images": [{"id": 1}], "annotations": [], "categories": [{"id": 1, "name": "person"}]}'
     )
     said = refused(tool, *(word.format(tmp_path) for word in words))
-    assert f"'{tmp_path / 'a_file'}" in said and "cannot be opened or made" in said
+    assert f"'{tmp_path / 'a_file'}" in said
 
 
 def test_results_of_a_split_without_truth_are_packed(tmp_path: Path) -> None:
