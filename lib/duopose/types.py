@@ -48,9 +48,12 @@ class Batch(NamedTuple):
 
 # ---- network ----
 
+# Input pixels per cell of the network's maps. Tuples of maps are in this order everywhere.
+STRIDES = (4, 2)
+
 
 class NetworkOutput(NamedTuple):
-    """What the network says; tuples go from stride 4 to stride 2."""
+    """Network outputs; tuples are in the order of STRIDES."""
 
     heatmaps: tuple[torch.Tensor, ...]  # each (B, K+1, h, w); the baseline without centre has K
     tags: torch.Tensor  # (B, as many channels as the heatmaps, h, w) at stride 4

@@ -117,7 +117,7 @@ def test_without_a_preset_the_keys_rule() -> None:
 def test_any_protocol_runs_on_odd_images(settings: list[str], name: str) -> None:
     cfg = load_config(None, [*TINY, "MODEL.NAME", name, "MODEL.INIT_WEIGHTS", "False", *settings])
     torch.manual_seed(0)
-    predictor = Predictor.from_config(cfg, build_network(cfg), COCO, torch.device("cpu"))
+    predictor = Predictor.from_config(cfg, build_network(cfg, COCO), COCO, torch.device("cpu"))
     image = np.random.default_rng(0).integers(0, 256, (101, 67, 3), dtype=np.uint8)
     poses = predictor(image)
     assert poses.keypoints.shape[1:] == (17, 3) and np.isfinite(poses.keypoints).all()
@@ -127,5 +127,5 @@ def test_any_protocol_runs_on_odd_images(settings: list[str], name: str) -> None
 
 def test_mixed_precision_predicts_on_the_cpu() -> None:
     cfg = load_config(None, [*TINY, "FP16.ENABLED", "True", "FP16.DTYPE", "bf16"])
-    predictor = Predictor.from_config(cfg, build_network(cfg), COCO, torch.device("cpu"))
+    predictor = Predictor.from_config(cfg, build_network(cfg, COCO), COCO, torch.device("cpu"))
     assert np.isfinite(predictor(np.zeros((64, 64, 3), np.uint8)).keypoints).all()

@@ -8,13 +8,14 @@ from yacs.config import CfgNode
 from duopose.config.defaults import default_config
 from duopose.errors import UserError
 from duopose.network import build_network
+from duopose.skeletons import COCO, get_skeleton
 
 
 def build_on_meta(name: str, width: int) -> nn.Module:
     cfg = default_config()
     cfg.MODEL.NAME, cfg.MODEL.WIDTH, cfg.MODEL.INIT_WEIGHTS = name, width, False
     with torch.device("meta"):
-        return build_network(cfg).eval()
+        return build_network(cfg, COCO).eval()
 
 
 def multiply_adds(network: nn.Module, size: int) -> int:
@@ -55,9 +56,9 @@ def test_published_sizes(name: str, width: int, parameters: int, giga: float | N
 def test_maps_of_each_skeleton(
     tiny_cfg: CfgNode, skeleton: str, keypoints: int, offsets: int, reverse: bool
 ) -> None:
-    tiny_cfg.DATASET.SKELETON = skeleton
     tiny_cfg.MODEL.REVERSE_OFFSETS = reverse
-    output = build_network(tiny_cfg)(torch.rand(2, 3, 32, 64))
+    network = build_network(tiny_cfg, get_skeleton(skeleton))
+    output = network(torch.rand(2, 3, 32, 64))
     channels = offsets + 16 * reverse
     assert [tuple(maps.shape) for maps in output.heatmaps] == [
         (2, keypoints + 1, 8, 16),
@@ -71,9 +72,9 @@ def test_maps_of_each_skeleton(
 
 
 def test_reverse_offsets_off_is_the_public_head(tiny_cfg: CfgNode) -> None:
-    plain = build_network(tiny_cfg).state_dict()
+    plain = build_network(tiny_cfg, COCO).state_dict()
     tiny_cfg.MODEL.REVERSE_OFFSETS = True
-    reverse = build_network(tiny_cfg).state_dict()
+    reverse = build_network(tiny_cfg, COCO).state_dict()
     assert list(plain) == list(reverse)
     assert {name for name in plain if plain[name].shape != reverse[name].shape} == {
         "local_head.predict_stride4.weight",
@@ -86,7 +87,7 @@ def test_reverse_offsets_off_is_the_public_head(tiny_cfg: CfgNode) -> None:
 
 def test_baseline_has_no_centre_and_no_offsets(tiny_cfg: CfgNode) -> None:
     tiny_cfg.MODEL.NAME = "pose_higher_hrnet"
-    output = build_network(tiny_cfg).eval()(torch.rand(1, 3, 32, 32))
+    output = build_network(tiny_cfg, COCO).eval()(torch.rand(1, 3, 32, 32))
     assert output.offsets == ()
     assert [tuple(maps.shape) for maps in (*output.heatmaps, output.tags)] == [
         (1, 17, 8, 8),
@@ -96,7 +97,7 @@ def test_baseline_has_no_centre_and_no_offsets(tiny_cfg: CfgNode) -> None:
 
 
 def test_initialisation_is_the_familys(tiny_cfg: CfgNode) -> None:
-    network = build_network(tiny_cfg)
+    network = build_network(tiny_cfg, COCO)
     weights = torch.cat(
         [
             m.weight.flatten()
@@ -117,14 +118,14 @@ def test_initialisation_is_the_familys(tiny_cfg: CfgNode) -> None:
 )
 def test_unusable_input_shape_is_said(tiny_cfg: CfgNode, shape: tuple[int, ...], said: str) -> None:
     with pytest.raises(ValueError, match="the network takes") as error:
-        build_network(tiny_cfg)(torch.rand(shape))
+        build_network(tiny_cfg, COCO)(torch.rand(shape))
     assert said in str(error.value)
 
 
 def test_unknown_names_list_the_valid_ones(tiny_cfg: CfgNode) -> None:
     tiny_cfg.MODEL.UPSAMPLE = "cubic"
     with pytest.raises(UserError, match="nearest, bilinear"):
-        build_network(tiny_cfg)
+        build_network(tiny_cfg, COCO)
     tiny_cfg.MODEL.NAME = "pose_resnet"
     with pytest.raises(UserError, match="pose_higher_hrnet_de, pose_higher_hrnet"):
-        build_network(tiny_cfg)
+        build_network(tiny_cfg, COCO)

@@ -8,13 +8,14 @@ import torch
 from yacs.config import CfgNode
 
 from duopose.network import build_network, load_weights
+from duopose.skeletons import COCO
 
 
 def run_golden(
     cfg: CfgNode, folder: Path, name: str
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Our maps (heatmaps with tags at stride 4, heatmaps at 2, offsets ...) and the public ones, in the file's order."""
-    network = build_network(cfg).eval()
+    network = build_network(cfg, COCO).eval()
     report = load_weights(network, folder / "network" / f"{name}.pth", strict=True)
     assert report.complete
     assert report.matched == len(network.state_dict())

@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 
 from duopose.network import build_network
 from duopose.network.hrnet import _sum_bilinear, _sum_nearest
+from duopose.skeletons import COCO
 from duopose.types import NetworkOutput
 
 
@@ -35,13 +36,13 @@ def scaled(network: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("name", ["pose_higher_hrnet_de", "pose_higher_hrnet"])
 def test_every_parameter_gets_a_gradient(tiny_cfg: CfgNode, name: str) -> None:
     tiny_cfg.MODEL.NAME = name
-    network = build_network(tiny_cfg)
+    network = build_network(tiny_cfg, COCO)
     train_step(network, torch.rand(2, 3, 64, 64))
     assert [key for key, parameter in network.named_parameters() if parameter.grad is None] == []
 
 
 def test_heads_share_nothing_but_the_features(tiny_cfg: CfgNode) -> None:
-    network = build_network(tiny_cfg)
+    network = build_network(tiny_cfg, COCO)
     network(torch.rand(1, 3, 64, 64)).offsets[1].sum().backward()
     assert all(
         p.grad is None for key, p in network.named_parameters() if key.startswith("global_head")
@@ -54,9 +55,9 @@ def test_heads_share_nothing_but_the_features(tiny_cfg: CfgNode) -> None:
 
 
 def test_checkpointed_activations_change_nothing(tiny_cfg: CfgNode) -> None:
-    plain = scaled(build_network(tiny_cfg))
+    plain = scaled(build_network(tiny_cfg, COCO))
     tiny_cfg.MODEL.CHECKPOINT_ACTIVATIONS = True
-    checkpointed = build_network(tiny_cfg)
+    checkpointed = build_network(tiny_cfg, COCO)
     checkpointed.load_state_dict(plain.state_dict())
     images = torch.rand(2, 3, 64, 96)
     for _ in range(2):
@@ -74,7 +75,7 @@ def test_checkpointing_keeps_less(tiny_cfg: CfgNode) -> None:
     kept = []
     for tiny_cfg.MODEL.CHECKPOINT_ACTIVATIONS in (False, True):
         seen: dict[int, int] = {}
-        network = build_network(tiny_cfg)
+        network = build_network(tiny_cfg, COCO)
         with torch.autograd.graph.saved_tensors_hooks(
             lambda t, seen=seen: seen.__setitem__(t.data_ptr(), t.numel()) or t, lambda t: t
         ):  # type: ignore[func-returns-value]
@@ -86,7 +87,7 @@ def test_checkpointing_keeps_less(tiny_cfg: CfgNode) -> None:
 
 def test_channels_last_changes_no_number(tiny_cfg: CfgNode) -> None:
     tiny_cfg.MODEL.CHANNELS_LAST = False
-    plain = scaled(build_network(tiny_cfg))
+    plain = scaled(build_network(tiny_cfg, COCO))
     last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
     images = torch.rand(2, 3, 64, 64)
     expected, got = (
@@ -103,7 +104,7 @@ def test_channels_last_changes_no_number(tiny_cfg: CfgNode) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_mixed_precision(tiny_cfg: CfgNode, dtype: torch.dtype) -> None:
-    network = build_network(tiny_cfg)
+    network = build_network(tiny_cfg, COCO)
     images = torch.rand(1, 3, 64, 64)
     exact = flat(network(images)).detach()
     with torch.autocast("cpu", dtype=dtype):
@@ -128,7 +129,7 @@ def test_enlarging_sums_in_steps_is_the_same_sum() -> None:
 def test_compiled_and_checkpointed_training_step_is_the_same(tiny_cfg: CfgNode) -> None:
     tiny_cfg.MODEL.BLOCKS = tiny_cfg.MODEL.DECONV_BLOCKS = tiny_cfg.MODEL.HEAD_BLOCKS = 1
     tiny_cfg.MODEL.CHECKPOINT_ACTIVATIONS = True
-    network = build_network(tiny_cfg)
+    network = build_network(tiny_cfg, COCO)
     twin = copy.deepcopy(network)
     images = torch.rand(2, 3, 64, 64)
     compiled = train_step(torch.compile(twin, backend="aot_eager"), images)

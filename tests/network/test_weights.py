@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 from duopose.errors import UserError
 from duopose.network import build_network, load_weights, read_model_file, save_model
 from duopose.network.key_maps import from_public_de, group_of
+from duopose.skeletons import COCO, CROWDPOSE
 
 State = dict[str, torch.Tensor]
 
@@ -62,7 +63,7 @@ def imagenet_state(network: nn.Module) -> State:
 
 @pytest.fixture
 def network(tiny_cfg: CfgNode) -> nn.Module:
-    return build_network(tiny_cfg)
+    return build_network(tiny_cfg, COCO)
 
 
 @pytest.mark.parametrize(
@@ -155,8 +156,7 @@ def test_evaluation_refuses_incomplete_weights(network: nn.Module, tmp_path: Pat
 def test_head_of_another_skeleton(tiny_cfg: CfgNode, network: nn.Module, tmp_path: Path) -> None:
     state = random_state(network)
     path = write(tmp_path, state)
-    tiny_cfg.DATASET.SKELETON = "crowdpose"
-    crowdpose = build_network(tiny_cfg)
+    crowdpose = build_network(tiny_cfg, CROWDPOSE)
     report = load_weights(crowdpose, path)
     assert {group_of(m.name) for m in report.mismatched} == {"global_head", "local_head"}
     assert torch.equal(
@@ -180,7 +180,7 @@ def test_backbone_of_another_width(
         UserError,
         match=r"\(12, 256, 3, 3\) in the network and \(8, 256, 3, 3\) in the file.*MODEL\.WIDTH",
     ):
-        load_weights(build_network(tiny_cfg), path, strict=strict)
+        load_weights(build_network(tiny_cfg, COCO), path, strict=strict)
 
 
 def test_public_de_names_and_notice(network: nn.Module, golden: Path) -> None:

@@ -24,6 +24,7 @@ from duopose.profiling import targets_stage as targets
 from duopose.profiling import train_stage as train
 from duopose.profiling.measure import add_common_arguments, measure
 from duopose.profiling.step_parts import marked_step
+from duopose.skeletons import COCO
 from duopose.training.loop import take_step
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -168,7 +169,7 @@ def test_the_step_that_is_taken_apart_is_the_engines(tmp_path: Path) -> None:
 
 def seeded(cfg: Any) -> torch.nn.Module:
     torch.manual_seed(0)
-    return build_network(cfg)
+    return build_network(cfg, COCO)
 
 
 def test_gpu_stage_without_a_gpu_says_so() -> None:

@@ -13,6 +13,7 @@ import torch
 
 from duopose.config import load_config
 from duopose.network import build_network, save_model
+from duopose.skeletons import COCO
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 BASELINE = ["MODEL.NAME", "pose_higher_hrnet"]
@@ -65,7 +66,7 @@ def busy_words(
     ]
     cfg = load_config(words[1], [*words[2:], "MODEL.INIT_WEIGHTS", "False"])
     torch.manual_seed(5)
-    save_model(path, build_network(cfg).state_dict(), "", {})
+    save_model(path, build_network(cfg, COCO).state_dict(), "", {})
     return [*words, "TEST.MODEL_FILE", str(path), "TEST.DETECTION_THRESHOLD", "0.05"]
 
 

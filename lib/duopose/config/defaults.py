@@ -94,7 +94,7 @@ def default_config() -> CN:
     cfg.DATASET.FLIP = 0.5  # probability of mirroring
 
     cfg.LOSS = CN()
-    cfg.LOSS.HEATMAPS_LOSS_FACTOR = [1.0, 1.0]  # per stride (4, 2)
+    cfg.LOSS.HEATMAPS_LOSS_FACTOR = [1.0, 1.0]  # for strides 4 and 2
     cfg.LOSS.CENTER_WEIGHT = 5.0  # of the centre channel within the heatmap loss
     cfg.LOSS.FOREGROUND_WEIGHT = 0.0  # added to a heatmap cell's weight in proportion to its target; 0: the family's plain squared error
     cfg.LOSS.AE_LOSS_TYPE = "exp"  # push term: exp | max (hinge)
@@ -103,7 +103,7 @@ def default_config() -> CN:
     cfg.LOSS.OFFSETS_LOSS_FACTOR = [
         0.02,
         0.02,
-    ]  # per stride (4, 2); the public 2.0 belongs to OFFSETS_AREA map
+    ]  # for strides 4 and 2; the public 2.0 belongs to OFFSETS_AREA map
     cfg.LOSS.OFFSETS_AREA = "windows"  # windows: only the joints' windows count | map: the whole map, background 0, as public DE
     cfg.LOSS.OFFSETS_BETA = (
         0.1  # smooth L1 turns linear at this error, in MODEL.OFFSET_UNIT; public DE: 1.0

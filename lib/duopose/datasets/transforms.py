@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from duopose.geometry import PIXEL_STD, Affine, legacy_train_affine, train_affine
-from duopose.types import Sample
+from duopose.types import STRIDES, Sample
 
 # Mean and standard deviation of ImageNet's RGB, on which HRNet's backbones were trained (torchvision's values, in 0 ... 255).
 MEAN = tuple(255 * value for value in (0.485, 0.456, 0.406))
@@ -32,7 +32,7 @@ class Augmentation:
     scale_type: str = "short"  # short | long
     max_translate: float = 40.0
     flip: float = 0.5
-    strides: tuple[int, ...] = (4, 2)  # of the maps, for which masks are made
+    strides: tuple[int, ...] = STRIDES  # of the maps, for which masks are made
     legacy_alignment: bool = (
         False  # the family's own matrix, half a pixel off (geometry.family_train_affine)
     )

@@ -18,9 +18,8 @@ from torch.nn import functional
 
 from duopose.geometry import Affine, InputFrame, MapFrame
 from duopose.skeletons import OffsetLayout, Skeleton
-from duopose.types import MapLayer, NetworkOutput, PoseMaps
+from duopose.types import STRIDES, MapLayer, NetworkOutput, PoseMaps
 
-STRIDES = (4, 2)
 MERGED_STRIDE = 2
 
 

@@ -56,7 +56,7 @@ def run_evaluation(context: DistributedContext, cfg: CfgNode, options: Evaluatio
     run, skeleton = RunFolder.from_config(cfg, options.config), get_skeleton(skeleton_name(cfg))
     folder = Path(options.out) if options.out else run.results
     weights = find_weights(cfg, run)
-    network = build_network(cfg)
+    network = build_network(cfg, skeleton)
     report = load_weights(network, weights, strict=True)
     if context.is_main_process:
         print(report)

@@ -9,9 +9,7 @@ import torch
 from duopose.losses.heatmap_loss import heatmap_loss
 from duopose.losses.offset_loss import dense_offsets, whole_map_offset_loss, window_offset_loss
 from duopose.losses.tag_loss import tag_losses
-from duopose.types import LossTerms, NetworkOutput, OffsetTargets, Targets
-
-STRIDES = (4, 2)  # of the network's maps; they name the terms
+from duopose.types import STRIDES, LossTerms, NetworkOutput, OffsetTargets, Targets
 
 
 @dataclass(frozen=True)
@@ -21,13 +19,13 @@ class Loss:
     Terms: heatmap_4, heatmap_2, push, pull and, for Double Embedding, offset_4, offset_2.
     """
 
-    heatmap_factors: tuple[float, float]  # per stride (4, 2)
+    heatmap_factors: tuple[float, float]  # per STRIDES
     channel_weight: torch.Tensor  # (J,) of the heatmap channels within the heatmap loss
     push_factor: float
     pull_factor: float
     push_type: str  # a key of `tags.PUSH`
     foreground_weight: float
-    offset_factors: tuple[float, float]  # per stride (4, 2)
+    offset_factors: tuple[float, float]  # per STRIDES
     offset_unit: float  # input pixels
     offset_beta: float  # in offset_unit
     whole_map: bool  # offsets over the whole map, the public way

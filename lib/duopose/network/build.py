@@ -9,10 +9,10 @@ from yacs.config import CfgNode
 from duopose.errors import UserError
 from duopose.network.blocks import initialize_weights
 from duopose.network.pose_net import DoubleEmbeddingNet, HigherHRNet, Sizes
-from duopose.skeletons import Skeleton, get_skeleton
+from duopose.skeletons import Skeleton
 
 
-def build_network(cfg: CfgNode) -> nn.Module:
+def build_network(cfg: CfgNode, skeleton: Skeleton) -> nn.Module:
     """The network that MODEL.* and the skeleton describe, with random weights, on the CPU.
 
     Called on (B, 3, H, W) it gives a `NetworkOutput`. Raises UserError for an unknown MODEL.NAME, naming the valid ones.
@@ -21,7 +21,6 @@ def build_network(cfg: CfgNode) -> nn.Module:
         raise UserError(
             f"MODEL.NAME: '{cfg.MODEL.NAME}' is unknown; use one of {', '.join(BUILDERS)}"
         )
-    skeleton = get_skeleton(cfg.DATASET.SKELETON or cfg.DATASET.DATASET)
     network = BUILDERS[cfg.MODEL.NAME](cfg, skeleton)
     if cfg.MODEL.INIT_WEIGHTS:
         initialize_weights(network)

@@ -13,7 +13,7 @@ import torch
 from duopose.geometry import MapFrame
 from duopose.oracle.scene import Scene
 from duopose.skeletons import OffsetLayout
-from duopose.types import NetworkOutput
+from duopose.types import STRIDES, NetworkOutput
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class IdealNetwork:
 
     def __call__(self, scene: Scene, width: int, height: int) -> NetworkOutput:
         """Maps of a batch of one. scene: in the frame of this very input of `width` x `height` pixels."""
-        sizes = [(height // stride, width // stride) for stride in (4, 2)]
-        frames = [MapFrame(stride, self.legacy_alignment) for stride in (4, 2)]
+        sizes = [(height // stride, width // stride) for stride in STRIDES]
+        frames = [MapFrame(stride, self.legacy_alignment) for stride in STRIDES]
         channels = scene.labelled.shape[1] - (0 if self.with_centre else 1)
         peaks = _instances(scene, channels)
         heat = tuple(

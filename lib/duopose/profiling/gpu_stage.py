@@ -123,7 +123,7 @@ def build_training(
     cfg.TRAIN.IMAGES_PER_GPU = batch
     cfg.freeze()
     parts = Components(
-        build_network(cfg),
+        build_network(cfg, COCO),
         dataset,
         collate,
         normalise,

@@ -18,6 +18,7 @@ from duopose.profiling.synthetic_batch import example_batch, example_output
 from duopose.profiling.targets_stage import add_arguments as add_size_arguments
 from duopose.skeletons import get_skeleton
 from duopose.targets import build_targets
+from duopose.types import STRIDES
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -84,7 +85,7 @@ def _works(args: Namespace) -> dict[str, Callable[[], object]]:
             ).sum()
         ),
         "yardstick: dense squared error": _yardstick(
-            [(args.batch, 60, args.size // s, args.size // s) for s in (4, 2)], args.device
+            [(args.batch, 60, args.size // s, args.size // s) for s in STRIDES], args.device
         ),
     }
 

@@ -18,7 +18,7 @@ from duopose.inference.preprocess import InputRule
 from duopose.profiling.decode_stage import parse_size
 from duopose.profiling.measure import add_clock_argument, measure, print_row
 from duopose.skeletons import get_skeleton
-from duopose.types import NetworkOutput
+from duopose.types import STRIDES, NetworkOutput
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -70,7 +70,7 @@ def run(args: Namespace) -> dict[str, Any]:
 
 def random_output(frame: InputFrame, keypoint_channels: int, offset_channels: int) -> NetworkOutput:
     """Maps of the sizes that the network gives for that input."""
-    sizes = [(frame.height // stride, frame.width // stride) for stride in (4, 2)]
+    sizes = [(frame.height // stride, frame.width // stride) for stride in STRIDES]
     heatmaps = tuple(torch.rand(1, keypoint_channels, *size) for size in sizes)
     offsets = (
         tuple(torch.zeros(1, offset_channels, *size) for size in sizes) if offset_channels else ()

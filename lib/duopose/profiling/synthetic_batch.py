@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from duopose.skeletons import OffsetLayout, Skeleton
-from duopose.types import Batch, NetworkOutput
+from duopose.types import STRIDES, Batch, NetworkOutput
 
 
 def example_batch(
@@ -29,7 +29,7 @@ def example_batch(
     )
     masks = tuple(
         torch.ones(num_images, size // stride, size // stride, dtype=torch.uint8)
-        for stride in (4, 2)
+        for stride in STRIDES
     )
     return Batch(
         pixels.to(device),

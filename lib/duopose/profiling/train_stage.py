@@ -87,7 +87,7 @@ def _step(form: Form, args: Namespace) -> Callable[[], float]:
     cfg = _config(form, args)
     skeleton = get_skeleton("coco")
     make, loss = build_targets(cfg, skeleton), build_loss(cfg, skeleton)
-    network = build_network(cfg).to(args.device).train()
+    network = build_network(cfg, skeleton).to(args.device).train()
     optimizer = (
         build_optimizer(cfg, network) if form.in_memory_order else _torch_adam(form, cfg, network)
     )

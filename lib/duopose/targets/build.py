@@ -13,9 +13,7 @@ from duopose.targets.heatmaps import render_heatmaps
 from duopose.targets.offsets import offset_targets
 from duopose.targets.points import on_map, with_centres
 from duopose.targets.tags import tag_targets
-from duopose.types import Batch, Targets
-
-STRIDES = (4, 2)  # of the network's maps
+from duopose.types import STRIDES, Batch, Targets
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def build_components(cfg: CfgNode, context: DistributedContext, run: RunFolder) 
     """The real parts. Data and weights are opened here, so that mistakes show before the first step."""
     skeleton = get_skeleton(skeleton_name(cfg))
     dataset = build_dataset(cfg, cfg.DATASET.TRAIN, train=True)
-    network = build_network(cfg)
+    network = build_network(cfg, skeleton)
     notices = (str(load_weights(network, cfg.MODEL.PRETRAINED)),) if cfg.MODEL.PRETRAINED else ()
     if cfg.TRAIN.VAL_EVERY:
         build_dataset(
