@@ -44,7 +44,7 @@ def test_flips_are_involutions_that_keep_the_meaning(skeleton: Skeleton, reverse
 
 
 @pytest.mark.parametrize("skeleton", ALL)
-def test_chain_order_has_parents_first(skeleton: Skeleton) -> None:
+def test_parents_come_first(skeleton: Skeleton) -> None:
     seen = set(skeleton.torso_indices)
     for joint in skeleton.parents_first:
         assert skeleton.parent_index[joint] in seen
@@ -72,23 +72,23 @@ def test_there_and_back_through_a_yaml(skeleton: Skeleton, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "fragment"),
     [
         (
             {"torso": ("left_shoulder", "right_shoulder", "left_hip")},
-            "'right_hip' is in 0 of the groups",
+            "'right_hip' is in 0 ",
         ),
-        ({"centre_only": (*COCO.centre_only, "left_hip")}, "'left_hip' is in 2 of the groups"),
-        ({"centre_only": (*COCO.centre_only, "tail")}, "'tail' is not in keypoints"),
-        ({"sigmas": COCO.sigmas[:-1]}, "need 17 positive numbers"),
-        ({"sigmas": (0.0, *COCO.sigmas[1:])}, "need 17 positive numbers"),
-        ({"flip_pairs": (*COCO.flip_pairs, ("left_eye", "nose"))}, "'left_eye' is paired 2 times"),
-        ({"flip_pairs": COCO.flip_pairs[:3]}, "the mirror of"),
-        ({"parents": {**COCO.parents, "left_elbow": "left_wrist"}}, "never ends"),
+        ({"centre_only": (*COCO.centre_only, "left_hip")}, "'left_hip' is in 2 "),
+        ({"centre_only": (*COCO.centre_only, "tail")}, "centre_only: 'tail'"),
+        ({"sigmas": COCO.sigmas[:-1]}, "sigmas: .* 17 "),
+        ({"sigmas": (0.0, *COCO.sigmas[1:])}, "sigmas: .* 17 "),
+        ({"flip_pairs": (*COCO.flip_pairs, ("left_eye", "nose"))}, "flip_pairs: 'left_eye' .* 2 "),
+        ({"flip_pairs": COCO.flip_pairs[:3]}, "flip_pairs: .*'left_shoulder'"),
+        ({"parents": {**COCO.parents, "left_elbow": "left_wrist"}}, "left_wrist"),
     ],
 )
-def test_mistakes_are_told(change: dict[str, object], says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_mistakes_are_named(change: dict[str, object], fragment: str) -> None:
+    with pytest.raises(UserError, match=fragment):
         replace(COCO, **change)
 
 
@@ -113,7 +113,9 @@ def test_unusable_content_is_refused(content: object) -> None:
         skeleton_from_dict(content, "mine")
 
 
-@pytest.mark.parametrize(("name", "says"), [("horse", "unknown"), ("horse.yaml", "does not exist")])
-def test_unknown_names_list_the_valid_ones(name: str, says: str) -> None:
-    with pytest.raises(UserError, match=says):
+@pytest.mark.parametrize(
+    ("name", "fragment"), [("horse", "coco, crowdpose, mpii"), ("horse.yaml", "horse.yaml")]
+)
+def test_unknown_names_list_the_valid_ones(name: str, fragment: str) -> None:
+    with pytest.raises(UserError, match=fragment):
         get_skeleton(name)

@@ -27,8 +27,7 @@ class UserError(ValueError):
 
 def path_error_message(error: BaseException) -> str | None:
     """The message for an unusable path (a file instead of a folder, no permission), else None."""
-    is_path_error = isinstance(error, OSError) and error.errno in PATH_ERRORS
-    if not is_path_error or not error.filename:
+    if not isinstance(error, OSError) or error.errno not in PATH_ERRORS or not error.filename:
         return None
     reason = (error.strerror or "not permitted").lower()
     return (

@@ -1,7 +1,9 @@
-"""Which keypoints a person has, how they hang together, and what follows from that.
+"""Skeletons: the keypoints of a person, their grouping roles, and everything derived from them.
 
-A `Skeleton` is the one place where joint order, left-right pairs, grouping roles and OKS sigmas are written.
-Heatmap channels, tag targets, offset channels, flips, decoding, evaluation and drawing are all derived from it.
+A `Skeleton` is the one place that defines joint order, left-right pairs, grouping roles and OKS
+sigmas. Heatmap channels, tag targets, offset channels (`OffsetLayout`), flips, decoding, evaluation
+and drawing are derived from it. The benchmarks' skeletons are in `skeleton_tables`; users write
+their own as a yaml with the same fields (`get_skeleton`).
 """
 
 from __future__ import annotations
@@ -15,19 +17,24 @@ from typing import Any
 import numpy as np
 import yaml
 
+from duopose import skeleton_tables
 from duopose.errors import UserError
 
-FIELDS = ("name", "keypoints", "flip_pairs", "torso", "parents", "centre_only", "sigmas", "limbs")
-DEFAULT_SIGMA = 0.05  # used, and said so, where a user's skeleton gives no sigmas
+REQUIRED_FIELDS = ("name", "keypoints", "flip_pairs", "torso", "parents", "centre_only")
+FIELDS = (*REQUIRED_FIELDS, "sigmas", "limbs")
+
+# OKS sigma of every keypoint where a skeleton gives none. Below the mean of COCO's sigmas (0.067),
+# hence rather strict. tools/check_data.py prints a notice.
+DEFAULT_SIGMA = 0.05
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Keypoints of a person and their roles; names everywhere, indices derived.
+    """Keypoints of a person and their roles, given by name; indices are derived.
 
-    Every keypoint is in exactly one group: `torso` (tied to the person by tags), `parents` (limb -> parent nearer
-    the torso, tied by offsets) or `centre_only` (tied by the offset to the person's centre).
-    `limbs` are the pairs to draw. Raises UserError with one sentence per problem.
+    Every keypoint is in exactly one group: `torso` (grouped by tags), `parents` (limb joint ->
+    parent nearer the torso; grouped by offsets) or `centre_only` (grouped by the offset to the
+    person's centre). `limbs` are the pairs to draw. UserError listing all problems of the fields.
     """
 
     name: str
@@ -46,16 +53,14 @@ class Skeleton:
             object.__setattr__(self, "sigmas_are_default", True)
         if not self.limbs:
             object.__setattr__(self, "limbs", tuple(self.parents.items()))
+
         problems = [
             *self._unknown_names(),
             *self._group_problems(),
             *self._flip_problems(),
             *self._parent_problems(),
+            *self._sigma_problems(),
         ]
-        if len(self.sigmas) != len(self.keypoints) or any(not sigma > 0 for sigma in self.sigmas):
-            problems.append(
-                f"sigmas: need {len(self.keypoints)} positive numbers, one a keypoint, got {list(self.sigmas)}"
-            )
         if problems:
             raise UserError(f"skeleton '{self.name}' is not usable:\n  " + "\n  ".join(problems))
 
@@ -70,21 +75,22 @@ class Skeleton:
             "limbs": [name for pair in self.limbs for name in pair],
         }
         problems = [
-            f"{where}: '{name}' is not in keypoints {list(self.keypoints)}"
-            for where, names in used.items()
+            f"{field_name}: '{name}' is not in keypoints {list(self.keypoints)}"
+            for field_name, names in used.items()
             for name in names
             if name not in self.keypoints
         ]
         if len(set(self.keypoints)) != len(self.keypoints) or not self.keypoints:
             problems.append(
-                f"keypoints: need at least one name and none twice, got {list(self.keypoints)}"
+                f"keypoints: need at least one name and no duplicates, got {list(self.keypoints)}"
             )
         return problems
 
     def _group_problems(self) -> list[str]:
         groups = (*self.torso, *self.parents, *self.centre_only)
         return [
-            f"'{name}' is in {groups.count(name)} of the groups torso, parents, centre_only; it must be in exactly one"
+            f"'{name}' is in {groups.count(name)} of the groups torso, parents, centre_only; "
+            "it must be in exactly one"
             for name in self.keypoints
             if groups.count(name) != 1
         ]
@@ -98,12 +104,16 @@ class Skeleton:
         ]
         if problems:
             return problems
+
         mirror = self.mirror
         for name, parent in self.parents.items():
-            if self.parents.get(mirror[name]) != mirror.get(parent, parent):
+            mirrored_parent = mirror.get(parent, parent)
+            if self.parents.get(mirror[name]) != mirrored_parent:
                 problems.append(
-                    f"flip_pairs: the parent of '{mirror[name]}' must be '{mirror.get(parent, parent)}', the mirror of '{name}'s parent"
+                    f"flip_pairs: the parent of '{mirror[name]}' must be '{mirrored_parent}', "
+                    f"the mirror of '{name}'s parent"
                 )
+
         for group, names in (("torso", self.torso), ("centre_only", self.centre_only)):
             problems += [
                 f"flip_pairs: '{n}' is in {group}, its mirror '{mirror[n]}' is not"
@@ -115,21 +125,29 @@ class Skeleton:
     def _parent_problems(self) -> list[str]:
         problems = []
         for start in self.parents:
-            seen, name = {start}, self.parents[start]
+            seen = {start}
+            name = self.parents[start]
             while name in self.parents and name not in seen:
                 seen.add(name)
                 name = self.parents[name]
+
             if name in seen:
-                problems.append(
-                    f"parents: following them from '{start}' comes round to '{name}' and never ends"
-                )
+                problems.append(f"parents: following them from '{start}' gives a loop at '{name}'")
         return problems
 
-    # ---- derived facts ----
+    def _sigma_problems(self) -> list[str]:
+        if len(self.sigmas) == len(self.keypoints) and all(sigma > 0 for sigma in self.sigmas):
+            return []
+        return [
+            f"sigmas: need {len(self.keypoints)} positive numbers, one per keypoint, "
+            f"got {list(self.sigmas)}"
+        ]
+
+    # ---- derived properties ----
 
     @property
     def num_keypoints(self) -> int:
-        """K, the centre not counted."""
+        """K, without the centre."""
         return len(self.keypoints)
 
     @property
@@ -142,7 +160,8 @@ class Skeleton:
         """Keypoint name -> name of the keypoint it becomes in a mirrored image."""
         mirror = {name: name for name in self.keypoints}
         for left, right in self.flip_pairs:
-            mirror[left], mirror[right] = right, left
+            mirror[left] = right
+            mirror[right] = left
         return mirror
 
     @cached_property
@@ -156,10 +175,11 @@ class Skeleton:
         return np.append(self.flip_index, self.centre)
 
     def index(self, name: str) -> int:
-        """Index of a keypoint's name; ValueError naming the valid ones."""
+        """Index of a keypoint by name; ValueError listing the valid names."""
         if name not in self.keypoints:
             raise ValueError(
-                f"'{name}' is no keypoint of skeleton '{self.name}'; it has {', '.join(self.keypoints)}"
+                f"'{name}' is not a keypoint of skeleton '{self.name}'; "
+                f"it has {', '.join(self.keypoints)}"
             )
         return self.keypoints.index(name)
 
@@ -170,7 +190,7 @@ class Skeleton:
 
     @cached_property
     def centre_only_indices(self) -> tuple[int, ...]:
-        """Indices of the joints tied to the centre alone, in keypoint order."""
+        """Indices of the joints grouped by the centre offset alone, in keypoint order."""
         return tuple(sorted(self.index(name) for name in self.centre_only))
 
     @cached_property
@@ -186,10 +206,12 @@ class Skeleton:
 
     @cached_property
     def parents_first(self) -> tuple[int, ...]:
-        """The limb joints ordered so that a parent that is itself a limb joint comes before its children."""
+        """Indices of the limb joints, a parent before its children."""
 
         def depth(joint: int) -> int:
-            return 1 + depth(self.parent_index[joint]) if joint in self.parent_index else 0
+            if joint not in self.parent_index:
+                return 0
+            return 1 + depth(self.parent_index[joint])
 
         return tuple(sorted(self.limb_indices, key=lambda joint: (depth(joint), joint)))
 
@@ -205,8 +227,9 @@ class Skeleton:
 
 @dataclass(frozen=True)
 class OffsetLayout:
-    """The offset maps, two channels (y, x) an edge: in the window of joint `source[e]`, target - pixel.
+    """The edges of the offset maps; each has two channels, y and x.
 
+    Edge e holds target[e] - pixel in the window of joint source[e].
     `target` is a joint index, or `Skeleton.centre` (= K). Edges come in keypoint order (the public
     code's channel order): a limb joint has one to its parent, then one to the centre; a centre-only
     joint has one to the centre. Reverse edges (parent -> child) follow at the end.
@@ -250,9 +273,9 @@ class OffsetLayout:
 
     @cached_property
     def flip_channels(self) -> np.ndarray:
-        """(C,) int: channel c of a mirrored image's maps is channel flip_channels[c] of the image's.
+        """(C,) int: flipping an image swaps channel c of its maps with channel flip_channels[c].
 
-        Its values are those of the image times flip_signs[c].
+        The values are then multiplied by flip_signs[c].
         """
         return np.stack([2 * self.flip_edge, 2 * self.flip_edge + 1], axis=1).reshape(-1)
 
@@ -271,116 +294,31 @@ class OffsetLayout:
         return int(found[0])
 
 
-COCO = Skeleton(
-    name="coco",
-    keypoints=(
-        "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
-        "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
-        "right_ankle",
-    ),
-    flip_pairs=(
-        ("left_eye", "right_eye"), ("left_ear", "right_ear"), ("left_shoulder", "right_shoulder"),
-        ("left_elbow", "right_elbow"), ("left_wrist", "right_wrist"), ("left_hip", "right_hip"),
-        ("left_knee", "right_knee"), ("left_ankle", "right_ankle"),
-    ),
-    torso=("left_shoulder", "right_shoulder", "left_hip", "right_hip"),
-    parents={
-        "left_elbow": "left_shoulder", "right_elbow": "right_shoulder", "left_wrist": "left_elbow",
-        "right_wrist": "right_elbow", "left_knee": "left_hip", "right_knee": "right_hip", "left_ankle": "left_knee",
-        "right_ankle": "right_knee",
-    },
-    centre_only=("nose", "left_eye", "right_eye", "left_ear", "right_ear"),
-    sigmas=(0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089),
-    limbs=(
-        ("left_ankle", "left_knee"), ("left_knee", "left_hip"), ("right_ankle", "right_knee"), ("right_knee", "right_hip"),
-        ("left_hip", "right_hip"), ("left_shoulder", "left_hip"), ("right_shoulder", "right_hip"),
-        ("left_shoulder", "right_shoulder"), ("left_shoulder", "left_elbow"), ("right_shoulder", "right_elbow"),
-        ("left_elbow", "left_wrist"), ("right_elbow", "right_wrist"), ("left_eye", "right_eye"), ("nose", "left_eye"),
-        ("nose", "right_eye"), ("left_eye", "left_ear"), ("right_eye", "right_ear"), ("left_ear", "left_shoulder"),
-        ("right_ear", "right_shoulder"),
-    ),
-)  # fmt: skip
-
-# Sigmas: the CrowdPose authors' evaluator.
-CROWDPOSE = Skeleton(
-    name="crowdpose",
-    keypoints=(
-        "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip",
-        "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "head", "neck",
-    ),
-    flip_pairs=(
-        ("left_shoulder", "right_shoulder"), ("left_elbow", "right_elbow"), ("left_wrist", "right_wrist"),
-        ("left_hip", "right_hip"), ("left_knee", "right_knee"), ("left_ankle", "right_ankle"),
-    ),
-    torso=("left_shoulder", "right_shoulder", "left_hip", "right_hip"),
-    parents={
-        "left_elbow": "left_shoulder", "right_elbow": "right_shoulder", "left_wrist": "left_elbow",
-        "right_wrist": "right_elbow", "left_knee": "left_hip", "right_knee": "right_hip", "left_ankle": "left_knee",
-        "right_ankle": "right_knee",
-    },
-    centre_only=("head", "neck"),
-    sigmas=(0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079),
-    limbs=(
-        ("left_ankle", "left_knee"), ("left_knee", "left_hip"), ("right_ankle", "right_knee"), ("right_knee", "right_hip"),
-        ("left_hip", "right_hip"), ("left_shoulder", "left_hip"), ("right_shoulder", "right_hip"),
-        ("left_shoulder", "neck"), ("right_shoulder", "neck"), ("left_shoulder", "left_elbow"),
-        ("right_shoulder", "right_elbow"), ("left_elbow", "left_wrist"), ("right_elbow", "right_wrist"), ("head", "neck"),
-    ),
-)  # fmt: skip
-
-# MPII is scored by PCKh and has no OKS sigmas of its own: COCO's for the joints both have, CrowdPose's for neck and head.
-MPII = Skeleton(
-    name="mpii",
-    keypoints=(
-        "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip",
-        "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "pelvis", "thorax", "upper_neck", "head_top",
-    ),
-    flip_pairs=(
-        ("left_shoulder", "right_shoulder"), ("left_elbow", "right_elbow"), ("left_wrist", "right_wrist"),
-        ("left_hip", "right_hip"), ("left_knee", "right_knee"), ("left_ankle", "right_ankle"),
-    ),
-    torso=("left_shoulder", "right_shoulder", "left_hip", "right_hip", "pelvis", "thorax"),
-    parents={
-        "left_elbow": "left_shoulder", "right_elbow": "right_shoulder", "left_wrist": "left_elbow",
-        "right_wrist": "right_elbow", "left_knee": "left_hip", "right_knee": "right_hip", "left_ankle": "left_knee",
-        "right_ankle": "right_knee",
-    },
-    centre_only=("upper_neck", "head_top"),
-    sigmas=(0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.107, 0.079, 0.079, 0.079),
-    limbs=(
-        ("left_ankle", "left_knee"), ("left_knee", "left_hip"), ("right_ankle", "right_knee"), ("right_knee", "right_hip"),
-        ("left_hip", "pelvis"), ("right_hip", "pelvis"), ("pelvis", "thorax"), ("thorax", "upper_neck"),
-        ("upper_neck", "head_top"), ("left_shoulder", "thorax"), ("right_shoulder", "thorax"),
-        ("left_shoulder", "left_elbow"), ("right_shoulder", "right_elbow"), ("left_elbow", "left_wrist"),
-        ("right_elbow", "right_wrist"),
-    ),
-)  # fmt: skip
-
-# The same keypoints in the order of MPII's own files: position = joint id.
-MPII_FILE_KEYPOINTS = (
-    "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax", "upper_neck",
-    "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
-)  # fmt: skip
-
+COCO = Skeleton(**skeleton_tables.COCO)
+CROWDPOSE = Skeleton(**skeleton_tables.CROWDPOSE)
+MPII = Skeleton(**skeleton_tables.MPII)
 SKELETONS = {skeleton.name: skeleton for skeleton in (COCO, CROWDPOSE, MPII)}
 
 
 def get_skeleton(name: str) -> Skeleton:
-    """The skeleton called `name` (coco, crowdpose, mpii), or the one in the yaml file at that path.
+    """The skeleton called `name` (a key of SKELETONS), or the one in the yaml file at that path.
 
-    Raises UserError saying which names are valid, which file is missing, or what is wrong in it.
+    UserError with the valid names, the missing file, or the problems in the file.
     """
     if name in SKELETONS:
         return SKELETONS[name]
+
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(
-            f"skeleton '{name}' is unknown; use one of {', '.join(SKELETONS)}, or the path of a skeleton yaml"
+            f"skeleton '{name}' is unknown; use one of {', '.join(SKELETONS)}, "
+            "or the path of a skeleton yaml"
         )
     if not path.is_file():
         raise UserError(
             f"skeleton file '{name}' does not exist (looked in {path.absolute().parent})"
         )
+
     try:
         content = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
@@ -389,30 +327,32 @@ def get_skeleton(name: str) -> Skeleton:
 
 
 def skeleton_to_dict(skeleton: Skeleton) -> dict[str, Any]:
-    """Plain lists and dicts with the yaml's fields, so that a checkpoint can carry its skeleton."""
-    content: dict[str, Any] = {"name": skeleton.name, "keypoints": list(skeleton.keypoints)}
-    content["flip_pairs"] = [list(pair) for pair in skeleton.flip_pairs]
-    content |= {
+    """The skeleton as plain lists and dicts with the yaml's fields; checkpoints store this."""
+    return {
+        "name": skeleton.name,
+        "keypoints": list(skeleton.keypoints),
+        "flip_pairs": [list(pair) for pair in skeleton.flip_pairs],
         "torso": list(skeleton.torso),
         "parents": dict(skeleton.parents),
         "centre_only": list(skeleton.centre_only),
+        "sigmas": [] if skeleton.sigmas_are_default else list(skeleton.sigmas),
+        "limbs": [list(pair) for pair in skeleton.limbs],
     }
-    content["sigmas"] = [] if skeleton.sigmas_are_default else list(skeleton.sigmas)
-    content["limbs"] = [list(pair) for pair in skeleton.limbs]
-    return content
 
 
 def skeleton_from_dict(content: Any, where: str) -> Skeleton:
-    """The inverse of `skeleton_to_dict`; `where` names the source in errors (UserError)."""
+    """Inverse of `skeleton_to_dict`; UserError naming the source `where` and the wrong fields."""
     if not isinstance(content, dict):
         raise UserError(f"skeleton '{where}' must be a mapping with the fields {', '.join(FIELDS)}")
+
     unknown = [key for key in content if key not in FIELDS]
-    missing = [key for key in FIELDS[:6] if key not in content]
+    missing = [key for key in REQUIRED_FIELDS if key not in content]
     if unknown or missing:
         raise UserError(
             f"skeleton '{where}': missing fields {missing}, unknown fields {unknown}; "
-            f"the fields are {', '.join(FIELDS)} (sigmas and limbs may be left out)"
+            f"the fields are {', '.join(FIELDS)} (sigmas and limbs are optional)"
         )
+
     try:
         return Skeleton(
             name=str(content["name"]),

@@ -27,7 +27,8 @@ from duopose.datasets.prepare.mpii_mat import read_groups, read_release
 from duopose.datasets.prepare.mpii_to_coco import image_sizes, split_images, to_coco
 from duopose.errors import UserError
 from duopose.evaluate.mpii import evaluate_mpii
-from duopose.skeletons import MPII, MPII_FILE_KEYPOINTS
+from duopose.skeleton_tables import MPII_FILE_KEYPOINTS
+from duopose.skeletons import MPII
 
 PROJECT = Path(__file__).resolve().parents[2]
 

@@ -17,7 +17,8 @@ from duopose.evaluate.mpii_groups import (
     group_region,
     metric_images,
 )
-from duopose.skeletons import COCO, MPII, MPII_FILE_KEYPOINTS
+from duopose.skeleton_tables import MPII_FILE_KEYPOINTS
+from duopose.skeletons import COCO, MPII
 
 
 @pytest.mark.parametrize("case", [0, 1])

@@ -12,7 +12,8 @@ import scipy.io
 from duopose.datasets.prepare.mpii_mat import field, number, structs
 from duopose.errors import UserError
 from duopose.evaluate.mpii_submission import write_mpii_predictions
-from duopose.skeletons import COCO, MPII, MPII_FILE_KEYPOINTS
+from duopose.skeleton_tables import MPII_FILE_KEYPOINTS
+from duopose.skeletons import COCO, MPII
 
 
 def test_nesting_ids_and_coordinates(tmp_path: Path) -> None:

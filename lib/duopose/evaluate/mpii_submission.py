@@ -17,7 +17,8 @@ from duopose.evaluate.ground_truth import load_annotations
 from duopose.evaluate.mpii_groups import by_image, scored_indices
 from duopose.evaluate.results import Entry, Results, checked_entries
 from duopose.files import write_atomically
-from duopose.skeletons import MPII_FILE_KEYPOINTS, Skeleton
+from duopose.skeleton_tables import MPII_FILE_KEYPOINTS
+from duopose.skeletons import Skeleton
 
 FIRST_PIXEL = 1.0
 

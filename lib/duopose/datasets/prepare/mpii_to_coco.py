@@ -20,7 +20,8 @@ from PIL import Image, UnidentifiedImageError
 
 from duopose.datasets.prepare.mpii_mat import MpiiImage, MpiiPerson
 from duopose.errors import UserError
-from duopose.skeletons import MPII, MPII_FILE_KEYPOINTS
+from duopose.skeleton_tables import MPII_FILE_KEYPOINTS
+from duopose.skeletons import MPII
 
 AREA_OF_BOX = 0.53  # pixels of a person as a share of the box, as CrowdPose's evaluator takes it
 HALF_PERSON = 100.0  # pixels at scale 1: MPII's scale is the height / 200
