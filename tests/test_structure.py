@@ -12,8 +12,7 @@ BASE = {"types", "skeletons", "geometry", "errors", "files", "coco_annotations",
 MIDDLE = {"datasets", "targets", "network", "losses", "decode", "evaluate", "visualize"}
 # These wire the folders below together. Each may import the ones before it; tools call them.
 WIRING = (
-    "device",
-    "seed",
+    "runtime",
     "run_folder",
     "distributed",
     "inference",

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
 from argparse import ArgumentParser
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from duopose.errors import UserError
+from duopose.files import write_atomically
 from duopose.profiling.measure import add_common_arguments, threads
 
 # A stage module has add_arguments(parser) and run(args) -> {"rows": [...]}, and prints one line a row.
@@ -81,10 +81,9 @@ def run_stage(stage: str, options: list[str]) -> tuple[dict[str, Any], str]:
 
 
 def write(results: dict[str, Any], file: Path) -> None:
-    """Write aside and rename, so that a half file is never seen."""
-    aside = file.with_name(f"{file.name}.{os.getpid()}")
-    aside.write_text(json.dumps(results, indent=1))
-    os.replace(aside, file)
+    """Write the json file."""
+    text = json.dumps(results, indent=1)
+    write_atomically(file, text.encode())
 
 
 if __name__ == "__main__":

@@ -9,17 +9,16 @@ False), the targets (DATASET.HEATMAP_CENTRES rounded) or the network (MODEL.REVE
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from itertools import takewhile
-from pathlib import Path
 
 import orjson
 
 from duopose.config import load_config
 from duopose.errors import UserError
 from duopose.evaluate.tables import format_table
+from duopose.files import write_atomically
 from duopose.oracle.noise import NOISES, get_noise
 from duopose.oracle.oracle_test import METRICS, OracleTest, Row
 
@@ -79,9 +78,7 @@ def run(args: Namespace) -> None:
         print(f"{row['noise']}: AP {100 * (row['AP'] or 0):.2f}", file=sys.stderr, flush=True)
     print(table(rows))
     if args.json:
-        aside = Path(f"{args.json}.{os.getpid()}")
-        aside.write_bytes(orjson.dumps(rows, option=orjson.OPT_INDENT_2))
-        os.replace(aside, args.json)
+        write_atomically(args.json, orjson.dumps(rows, option=orjson.OPT_INDENT_2))
 
 
 def table(rows: list[Row]) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from yacs.config import CfgNode
 
 from duopose.config import config_text
+from duopose.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class RunFolder:
     def create(self, cfg: CfgNode) -> None:
         """Make the folders and write the resolved settings."""
         self.results.mkdir(parents=True, exist_ok=True)
-        write_text(self.config, config_text(cfg))
+        write_atomically(self.config, config_text(cfg).encode())
 
     @property
     def config(self) -> Path:
@@ -73,10 +73,3 @@ class RunFolder:
     def results(self) -> Path:
         """What evaluation writes."""
         return self.root / "results"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: a new file beside it is renamed."""
-    aside = path.with_name(path.name + ".new")
-    aside.write_text(text)
-    os.replace(aside, path)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny_train import folder_of, train_here
 
-from duopose.training import checkpoint
+from duopose import files
 from duopose.training import loop as train
 from duopose.training.checkpoint import read_checkpoint
 
@@ -67,20 +67,21 @@ def killed_in_write(out: Path, number: int, half: bool) -> Callable[[], None]:
     """Train until checkpoint `number` of this process is half on the disk, or whole but not yet renamed."""
 
     def work() -> None:
-        keep_previous, count = checkpoint._keep_previous, 0
+        keep_as = files.keep_as
+        count = 0
 
-        def keep_or_die(path: Path) -> None:
+        def keep_or_die(path: Path, previous: Path) -> None:
             nonlocal count
             count += 1
-            aside = path.with_name(path.name + ".new")
+            temporary = files.temporary_path(path)
             if count == number and half:
-                os.truncate(aside, aside.stat().st_size // 2)
+                os.truncate(temporary, temporary.stat().st_size // 2)
                 die()
-            keep_previous(path)
+            keep_as(path, previous)
             if count == number:
                 die()
 
-        checkpoint._keep_previous = keep_or_die
+        files.keep_as = keep_or_die
         train_here(out, *SETTINGS, "AUTO_RESUME", True)
 
     return work
@@ -140,14 +141,15 @@ def test_killed_at_three_random_steps(tmp_path: Path, uninterrupted: Path) -> No
 def test_killed_while_a_checkpoint_is_written(tmp_path: Path, uninterrupted: Path) -> None:
     for number, half in ((3, True), (1, True), (4, False)):
         assert in_child(killed_in_write(tmp_path, number, half)) == -signal.SIGKILL
-        assert (folder_of(tmp_path).root / "checkpoint.pth.new").exists()
+        leftovers = list(folder_of(tmp_path).root.glob(".checkpoint.pth.*.tmp"))
+        assert len(leftovers) == 1
     assert train_here(tmp_path, *SETTINGS, "AUTO_RESUME", True) == 0
     identical(tmp_path, uninterrupted)
 
 
 def test_killed_while_validating(tmp_path: Path, uninterrupted: Path) -> None:
     def work() -> None:
-        train.kept_random_states = die  # type: ignore[assignment]  # which is asked for just before the validation
+        train.preserve_rng_states = die  # type: ignore[assignment]  # which is asked for just before the validation
         train_here(tmp_path, *SETTINGS)
 
     assert in_child(work) == -signal.SIGKILL
@@ -158,7 +160,7 @@ def test_killed_while_validating(tmp_path: Path, uninterrupted: Path) -> None:
 
 def test_a_due_validation_that_is_switched_off_meanwhile_is_left_out(tmp_path: Path) -> None:
     def work() -> None:
-        train.kept_random_states = die  # type: ignore[assignment]
+        train.preserve_rng_states = die  # type: ignore[assignment]
         train_here(tmp_path, *SETTINGS)
 
     assert in_child(work) == -signal.SIGKILL

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from duopose.device import pick_device
+from duopose.runtime import pick_device
 
 TIMEOUT = timedelta(
     hours=2

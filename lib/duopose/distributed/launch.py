@@ -20,6 +20,7 @@ import torch.distributed as dist
 
 from duopose.distributed.context import DistributedContext, destroy_distributed, init_distributed
 from duopose.distributed.failures import explain
+from duopose.files import write_atomically
 
 USER_ERROR, CRASH = 2, 1
 GRACE = 1.0  # seconds in which other ranks may tell what they know, after the first has failed
@@ -97,14 +98,9 @@ def _child(
         sentence = explain(error)
         text = sentence if sentence is not None else "".join(traceback.format_exception(error))
         code = CRASH if sentence is None else USER_ERROR
-        _leave_word(Path(folder) / f"{rank}.txt", text)
+        write_atomically(Path(folder) / f"{rank}.txt", text.encode())
         os._exit(code)  # without waiting for ranks that will not answer
     sys.exit(code)
-
-
-def _leave_word(path: Path, text: str) -> None:
-    path.with_suffix(".new").write_text(text)
-    path.with_suffix(".new").replace(path)
 
 
 def _wait_for(processes: list[BaseProcess]) -> list[BaseProcess]:

@@ -24,7 +24,7 @@ from duopose.inference.protocol import git_commit, protocol
 from duopose.inference.validation import Validation, validate
 from duopose.network import build_network, load_weights
 from duopose.run_folder import RunFolder
-from duopose.seed import seed_everything, set_kernels
+from duopose.runtime import configure_torch, seed_everything
 from duopose.skeletons import Skeleton, get_skeleton
 
 
@@ -51,7 +51,7 @@ def find_weights(cfg: CfgNode, run: RunFolder) -> Path:
 
 def run_evaluation(context: DistributedContext, cfg: CfgNode, options: EvaluationOptions) -> int:
     """Predict and score DATASET.TEST; rank 0 prints the tables. UserError for what the user can mend."""
-    set_kernels(cfg)
+    configure_torch(cfg)
     seed_everything(cfg.SEED)
     run, skeleton = RunFolder.from_config(cfg, options.config), get_skeleton(skeleton_name(cfg))
     folder = Path(options.out) if options.out else run.results

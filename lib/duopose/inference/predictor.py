@@ -15,11 +15,11 @@ from duopose.decode import build_decoder
 from duopose.decode.build import build_merger
 from duopose.decode.decoder import Decoder
 from duopose.decode.merge_passes import Pass
-from duopose.device import DTYPES, autocast
 from duopose.geometry import InputFrame
 from duopose.inference.preprocess import InputRule, PreparedImage, prepare_image
 from duopose.inference.protocol import scales_and_flip
 from duopose.inference.timing import StageTimes
+from duopose.runtime import AUTOCAST_DTYPES, autocast
 from duopose.skeletons import Skeleton
 from duopose.types import ImageResult, NetworkOutput, PoseMaps, Poses
 
@@ -42,7 +42,7 @@ class Predictor:
     ) -> Predictor:
         """The predictor of TEST.*; the network is put into evaluation mode."""
         scales, flip = scales_and_flip(cfg)
-        half = DTYPES[cfg.FP16.DTYPE] if cfg.FP16.ENABLED else None
+        half = AUTOCAST_DTYPES[cfg.FP16.DTYPE] if cfg.FP16.ENABLED else None
         rule = InputRule(
             cfg.DATASET.INPUT_SIZE,
             scales,

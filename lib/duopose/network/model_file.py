@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import pickle
 import re
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from duopose.errors import UserError
+from duopose.files import write_atomically
 
 # Wrappers leave their mark on names: DataParallel, torch.compile, and the family's fp16 mode (Sequential(to_fp16, network)).
 WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|1)\.)+")
@@ -59,17 +60,11 @@ def save_model(
         "skeleton": dict(skeleton),
         "extra": dict(extra or {}),
     }
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    buffer = io.BytesIO()  # torch's own file writer reports a full disk less clearly
+    torch.save(content, buffer)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as a RuntimeError
-        aside.unlink(missing_ok=True)
+        write_atomically(path, buffer.getbuffer())
+    except OSError as error:
         raise UserError(
             f"the model file {path} could not be written ({error}); what was there before is unharmed"
         ) from error

@@ -18,7 +18,6 @@ from yacs.config import CfgNode
 from duopose.config import load_config
 from duopose.datasets.loader import Key, KeyedDataset, collate
 from duopose.datasets.transforms import normalise
-from duopose.device import DTYPES, pick_device
 from duopose.distributed.context import DistributedContext
 from duopose.errors import UserError
 from duopose.losses import build_loss
@@ -27,7 +26,7 @@ from duopose.profiling.loader_stage import make_dataset
 from duopose.profiling.measure import Row, measure, print_row
 from duopose.profiling.step_parts import part_times
 from duopose.run_folder import RunFolder
-from duopose.seed import set_kernels
+from duopose.runtime import AUTOCAST_DTYPES, configure_torch, pick_device
 from duopose.skeletons import COCO
 from duopose.targets import build_targets
 from duopose.training.batch_size import power_of_two
@@ -83,7 +82,7 @@ def run(args: Namespace) -> dict[str, Any]:
         ["FP16.ENABLED", True, "FP16.DYNAMIC_LOSS_SCALE", True, *args.opts, "TRAIN.ACCUMULATE", 1],
     )
     device = pick_device(args.device)
-    set_kernels(cfg)
+    configure_torch(cfg)
     with TemporaryDirectory() as folder:
         dataset = Repeated(make_dataset(Path(folder), args.images, cfg.DATASET.INPUT_SIZE))
         batch = args.batch or _largest_power_of_two(cfg, dataset, device, Path(folder))
@@ -152,7 +151,7 @@ def _device_row(device: torch.device) -> Row:
 
 def _matrix_rate(cfg: CfgNode, device: torch.device, args: Namespace) -> Row:
     """What the device reaches on one large product of matrices in the precision of the network: the ceiling."""
-    dtype = DTYPES[cfg.FP16.DTYPE] if cfg.FP16.ENABLED else torch.float32
+    dtype = AUTOCAST_DTYPES[cfg.FP16.DTYPE] if cfg.FP16.ENABLED else torch.float32
     left, right = (torch.randn(args.matrix, args.matrix, device=device).to(dtype) for _ in range(2))
     product = torch.empty_like(left)
     ms = measure({"product": lambda: torch.mm(left, right, out=product)}, args.repeats, warm_up=3)[

@@ -7,7 +7,6 @@ moment at least one whole file is there.
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from duopose.errors import UserError
+from duopose.files import write_atomically
 
 Content = dict[str, Any]
 FORMAT = 1
@@ -40,17 +40,11 @@ def write_checkpoint(content: Content, path: Path) -> None:
         io.BytesIO()
     )  # torch's own file writer reports a full disk less clearly than the system does
     torch.save({"format": FORMAT, **content}, buffer)
-    aside = path.with_name(path.name + ".new")
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+        leftover.unlink(missing_ok=True)
     try:
-        with open(aside, "wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        _keep_previous(path)
-        os.replace(aside, path)
-        _sync_folder(path.parent)
+        write_atomically(path, buffer.getbuffer(), previous=previous(path))
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise UserError(_cannot_write(path, len(buffer.getbuffer()), error)) from error
 
 
@@ -89,32 +83,6 @@ def _read(path: Path) -> Content:
             f"it is no checkpoint of this version of Duopose (format {content.get('format')}, not {FORMAT})"
         )
     return content
-
-
-def _keep_previous(path: Path) -> None:
-    if not path.is_file():
-        return
-    link = path.with_name(path.name + ".link")
-    link.unlink(missing_ok=True)
-    try:
-        os.link(path, link)  # a second name for the same file: `path` is never missing
-        os.replace(link, previous(path))
-    except OSError:  # a file system without links
-        os.replace(path, previous(path))
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the renaming itself last; not every file system can."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
 
 
 def _cannot_write(path: Path, size: int, error: OSError) -> str:

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from duopose.config import config_text
 from duopose.distributed.stop import StopRequest
 from duopose.network import save_model
-from duopose.seed import kept_random_states
+from duopose.runtime import preserve_rng_states
 from duopose.training.checkpoint import write_checkpoint
 from duopose.training.finite import FiniteCheck
 from duopose.training.log import data_wait_advice, format_duration, log_line
@@ -154,7 +154,7 @@ def finish_validation(run: TrainingRun) -> None:
     run.context.broadcast_tensors(
         state.result.buffers()
     )  # batch statistics are each rank's own; rank 0's are the run's
-    with kept_random_states():
+    with preserve_rng_states():
         scores = run.components.validate(state.result)
     if scores is not None:
         run.log.log_scalars(position.step, progress(run), "val", scores.values)

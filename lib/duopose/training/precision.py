@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from duopose.device import DTYPES, autocast
 from duopose.errors import UserError
+from duopose.runtime import AUTOCAST_DTYPES, autocast
 
 DYNAMIC_START = 2.0**16
 GROWTH_INTERVAL = 1000
@@ -40,7 +40,7 @@ class Precision:
     @staticmethod
     def from_config(cfg: CfgNode, device: torch.device) -> Precision:
         """What FP16.* and TRAIN.CLIP_GRAD_NORM ask for."""
-        dtype = DTYPES[cfg.FP16.DTYPE] if cfg.FP16.ENABLED else None
+        dtype = AUTOCAST_DTYPES[cfg.FP16.DTYPE] if cfg.FP16.ENABLED else None
         static = None if cfg.FP16.DYNAMIC_LOSS_SCALE else float(cfg.FP16.STATIC_LOSS_SCALE)
         return Precision(device, dtype, static, cfg.TRAIN.CLIP_GRAD_NORM)
 

@@ -11,9 +11,10 @@ from yacs.config import CfgNode
 
 from duopose.distributed.context import DistributedContext, restarts
 from duopose.distributed.stop import STOPPED, StopRequest
+from duopose.files import write_atomically
 from duopose.inference.protocol import protocol
-from duopose.run_folder import RunFolder, write_text
-from duopose.seed import seed_everything, set_kernels
+from duopose.run_folder import RunFolder
+from duopose.runtime import configure_torch, seed_everything
 from duopose.training.checkpoint import Content, read_checkpoint
 from duopose.training.components import ComponentsBuilder, build_components
 from duopose.training.dry_run import dry_run
@@ -44,7 +45,7 @@ def run_training(
     build: ComponentsBuilder = build_components,
 ) -> int:
     """Train to the end (0), or to the signal that stops it (3). UserError for what the user can mend."""
-    set_kernels(cfg, context.local_world)
+    configure_torch(cfg, context.local_world)
     if context.device.type == "cpu":
         keep_freed_memory()
         use_huge_pages()
@@ -123,7 +124,8 @@ def log_header(run: TrainingRun, messages: list[str]) -> None:
     """Say what is about to happen."""
     partition, cfg = run.partition, run.cfg
     if run.context.is_main_process:
-        write_text(run.folder.protocol, json.dumps(protocol(cfg), indent=1))
+        text = json.dumps(protocol(cfg), indent=1)
+        write_atomically(run.folder.protocol, text.encode())
     weights = sum(parameter.numel() for parameter in run.state.network.parameters())
     run.log.info(
         f"{cfg.MODEL.NAME}, {weights:,} parameters, on {run.context.world} x {run.context.device.type}; {partition.length} images, "

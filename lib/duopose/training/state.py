@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from duopose.distributed.context import DistributedContext
-from duopose.seed import random_states, restore_random_states
+from duopose.runtime import get_rng_states, set_rng_states
 from duopose.training.meter import Meter
 from duopose.training.optim import AveragedWeights, load_optimizer
 from duopose.training.precision import Precision
@@ -52,7 +52,7 @@ class TrainState:
 
     def content(self, context: DistributedContext) -> dict[str, Any]:
         """Tensors and plain values for a checkpoint. All ranks must call it: each has random states of its own."""
-        own = {"random": random_states(), "meter": self.meter.state_dict()}
+        own = {"random": get_rng_states(), "meter": self.meter.state_dict()}
         return {
             "position": asdict(self.position),
             "best": asdict(self.best),
@@ -73,5 +73,5 @@ class TrainState:
             self.averaged.network.load_state_dict(content["averaged"] or content["network"])
         if context.rank < len(content["ranks"]):
             own = content["ranks"][context.rank]
-            restore_random_states(own["random"])
+            set_rng_states(own["random"])
             self.meter.load_state_dict(own["meter"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from duopose.errors import UserError
+from duopose.files import write_atomically
 
 COLUMNS = ("step", "epoch", "kind", "name", "value")
 LOSS_TERMS = (
@@ -133,7 +134,6 @@ def _draw_panel(axes: Axes, name: str, group: dict[str, Curve]) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.tmp")
-    figure.savefig(aside, format="png")
-    os.replace(aside, path)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_atomically(path, buffer.getbuffer())

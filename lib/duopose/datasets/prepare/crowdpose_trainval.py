@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from duopose.datasets.annotations import AnnotationFile, Record, read_annotation_file
 from duopose.errors import UserError
+from duopose.files import write_atomically
 from duopose.skeletons import CROWDPOSE
 
 OFFICIAL_IMAGES = {"train": 10000, "val": 2000, "test": 8000}  # Li et al. 2019, "CrowdPose"
@@ -54,10 +53,12 @@ def prepare_crowdpose(root: Path) -> Prepared:
         )
     ]
     path = folder / "crowdpose_trainval.json"
-    _write(
-        path,
-        {"categories": files["train"].categories, "images": images, "annotations": annotations},
-    )
+    content = {
+        "categories": files["train"].categories,
+        "images": images,
+        "annotations": annotations,
+    }
+    write_atomically(path, orjson.dumps(content))
     return Prepared(path, len(images), len(annotations), notices)
 
 
@@ -133,9 +134,3 @@ def _missing_images(root: Path, images: list[Record]) -> list[str]:
         if missing
         else []
     )
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    aside = path.with_name(f"{path.name}.part")
-    aside.write_bytes(orjson.dumps(content))
-    os.replace(aside, path)

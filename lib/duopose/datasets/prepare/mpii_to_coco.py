@@ -7,7 +7,6 @@ number of the image (from 1). People without keypoints have a bbox, so that the 
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from duopose.datasets.prepare.mpii_mat import MpiiImage, MpiiPerson
 from duopose.errors import UserError
+from duopose.files import write_atomically
 from duopose.skeleton_tables import MPII_FILE_KEYPOINTS
 from duopose.skeletons import MPII
 
@@ -178,10 +178,7 @@ def _box(labelled: np.ndarray, person: MpiiPerson) -> list[float] | None:
 
 def write_split(path: Path, content: dict[str, Any]) -> Summary:
     """Writes one annotation file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_bytes(orjson.dumps(content))
-    os.replace(scratch, path)
+    write_atomically(path, orjson.dumps(content))
     annotations = content["annotations"]
     groups = [
         group for image in content["images"] for group in image.get("groups", ()) if len(group) > 1

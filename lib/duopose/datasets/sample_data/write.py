@@ -16,6 +16,7 @@ import orjson
 
 from duopose.datasets.sample_data.scene import draw_scene
 from duopose.errors import UserError
+from duopose.files import write_atomically
 from duopose.skeletons import Skeleton
 
 SPLITS = {
@@ -114,7 +115,4 @@ def _write_annotations(
         "annotations": annotations,
     }
     path = out / "annotations" / f"person_keypoints_{split}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_suffix(".json.part")
-    partial_path.write_bytes(orjson.dumps(content))
-    os.replace(partial_path, path)
+    write_atomically(path, orjson.dumps(content))

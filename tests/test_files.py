@@ -1,0 +1,58 @@
+"""Atomic writes: the old file or the new one, nothing else in the folder, also after a failure."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from duopose.files import write_atomically
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_bytes_and_chunks_replace_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    write_atomically(path, b"old")
+    write_atomically(path, iter([b"a", b"bc"]))
+    assert path.read_bytes() == b"abc" and names(path.parent) == ["file"]
+
+
+def test_the_old_file_is_kept_as_previous(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for content in (b"1", b"2", b"3"):
+        write_atomically(path, content, previous=tmp_path / "file.previous")
+    assert names(tmp_path) == ["file", "file.previous"]
+    assert path.read_bytes() == b"3" and (tmp_path / "file.previous").read_bytes() == b"2"
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_failure_leaves_the_old_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(OSError):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old" and names(tmp_path) == ["file"]
+
+
+def test_an_error_of_the_content_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"half"
+        raise ValueError
+
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    with pytest.raises(ValueError):
+        write_atomically(path, broken())
+    assert path.read_bytes() == b"old" and names(tmp_path) == ["file"]
