@@ -1,5 +1,7 @@
 """Weight files of every origin load, or say in a sentence why not."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -261,11 +263,11 @@ def test_a_failed_save_leaves_the_old_file(
     save_model(path, network.state_dict(), "", {})
     before = path.read_bytes()
 
-    def full(*_: object) -> None:
-        raise RuntimeError("No space left on device")
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(UserError, match="No space left"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"model_best\.pth"):
         save_model(path, network.state_dict(), "", {})
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 

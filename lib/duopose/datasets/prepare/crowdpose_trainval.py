@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from duopose.datasets.annotations import AnnotationFile, Record, read_annotation_file
 from duopose.errors import UserError
 from duopose.files import write_atomically
