@@ -20,8 +20,7 @@ from duopose.profiling.measure import add_common_arguments, threads
 # A stage module has add_arguments(parser) and run(args) -> {"rows": [...]}, and prints one line a row.
 STAGES = {
     "loader": "duopose.profiling.loader_stage",
-    "targets": "duopose.profiling.targets_stage",
-    "loss": "duopose.profiling.loss_stage",
+    "losses": "duopose.profiling.losses_stage",
     "network": "duopose.profiling.network_stage",
     "train": "duopose.profiling.train_stage",
     "gpu": "duopose.profiling.gpu_stage",

@@ -1,8 +1,10 @@
-"""The bundles that travel between the stages, each field with its shape and frame.
+"""The typed records that travel between the stages; every field states its shape and frame.
 
-Letters: B images, P people, K keypoints (the centre is channel K), H W map size, C offset channels, T tag values of a
-keypoint (passes of flip and scales). Frames: *image* = pixels of the file; *input* = pixels of the network input;
-*cells* = of a map. All are pixel-index coordinates, x right, y down (`geometry`).
+Letters: B images, P people, K keypoints (channel K is the person centre), H W map size, C offset
+channels, T tag values of a keypoint (one per pass over test scales and flips).
+
+Frames: *image frame* = pixels of the image file; *input frame* = pixels of the network input;
+*cells* = positions on a map. All are pixel-index coordinates, x right, y down (`geometry`).
 """
 
 from __future__ import annotations
@@ -20,69 +22,71 @@ from duopose.geometry import MapFrame
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with its people, before (image frame) or after (input frame) the transforms."""
+    """One image with its people.
+
+    Image frame before the transforms, input frame after them.
+    """
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
-    keypoints: (
-        np.ndarray
-    )  # (P, K, 3) float32 x, y, visibility (0 not labelled, 1 hidden, 2 visible)
-    mask: (
-        np.ndarray
-    )  # (H, W) uint8, 0 where the loss must not look (crowds, people without keypoints), else 1
+    # (P, K, 3) float32 x, y, visibility (0 not labelled, 1 hidden, 2 visible)
+    keypoints: np.ndarray
+    # (H, W) uint8, 0 where the loss ignores the image (crowds, people without keypoints), else 1
+    mask: np.ndarray
     image_id: int | str
-    masks: tuple[
-        np.ndarray, ...
-    ] = ()  # after the transforms: the mask at each map stride, (H/4, W/4), (H/2, W/2)
+    # After the transforms: the mask at each map stride, (H/4, W/4) and (H/2, W/2)
+    masks: tuple[np.ndarray, ...] = ()
 
 
 class Batch(NamedTuple):
-    """Samples stacked; people padded with unlabelled ones to the largest P."""
+    """Stacked samples. Images with fewer people are padded with unlabelled ones."""
 
     images: torch.Tensor  # (B, 3, H, W) uint8 RGB
-    keypoints: (
-        torch.Tensor
-    )  # (B, P, K, 3) float32, input frame, visibility 0 where there is no person
+    # (B, P, K, 3) float32, input frame; visibility 0 where there is no person
+    keypoints: torch.Tensor
     masks: tuple[torch.Tensor, ...]  # per map stride (B, h, w) uint8
     image_ids: list[int | str]
 
 
 # ---- network ----
 
-# Input pixels per cell of the network's maps. Tuples of maps are in this order everywhere.
-STRIDES = (4, 2)
+STRIDES = (4, 2)  # input pixels per cell of the network's maps, in the order of `NetworkOutput`
 
 
 class NetworkOutput(NamedTuple):
-    """Network outputs; tuples are in the order of STRIDES."""
+    """Maps of the network. Tuples are ordered as STRIDES: stride 4, then stride 2."""
 
-    heatmaps: tuple[torch.Tensor, ...]  # each (B, K+1, h, w); the baseline without centre has K
+    heatmaps: tuple[torch.Tensor, ...]  # each (B, K+1, h, w); K channels for the baseline
     tags: torch.Tensor  # (B, as many channels as the heatmaps, h, w) at stride 4
-    offsets: tuple[
-        torch.Tensor, ...
-    ]  # each (B, C, h, w) in units of MODEL.OFFSET_UNIT input pixels; empty for the baseline
+    # Each (B, C, h, w) in units of MODEL.OFFSET_UNIT input pixels; empty for the baseline
+    offsets: tuple[torch.Tensor, ...]
 
 
 # ---- targets and losses ----
 
 
 class TagTargets(NamedTuple):
-    """Where to read each person's tags on the stride-4 map."""
+    """The cells of the stride-4 map at which the tags of each person are read."""
 
     cells: torch.Tensor  # (B, P, K+1) int64, y * w + x; 0 where not valid
     valid: torch.Tensor  # (B, P, K+1) bool: labelled and inside the map
 
 
 class OffsetTargets(NamedTuple):
-    """Offsets of one stride, only where a window is: N window cells of all images and edges together."""
+    """Offsets of one stride at the N window cells of all images and edges.
+
+    A cell that lies in the windows of n people comes n times, each time with weight 1/n.
+    """
 
     image: torch.Tensor  # (N,) int64 index in the batch
     edge: torch.Tensor  # (N,) int64 edge of the `OffsetLayout`
     cell: torch.Tensor  # (N,) int64, y * w + x
-    value: torch.Tensor  # (N, 2) float32 y, x of target - pixel in input pixels, mean over the people whose windows cover the cell
+    # (N, 2) float32 y, x of target - cell in input pixels, mean over overlapping windows
+    offset: torch.Tensor
+    weight: torch.Tensor  # (N,) float32, 1 / number of windows that cover the cell
 
 
 class Targets(NamedTuple):
-    """What the network should say about a batch, per map stride where a tuple."""
+    """Supervision of a batch; tuples are ordered as STRIDES."""
 
     heatmaps: tuple[torch.Tensor, ...]  # (B, K+1, h, w) float32 in [0, 1]
     masks: tuple[torch.Tensor, ...]  # (B, h, w) float32
@@ -91,12 +95,14 @@ class Targets(NamedTuple):
 
 
 class LossTerms(NamedTuple):
-    """The losses by name, unweighted and weighted; `total` is the sum of the weighted ones over terms and its mean over images."""
+    """The weighted losses of a batch by name.
+
+    `total` is the sum over terms, averaged over images.
+    """
 
     total: torch.Tensor  # () differentiable
-    per_image: dict[
-        str, torch.Tensor
-    ]  # term name, e.g. "heatmap_4", "push", "offset_2" -> (B,) weighted, detached
+    # Term name, e.g. "heatmap_4", "push", "offset_2" -> (B,) weighted, detached
+    per_image: dict[str, torch.Tensor]
 
 
 # ---- decoding ----

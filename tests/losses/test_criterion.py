@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.losses.dense_reference import dense_loss
 from yacs.config import CfgNode
 
 from duopose.config.defaults import default_config
-from duopose.losses import build_loss
-from duopose.profiling.baseline_losses import plain_loss
+from duopose.losses import build_criterion
 from duopose.profiling.synthetic_batch import example_batch, example_output
 from duopose.skeletons import COCO
 from duopose.targets import build_targets
@@ -61,7 +61,7 @@ def cfg(request: pytest.FixtureRequest) -> CfgNode:
 
 def test_finite_with_no_one_two_and_forty_people(cfg: CfgNode) -> None:
     output, batch = outputs(cfg, len(COUNTS)), images_with_people(COUNTS)
-    terms = build_loss(cfg, COCO)(output, build_targets(cfg, COCO)(batch))
+    terms = build_criterion(cfg, COCO)(output, build_targets(cfg, COCO)(batch))
     terms.total.backward()
     assert torch.isfinite(terms.total)
     for maps in (*output.heatmaps, output.tags, *output.offsets):
@@ -78,7 +78,7 @@ def test_finite_with_no_one_two_and_forty_people(cfg: CfgNode) -> None:
 
 def test_a_image_s_loss_is_the_same_alone_and_in_the_batch(cfg: CfgNode) -> None:
     output, batch = outputs(cfg, len(COUNTS)), images_with_people(COUNTS)
-    make, loss = build_targets(cfg, COCO), build_loss(cfg, COCO)
+    make, loss = build_targets(cfg, COCO), build_criterion(cfg, COCO)
     together = loss(output, make(batch)).per_image
     for image, count in enumerate(COUNTS):
         one = slice(image, image + 1)
@@ -104,7 +104,7 @@ def test_terms_are_named_by_stride() -> None:
     def names(name: str) -> list[str]:
         cfg = default_config()
         cfg.MODEL.NAME = name
-        terms = build_loss(cfg, COCO)(
+        terms = build_criterion(cfg, COCO)(
             outputs(cfg, 1), build_targets(cfg, COCO)(images_with_people((1,)))
         )
         return list(terms.per_image)
@@ -124,10 +124,10 @@ def test_factors_scale_their_terms() -> None:
     cfg = default_config()
     output, targets = outputs(cfg, 2), build_targets(cfg, COCO)(images_with_people((2, 3)))
     cfg.LOSS.OFFSETS_LOSS_FACTOR = [2.0, 2.0]
-    before = build_loss(cfg, COCO)(output, targets).per_image
+    before = build_criterion(cfg, COCO)(output, targets).per_image
     cfg.LOSS.HEATMAPS_LOSS_FACTOR, cfg.LOSS.OFFSETS_LOSS_FACTOR = [3.0, 1.0], [2.0, 8.0]
     cfg.LOSS.PUSH_LOSS_FACTOR, cfg.LOSS.PULL_LOSS_FACTOR = 0.002, 0.005
-    after = build_loss(cfg, COCO)(output, targets).per_image
+    after = build_criterion(cfg, COCO)(output, targets).per_image
     ratios = {"heatmap_4": 3, "heatmap_2": 1, "push": 2, "pull": 5, "offset_4": 1, "offset_2": 4}
     for name, ratio in ratios.items():
         torch.testing.assert_close(after[name], ratio * before[name])
@@ -137,13 +137,13 @@ def test_a_perfect_offset_costs_nothing_and_a_far_one_its_distance() -> None:
     cfg = default_config()
     cfg.LOSS.OFFSETS_LOSS_FACTOR = [2.0, 2.0]
     targets = build_targets(cfg, COCO)(images_with_people((2,)))
-    loss = build_loss(cfg, COCO)
+    loss = build_criterion(cfg, COCO)
     output = outputs(cfg, 1)
     where = targets.offsets[0]
     with torch.no_grad():
         for part, channel in ((0, 2 * where.edge), (1, 2 * where.edge + 1)):
             output.offsets[0][where.image, channel, where.cell // 16, where.cell % 16] = (
-                where.value[:, part] / 64 + part
+                where.offset[:, part] / 64 + part
             )
     assert loss(output, targets).per_image["offset_4"].item() == pytest.approx(
         2 * (0 + (1 - 0.1 / 2)) / 2, rel=1e-4
@@ -160,11 +160,11 @@ def test_losses_are_computed_in_float32_under_mixed_precision() -> None:
         (output.offsets[0].bfloat16(), output.offsets[1].bfloat16()),
     )
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        terms = build_loss(cfg, COCO)(half, targets)
+        terms = build_criterion(cfg, COCO)(half, targets)
     assert terms.total.dtype == torch.float32
     terms.total.backward()
     torch.testing.assert_close(
-        terms.total, build_loss(cfg, COCO)(output, targets).total, rtol=1e-2, atol=1e-3
+        terms.total, build_criterion(cfg, COCO)(output, targets).total, rtol=1e-2, atol=1e-3
     )
 
 
@@ -172,9 +172,9 @@ def test_the_plain_form_of_the_benchmark_gives_the_same_number_and_gradient() ->
     cfg = default_config()
     targets = build_targets(cfg, COCO)(images_with_people(COUNTS))
     ours, plain = outputs(cfg, 4), outputs(cfg, 4)
-    loss = build_loss(cfg, COCO)
+    loss = build_criterion(cfg, COCO)
     total = loss(ours, targets).total
-    expected = plain_loss(loss, plain, targets)
+    expected = dense_loss(cfg, plain, targets)
     torch.testing.assert_close(total, expected)
     total.backward()
     expected.backward()

@@ -18,9 +18,8 @@ from duopose.errors import UserError
 from duopose.network import build_network
 from duopose.profiling import gpu_stage as gpu
 from duopose.profiling import loader_stage as loader
-from duopose.profiling import loss_stage as loss
+from duopose.profiling import losses_stage as losses
 from duopose.profiling import network_stage as network
-from duopose.profiling import targets_stage as targets
 from duopose.profiling import train_stage as train
 from duopose.profiling.measure import add_common_arguments, measure
 from duopose.profiling.step_parts import marked_step
@@ -37,12 +36,11 @@ def rows_of(stage: Any, *options: str) -> list[dict[str, Any]]:
     return stage.run(parser.parse_args(["--repeats", "1", *options]))["rows"]
 
 
-def test_targets_and_loss() -> None:
-    small = ("--batch", "1", "--people", "2", "--size", "64")
-    assert {row["targets"] for row in rows_of(targets, *small)} >= {"all", "offsets"}
-    rows = rows_of(loss, *small)
-    assert rows[0]["loss"] == "targets and all losses" and rows[0]["ratio"] > 0
-    assert rows[-1]["ratio"] == 1
+def test_losses_as_a_fraction_of_a_step() -> None:
+    rows = rows_of(losses, "--width", "8", "--people", "2", "--size", "64")
+    fraction = {row["losses"]: row["fraction"] for row in rows}
+    assert fraction["step"] == 1
+    assert fraction["targets and losses"] == fraction["targets"] + fraction["losses"]
 
 
 def test_train_compares_with_the_plain_form() -> None:
@@ -97,6 +95,8 @@ def test_the_tool_writes_rows(tmp_path: Path) -> None:
         "1",
         "--people",
         "1",
+        "--width",
+        "8",
         "--size",
         "64",
         "--repeats",
@@ -105,12 +105,12 @@ def test_the_tool_writes_rows(tmp_path: Path) -> None:
         str(file),
     ]
     subprocess.run(
-        [sys.executable, "tools/benchmark.py", "loss", *options],
+        [sys.executable, "tools/benchmark.py", "losses", *options],
         cwd=PROJECT,
         check=True,
         capture_output=True,
     )
-    assert json.loads(file.read_text())["rows"][0]["loss"] == "targets and all losses"
+    assert json.loads(file.read_text())["rows"][0]["losses"] == "step"
 
 
 def test_gpu_stage_by_the_engine_itself() -> None:

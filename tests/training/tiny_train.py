@@ -21,7 +21,7 @@ from duopose.datasets.loader import collate
 from duopose.datasets.transforms import normalise
 from duopose.distributed.context import DistributedContext
 from duopose.distributed.launch import launch
-from duopose.losses import build_loss
+from duopose.losses import build_criterion
 from duopose.run_folder import RunFolder
 from duopose.skeletons import COCO, skeleton_to_dict
 from duopose.targets import build_targets
@@ -116,7 +116,7 @@ def tiny_components(
         collate=collate,
         normalise=normalise,
         targets=build_targets(cfg, COCO),
-        loss=build_loss(cfg, COCO),
+        loss=build_criterion(cfg, COCO),
         validate=score if cfg.TRAIN.VAL_EVERY else None,
         skeleton=skeleton_to_dict(COCO),
     )

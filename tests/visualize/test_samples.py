@@ -64,7 +64,9 @@ def test_arrows_lead_to_the_parent_and_skip_other_images() -> None:
     edge = layout.edge(COCO.index("left_elbow"), COCO.index("left_shoulder"))
     cell = torch.tensor([20 * 32 + 5, 20 * 32 + 10])  # cells at (21.5, 81.5) and (41.5, 81.5)
     value = torch.tensor([[40 - 81.5, 100 - 21.5], [-60.0, 0.0]])  # y, x
-    offsets = OffsetTargets(torch.tensor([0, 1]), torch.tensor([edge, edge]), cell, value)
+    offsets = OffsetTargets(
+        torch.tensor([0, 1]), torch.tensor([edge, edge]), cell, value, torch.ones(2)
+    )
     groups = edges_by_target(layout, COCO)
     shown = offset_image(sample(), offsets, 0, [edge], 32, frame, COCO, enlarge=2)
     ink = np.argwhere(np.ptp(shown.astype(int), axis=2) > 60)[:, ::-1]

@@ -1,5 +1,5 @@
-"""How far the network's output is from the targets, as named terms."""
+"""Losses between the network's output and the targets, as named terms."""
 
-from duopose.losses.build import build_loss
+from duopose.losses.build import build_criterion
 
-__all__ = ["build_loss"]
+__all__ = ["build_criterion"]

@@ -1,62 +1,54 @@
-"""All losses of a step by name."""
+"""The training loss: named terms, each with a weight."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 
-from duopose.losses.heatmap_loss import heatmap_loss
-from duopose.losses.offset_loss import dense_offsets, whole_map_offset_loss, window_offset_loss
-from duopose.losses.tag_loss import tag_losses
-from duopose.types import STRIDES, LossTerms, NetworkOutput, OffsetTargets, Targets
+from duopose.types import LossTerms, NetworkOutput, Targets
+
+# Computes one or more unweighted terms: name -> (B,) loss per image.
+LossFunction = Callable[[NetworkOutput, Targets], dict[str, torch.Tensor]]
 
 
-@dataclass(frozen=True)
-class Loss:
-    """The weighted sum of heatmap, tag and offset losses; see `docs/targets_and_losses.md`.
+class Criterion:
+    """The weighted sum of loss terms, in the manner of DETR.
 
-    Terms: heatmap_4, heatmap_2, push, pull and, for Double Embedding, offset_4, offset_2.
+    functions: each gives named terms. weights: the weight of every name.
+    Logs, curves and metrics.csv take the names of the terms from here.
     """
 
-    heatmap_factors: tuple[float, float]  # per STRIDES
-    channel_weight: torch.Tensor  # (J,) of the heatmap channels within the heatmap loss
-    push_factor: float
-    pull_factor: float
-    push_type: str  # a key of `tags.PUSH`
-    foreground_weight: float
-    offset_factors: tuple[float, float]  # per STRIDES
-    offset_unit: float  # input pixels
-    offset_beta: float  # in offset_unit
-    whole_map: bool  # offsets over the whole map, the public way
+    def __init__(self, functions: Iterable[LossFunction], weights: Mapping[str, float]) -> None:
+        self.functions = tuple(functions)
+        self.weights = dict(weights)
 
     def __call__(self, output: NetworkOutput, targets: Targets) -> LossTerms:
-        """The terms of a batch, in float32 whatever the network computed in; no wait for the device."""
+        """The weighted terms of a batch, in float32 even under mixed precision.
+
+        Nothing here waits for the device. ValueError where a term has no weight.
+        """
         with torch.autocast(output.tags.device.type, enabled=False):
-            weighted = self._weighted(output, targets)
-        total = torch.stack(list(weighted.values())).sum(dim=0).mean()
-        return LossTerms(total, {name: term.detach() for name, term in weighted.items()})
+            terms = self._weighted_terms(_to_float32(output), targets)
 
-    def _weighted(self, output: NetworkOutput, targets: Targets) -> dict[str, torch.Tensor]:
-        terms = {}
-        channel_weight = self.channel_weight.to(output.tags.device, non_blocking=True)
-        for stride, factor, maps, target, mask in zip(
-            STRIDES, self.heatmap_factors, output.heatmaps, targets.heatmaps, targets.masks
-        ):
-            loss = heatmap_loss(maps.float(), target, mask, channel_weight, self.foreground_weight)
-            terms[f"heatmap_{stride}"] = factor * loss
-        push, pull = tag_losses(output.tags.float(), targets.tags, self.push_type)
-        terms |= {"push": self.push_factor * push, "pull": self.pull_factor * pull}
-        for stride, factor, maps, offsets, mask in zip(
-            STRIDES, self.offset_factors, output.offsets, targets.offsets, targets.masks
-        ):
-            terms[f"offset_{stride}"] = factor * self._offset_loss(maps.float(), offsets, mask)
-        return terms
+        per_image = torch.stack(list(terms.values())).sum(dim=0)
+        detached = {name: term.detach() for name, term in terms.items()}
+        return LossTerms(per_image.mean(), detached)
 
-    def _offset_loss(
-        self, prediction: torch.Tensor, targets: OffsetTargets, mask: torch.Tensor
-    ) -> torch.Tensor:
-        if not self.whole_map:
-            return window_offset_loss(prediction, targets, self.offset_unit, self.offset_beta)
-        dense = dense_offsets(targets, prediction.shape) / self.offset_unit
-        return whole_map_offset_loss(prediction, dense, mask, self.offset_beta)
+    def _weighted_terms(self, output: NetworkOutput, targets: Targets) -> dict[str, torch.Tensor]:
+        terms: dict[str, torch.Tensor] = {}
+        for function in self.functions:
+            terms |= function(output, targets)
+
+        without_weight = terms.keys() - self.weights.keys()
+        if without_weight:
+            raise ValueError(f"loss terms without a weight: {', '.join(sorted(without_weight))}")
+        return {name: self.weights[name] * term for name, term in terms.items()}
+
+
+def _to_float32(output: NetworkOutput) -> NetworkOutput:
+    return NetworkOutput(
+        heatmaps=tuple(maps.float() for maps in output.heatmaps),
+        tags=output.tags.float(),
+        offsets=tuple(maps.float() for maps in output.offsets),
+    )

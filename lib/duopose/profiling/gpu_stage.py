@@ -20,7 +20,7 @@ from duopose.datasets.loader import Key, KeyedDataset, collate
 from duopose.datasets.transforms import normalise
 from duopose.distributed.context import DistributedContext
 from duopose.errors import UserError
-from duopose.losses import build_loss
+from duopose.losses import build_criterion
 from duopose.network import build_network
 from duopose.profiling.loader_stage import make_dataset
 from duopose.profiling.measure import Row, measure, print_row
@@ -127,7 +127,7 @@ def build_training(
         collate,
         normalise,
         build_targets(cfg, COCO),
-        build_loss(cfg, COCO),
+        build_criterion(cfg, COCO),
     )
     place, out = DistributedContext(device), RunFolder(folder, folder)
     training = build_run(cfg, parts, place, out, RunLog(out, place, verbose=False, silent=True))

@@ -11,9 +11,8 @@ from yacs.config import CfgNode
 
 from duopose.config.defaults import default_config
 from duopose.datasets.transforms import normalise
-from duopose.losses import build_loss
+from duopose.losses import build_criterion
 from duopose.network import build_network
-from duopose.profiling.baseline_losses import plain_loss
 from duopose.profiling.measure import Row, add_clock_argument, measure, print_row
 from duopose.profiling.synthetic_batch import example_batch
 from duopose.skeletons import get_skeleton
@@ -30,7 +29,6 @@ class Form(NamedTuple):
     """A way to write the step; each has one gain more than the one before."""
 
     name: str
-    sparse_losses: bool = False  # else dense targets and losses by plain autograd
     fused: bool = False  # else one optimizer kernel after another for each parameter, gradients zeroed in place
     channels_last: bool = False  # else contiguous
     in_memory_order: bool = (
@@ -43,9 +41,8 @@ class Form(NamedTuple):
     bf16: bool = False  # else float32 throughout
 
 
-PLAIN = Form("plain: contiguous, unfused optimizer, dense losses")
-SPARSE = PLAIN._replace(name="+ losses where people are", sparse_losses=True)
-FUSED = SPARSE._replace(name="+ fused optimizer, gradients set to none", fused=True)
+PLAIN = Form("plain: contiguous, unfused optimizer")
+FUSED = PLAIN._replace(name="+ fused optimizer, gradients set to none", fused=True)
 CHANNELS_LAST = FUSED._replace(name="+ channels last", channels_last=True)
 NO_COPIES = CHANNELS_LAST._replace(
     name="+ optimizer without copies of gradients", in_memory_order=True
@@ -53,7 +50,7 @@ NO_COPIES = CHANNELS_LAST._replace(
 KEPT = NO_COPIES._replace(name="+ freed memory kept", keep_memory=True)
 HUGE = KEPT._replace(name="+ heap in huge pages", huge_pages=True)
 BF16 = HUGE._replace(name="+ bf16 (FP16.ENABLED True FP16.DTYPE bf16)", bf16=True)
-FORMS = (PLAIN, SPARSE, FUSED, CHANNELS_LAST, NO_COPIES, KEPT, HUGE, BF16)
+FORMS = (PLAIN, FUSED, CHANNELS_LAST, NO_COPIES, KEPT, HUGE, BF16)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -86,7 +83,7 @@ def run(args: Namespace) -> dict[str, Any]:
 def _step(form: Form, args: Namespace) -> Callable[[], float]:
     cfg = _config(form, args)
     skeleton = get_skeleton("coco")
-    make, loss = build_targets(cfg, skeleton), build_loss(cfg, skeleton)
+    make, loss = build_targets(cfg, skeleton), build_criterion(cfg, skeleton)
     network = build_network(cfg, skeleton).to(args.device).train()
     optimizer = (
         build_optimizer(cfg, network) if form.in_memory_order else _torch_adam(form, cfg, network)
@@ -103,9 +100,7 @@ def _step(form: Form, args: Namespace) -> Callable[[], float]:
         with torch.autocast(args.device, dtype=torch.bfloat16, enabled=form.bf16):
             output = network(_images(batch, form.channels_last))
         targets = make(batch)
-        total = (
-            loss(output, targets).total if form.sparse_losses else plain_loss(loss, output, targets)
-        )
+        total = loss(output, targets).total
         total.backward()
         optimizer.step()
         return total.item()

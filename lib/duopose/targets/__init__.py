@@ -1,4 +1,4 @@
-"""What the network should say about a batch: heatmaps, tag cells and offsets, made on the device from the keypoints."""
+"""Targets of a batch: heatmaps, tag cells and offsets, rendered on the device from keypoints."""
 
 from duopose.targets.build import build_targets
 

@@ -1,4 +1,4 @@
-"""From the settings to a function that makes targets of a batch."""
+"""From the settings to a function that makes the targets of a batch."""
 
 from __future__ import annotations
 
@@ -11,63 +11,75 @@ from duopose.geometry import MapFrame
 from duopose.skeletons import OffsetLayout, Skeleton
 from duopose.targets.heatmaps import render_heatmaps
 from duopose.targets.offsets import offset_targets
-from duopose.targets.points import on_map, with_centres
-from duopose.targets.tags import tag_targets
-from duopose.types import STRIDES, Batch, Targets
+from duopose.targets.points import on_map, tag_targets, with_centres
+from duopose.types import STRIDES, Batch, OffsetTargets, Targets
+
+TAG_STRIDE = STRIDES[0]
 
 
 @dataclass(frozen=True)
-class TargetMaker:
-    """Makes the targets of a batch, on the device where its keypoints are."""
+class TargetBuilder:
+    """Makes the targets of a batch on the device of its keypoints."""
 
     sigma: float  # of the Gaussians, in cells
-    legacy_alignment: bool  # the public codes' frame: Gaussians on the floored cell
+    legacy_alignment: bool  # HigherHRNet's alignment: Gaussians on the floored cell
     with_centre: bool
     layout: OffsetLayout | None  # None: no offset targets (the baseline)
     radius: int  # of the offset windows, in cells
 
     def __call__(self, batch: Batch) -> Targets:
-        """Targets at strides 4 and 2; batch.images only tells the size. Mixed precision is switched off: targets are exact."""
+        """Targets at strides 4 and 2, in float32 even under mixed precision.
+
+        Of `batch.images` only the size is used.
+        """
         with torch.autocast(batch.keypoints.device.type, enabled=False):
-            return self._make(batch)
+            return self._build(batch)
 
-    def _make(self, batch: Batch) -> Targets:
-        keypoints = with_centres(batch.keypoints)
-        shown = keypoints if self.with_centre else batch.keypoints
-        height, width = batch.images.shape[-2:]
-        heatmaps, offsets = [], []
+    def _build(self, batch: Batch) -> Targets:
+        with_centre = with_centres(batch.keypoints)
+        heatmap_keypoints = with_centre if self.with_centre else batch.keypoints
+        input_height, input_width = batch.images.shape[-2:]
+
+        heatmaps = []
+        offsets = []
         for stride in STRIDES:
-            frame, size = (
-                MapFrame(stride, self.legacy_alignment),
-                (height // stride, width // stride),
-            )
-            points = on_map(shown, frame, *size)
-            heatmaps.append(render_heatmaps(points, *size, self.sigma))
-            if stride == STRIDES[0]:
-                tags = tag_targets(points, size[1])
+            frame = MapFrame(stride, self.legacy_alignment)
+            height = input_height // stride
+            width = input_width // stride
+
+            points = on_map(heatmap_keypoints, frame, height, width)
+            heatmaps.append(render_heatmaps(points, height, width, self.sigma))
+            if stride == TAG_STRIDE:
+                tags = tag_targets(points, width)
             if self.layout is not None:
-                offsets.append(
-                    offset_targets(
-                        keypoints,
-                        on_map(keypoints, frame, *size),
-                        self.layout,
-                        frame,
-                        *size,
-                        self.radius,
-                    )
-                )
-        return Targets(
-            tuple(heatmaps), tuple(mask.float() for mask in batch.masks), tags, tuple(offsets)
-        )
+                offsets.append(self._offsets(with_centre, frame, height, width, self.layout))
+
+        masks = tuple(mask.float() for mask in batch.masks)
+        return Targets(tuple(heatmaps), masks, tags, tuple(offsets))
+
+    def _offsets(
+        self,
+        keypoints: torch.Tensor,
+        frame: MapFrame,
+        height: int,
+        width: int,
+        layout: OffsetLayout,
+    ) -> OffsetTargets:
+        points = on_map(keypoints, frame, height, width)
+        return offset_targets(keypoints, points, layout, frame, height, width, self.radius)
 
 
-def build_targets(cfg: CfgNode, skeleton: Skeleton) -> TargetMaker:
-    """The target maker for MODEL.NAME: Double Embedding has a centre and offsets, the baseline has tags alone."""
-    with_offsets = cfg.MODEL.NAME == "pose_higher_hrnet_de"
-    return TargetMaker(
+def build_targets(cfg: CfgNode, skeleton: Skeleton) -> TargetBuilder:
+    """The target builder of MODEL.NAME.
+
+    Double Embedding has a person centre and offsets; the baseline has tags alone.
+    """
+    is_double_embedding = cfg.MODEL.NAME == "pose_higher_hrnet_de"
+    layout = skeleton.offset_layout(cfg.MODEL.REVERSE_OFFSETS) if is_double_embedding else None
+    return TargetBuilder(
         sigma=cfg.DATASET.SIGMA,
         legacy_alignment=cfg.DATASET.HEATMAP_CENTRES == "rounded",
-        with_centre=with_offsets,
-        layout=skeleton.offset_layout(cfg.MODEL.REVERSE_OFFSETS) if with_offsets else None,
+        with_centre=is_double_embedding,
+        layout=layout,
         radius=cfg.DATASET.OFFSET_RADIUS,
     )

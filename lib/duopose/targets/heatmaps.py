@@ -1,8 +1,9 @@
-"""Gaussian heatmaps, rendered where the people are.
+"""Gaussian heatmaps, rendered only in a window around each keypoint.
 
-A map is mostly zero: only a window of 6 sigma + 3 cells round each keypoint (the family's size) is computed, as an outer
-product of two rows of exponentials, and scattered into a zeroed map, the larger value winning where people overlap.
-So filling the map once is nearly all the memory traffic there is.
+    heatmap(cell) = max over people of exp(-|cell - position|^2 / (2 sigma^2))
+
+A window of 6 sigma + 3 cells is computed (the size in HigherHRNet) as the outer product of two
+rows of exponentials. It is scattered into a map of zeros with the maximum as reduction.
 """
 
 from __future__ import annotations
@@ -13,29 +14,39 @@ from duopose.targets.points import MapPoints
 
 
 def render_heatmaps(points: MapPoints, height: int, width: int, sigma: float) -> torch.Tensor:
-    """exp(-|cell - position|^2 / (2 sigma^2)), maximum over people: (B, J, height, width) float32 in [0, 1]; sigma in cells.
+    """(B, J, height, width) float32 in [0, 1]; sigma in cells.
 
-    Beyond the window it is 0 (the Gaussian is below 0.011 there, at sigma 2 below 0.001).
+    Outside the windows the value is 0. The Gaussian is below 0.011 there, at sigma 2 below 0.001.
     """
-    images, _, joints = points.valid.shape
-    maps = torch.zeros(images, joints, height, width, device=points.position.device)
+    batch_size, _, num_joints = points.valid.shape
     image, person, joint = points.valid.nonzero(as_tuple=True)
-    cell, position = points.cell[image, person, joint], points.position[image, person, joint]
+    cell = points.cell[image, person, joint]
+    position = points.position[image, person, joint]
+
     radius = int(3 * sigma + 1)
-    columns, across = _gaussian_row(cell[:, 0], position[:, 0], radius, width, sigma)
-    rows, down = _gaussian_row(cell[:, 1], position[:, 1], radius, height, sigma)
-    row_starts = ((image * joints + joint) * height).unsqueeze(1) + rows
-    index = (row_starts * width).unsqueeze(2) + columns.unsqueeze(1)
-    value = down.unsqueeze(2) * across.unsqueeze(1)
-    maps.view(-1).scatter_reduce_(0, index.view(-1), value.view(-1), "amax")
+    columns, value_x = _gaussian_row(cell[:, 0], position[:, 0], radius, width, sigma)
+    rows, value_y = _gaussian_row(cell[:, 1], position[:, 1], radius, height, sigma)
+    value = value_y.unsqueeze(2) * value_x.unsqueeze(1)
+
+    map_row = ((image * num_joints + joint) * height).unsqueeze(1) + rows
+    index = (map_row * width).unsqueeze(2) + columns.unsqueeze(1)
+
+    maps = torch.zeros(batch_size, num_joints, height, width, device=position.device)
+    maps.view(-1).scatter_reduce_(0, index.flatten(), value.flatten(), "amax")
     return maps
 
 
 def _gaussian_row(
     cell: torch.Tensor, position: torch.Tensor, radius: int, size: int, sigma: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Along one axis: the window's cells (N, 2 radius + 1), moved inside the map, and their values, 0 for those that were outside."""
-    cells = cell.unsqueeze(1) + torch.arange(-radius, radius + 1, device=cell.device)
-    value = torch.exp((cells - position.unsqueeze(1)).square() / (-2 * sigma**2))
+    """Cells and values of the windows along one axis, (N, 2 radius + 1) each.
+
+    Cells outside the map are moved to its border, where their value 0 changes nothing.
+    """
+    steps = torch.arange(-radius, radius + 1, device=cell.device)
+    cells = cell.unsqueeze(1) + steps
+    distance = cells - position.unsqueeze(1)
+    value = torch.exp(distance.square() / (-2 * sigma**2))
+
     clipped = cells.clamp(0, size - 1)
     return clipped, value.masked_fill(cells != clipped, 0)

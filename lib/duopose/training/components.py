@@ -15,7 +15,7 @@ from duopose.datasets import build_dataset
 from duopose.datasets.loader import KeyedDataset, collate
 from duopose.datasets.transforms import normalise
 from duopose.distributed.context import DistributedContext
-from duopose.losses import build_loss
+from duopose.losses import build_criterion
 from duopose.network import build_network, load_weights
 from duopose.run_folder import RunFolder
 from duopose.skeletons import get_skeleton, skeleton_to_dict
@@ -84,7 +84,7 @@ def build_components(cfg: CfgNode, context: DistributedContext, run: RunFolder) 
         collate=collate,
         normalise=normalise,
         targets=build_targets(cfg, skeleton),
-        loss=build_loss(cfg, skeleton),
+        loss=build_criterion(cfg, skeleton),
         validate=score if cfg.TRAIN.VAL_EVERY else None,
         skeleton=skeleton_to_dict(skeleton),
         notices=notices,

@@ -81,7 +81,7 @@ def offset_image(
     of_sample = offsets.image.numpy() == row
     for number, edge in enumerate(edges):
         chosen = of_sample & (offsets.edge.numpy() == edge)
-        cells, values = offsets.cell.numpy()[chosen], offsets.value.numpy()[chosen]
+        cells, values = offsets.cell.numpy()[chosen], offsets.offset.numpy()[chosen]
         sparse = (cells % map_width % ARROW_SPACING == 0) & (
             cells // map_width % ARROW_SPACING == 0
         )
