@@ -9,8 +9,8 @@ from pathlib import Path
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from duopose.config import load_config
-from duopose.datasets.build import build_skeleton, find_files
+from duopose.config import build_skeleton, load_config
+from duopose.datasets.build import find_files
 from duopose.datasets.check.findings import Findings
 from duopose.datasets.check.records import check_skeleton
 from duopose.datasets.check.splits import Rules, SplitReport, check_pair, check_split

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from yacs.config import CfgNode
 
-from duopose.config.defaults import default_config
+from duopose.config import default_config
 from duopose.errors import UserError
 from duopose.evaluate import build_evaluator
 from duopose.evaluate.ground_truth import has_truth

@@ -7,7 +7,7 @@ import torch
 from tests.losses.dense_reference import dense_loss
 from yacs.config import CfgNode
 
-from duopose.config.defaults import default_config
+from duopose.config import default_config
 from duopose.losses import build_criterion
 from duopose.profiling.synthetic_batch import example_batch, example_output
 from duopose.skeletons import COCO

@@ -6,7 +6,7 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
-from duopose.config.defaults import default_config
+from duopose.config import default_config
 
 
 @pytest.fixture(autouse=True)

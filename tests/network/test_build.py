@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from duopose.config.defaults import default_config
+from duopose.config import default_config
 from duopose.errors import UserError
 from duopose.network import build_network
 from duopose.skeletons import COCO, get_skeleton

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from duopose.config.defaults import default_config
+from duopose.config import default_config
 from duopose.losses.offset_loss import dense_offsets
 from duopose.skeletons import COCO, CROWDPOSE, MPII, Skeleton
 from duopose.targets import build_targets

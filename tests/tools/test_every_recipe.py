@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from tests.datasets.mpii_mat import image, real_person, struct_array, write_groups, write_mat
 
-from duopose.config import load_config
-from duopose.datasets.build import build_skeleton
+from duopose.config import build_skeleton, load_config
 from duopose.datasets.sample_data.write import make_sample_data
 
 pytestmark = pytest.mark.slow

@@ -1,6 +1,15 @@
-"""Settings: documented defaults, a yaml and command-line overrides merged over them, and their checks."""
+"""Settings: declared defaults, a yaml and command-line overrides over them, and their checks."""
 
-from duopose.config.defaults import default_config
-from duopose.config.load import config_text, load_config
+from duopose.config.build import build_skeleton, skeleton_name
+from duopose.config.load import config_from_text, config_text, load_config, saved_settings
+from duopose.config.settings import default_config
 
-__all__ = ["config_text", "default_config", "load_config"]
+__all__ = [
+    "build_skeleton",
+    "config_from_text",
+    "config_text",
+    "default_config",
+    "load_config",
+    "saved_settings",
+    "skeleton_name",
+]

@@ -1,7 +1,11 @@
-"""Keys that yamls of HigherHRNet and public DE carry and this project does not.
+"""Keys of HigherHRNet, of public DE and of earlier versions of Duopose, translated to today's.
 
-Three kinds: *renamed* (the value is taken over), *derived from the skeleton* (checked against it, then dropped) and *gone*
-(dropped, because nothing here reads them). What cannot be understood is a problem, in a sentence that says what to write.
+Four kinds: *renamed* (the value is taken over), MODEL.EXTRA (HRNet described stage by stage; it
+becomes MODEL.WIDTH and its like), *derived from the skeleton* (compared with it, then dropped) and
+*removed* (dropped, because nothing here reads them). What cannot be translated is a problem.
+
+A yaml and the command line's overrides are translated apart, so that an override in an old key
+wins over the yaml's value in the new key. Old and new key in one source must agree.
 """
 
 from __future__ import annotations
@@ -9,134 +13,222 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from duopose.config.settings import SETTINGS
 from duopose.errors import UserError
 from duopose.skeletons import Skeleton, get_skeleton
 
-# Old key -> why it may be dropped without changing what the run does.
-GONE = {
-    "DATA_DIR", "RANK", "DIST_BACKEND", "MULTIPROCESSING_DISTRIBUTED", "PIN_MEMORY", "NAME", "MODEL.NAME1", "MODEL.NAME2",
-    "MODEL.TAG_PER_JOINT", "DATASET.DATASET_TEST", "DATASET.OUTPUT_SIZE", "DATASET.BASE_SIZE", "DATASET.BASE_SIGMA",
-    "DATASET.SCALE_AWARE_SIGMA", "DATASET.INT_SIGMA", "DATASET.BG_WEIGHT", "LOSS.NUM_STAGES", "LOSS.WITH_AE_LOSS",
-    "LOSS.WITH_HEATMAPS_LOSS", "LOSS.WITH_OFFSETS_LOSS", "LOSS.TOPK", "LOSS.USE_OHKM", "LOSS.USE_TARGET_WEIGHT",
-    "LOSS.USE_DIFFERENT_JOINTS_WEIGHT", "TEST.WITH_HEATMAPS", "TEST.WITH_AE", "TEST.WITH_OFFSETS", "TEST.PROJECT2IMAGE",
-    "TEST.NMS_PADDING", "TEST.USE_DETECTION_VAL", "TEST.IGNORE_TOO_MUCH", "TEST.IGNORE_CENTER", "TRAIN.GAMMA1", "TRAIN.GAMMA2",
-    "TRAIN.CHECKPOINT", "TRAIN.RESUME", "DEBUG.DEBUG", "DEBUG.SAVE_BATCH_IMAGES_GT", "DEBUG.SAVE_BATCH_IMAGES_PRED",
+DOUBLE_EMBEDDING = "pose_higher_hrnet_de"
+DEFAULT_MODULES = SETTINGS["MODEL.MODULES"].default
+
+# Old key -> today's. The first is HigherHRNet's, as are TEST.REFINE and TEST.ADJUST.
+RENAMED_KEYS = {
+    "TEST.MAX_NUM_PEOPLE": "TEST.MAX_PEOPLE",
+    "TEST.REFINE": "TEST.FILL",
+    "TEST.ADJUST": "TEST.SUBPIXEL",
+    "TEST.SURE_HEIGHT": "TEST.CONFIDENT_SCORE",
+    "TEST.HEIGHT_WEIGHT": "TEST.SCORE_WEIGHT",
+    "TEST.SECONDARY_PENALTY": "TEST.NMS_SUPPRESSED_PENALTY",
+    "TEST.SWEEPS": "TEST.MAX_ITERATIONS",
+    "TEST.OUTLIERS": "TEST.OUTLIER_PROBABILITY",
+    "TEST.FILL_WORTH": "TEST.FILLED_SCORE_WEIGHT",
+    "TEST.DUPLICATE_WORTH": "TEST.DUPLICATE_SCORE_FACTOR",
+}
+RENAMED_VALUES = {("TEST.MPII_REGION", "pictures"): "images"}
+
+# Keys that nothing here reads; dropping them does not change what the run does.
+REMOVED_KEYS = {
+    "DATA_DIR", "RANK", "DIST_BACKEND", "MULTIPROCESSING_DISTRIBUTED", "PIN_MEMORY", "NAME",
+    "MODEL.NAME1", "MODEL.NAME2", "MODEL.TAG_PER_JOINT",
+    "DATASET.DATASET_TEST", "DATASET.OUTPUT_SIZE", "DATASET.BASE_SIZE", "DATASET.BASE_SIGMA",
+    "DATASET.SCALE_AWARE_SIGMA", "DATASET.INT_SIGMA", "DATASET.BG_WEIGHT",
+    "LOSS.NUM_STAGES", "LOSS.WITH_AE_LOSS", "LOSS.WITH_HEATMAPS_LOSS", "LOSS.WITH_OFFSETS_LOSS",
+    "LOSS.TOPK", "LOSS.USE_OHKM", "LOSS.USE_TARGET_WEIGHT", "LOSS.USE_DIFFERENT_JOINTS_WEIGHT",
+    "TEST.WITH_HEATMAPS", "TEST.WITH_AE", "TEST.WITH_OFFSETS", "TEST.PROJECT2IMAGE",
+    "TEST.NMS_PADDING", "TEST.USE_DETECTION_VAL", "TEST.IGNORE_TOO_MUCH", "TEST.IGNORE_CENTER",
+    "TRAIN.GAMMA1", "TRAIN.GAMMA2", "TRAIN.CHECKPOINT", "TRAIN.RESUME",
+    "DEBUG.DEBUG", "DEBUG.SAVE_BATCH_IMAGES_GT", "DEBUG.SAVE_BATCH_IMAGES_PRED",
     "DEBUG.SAVE_HEATMAPS_GT", "DEBUG.SAVE_HEATMAPS_PRED", "DEBUG.SAVE_TAGMAPS_PRED",
 }  # fmt: skip
-FROM_SKELETON = (
-    "DATASET.NUM_JOINTS", "MODEL.NUM_JOINTS", "DATASET.RJG_TAG", "DATASET.LJG_WITH_HIER", "DATASET.LJG_CENTER_ONLY",
-    "RJG_TAG", "LJG_WITH_HIER", "LJG_CENTER_ONLY", "NUM_JOINTS", "MODEL.RJG_TAG", "MODEL.LJG_WITH_HIER", "MODEL.LJG_CENTER_ONLY",
-    "TEST.RJG_TAG", "TEST.LJG_WITH_HIER", "TEST.LJG_CENTER_ONLY",
+SKELETON_KEYS = (
+    "NUM_JOINTS", "DATASET.NUM_JOINTS", "MODEL.NUM_JOINTS",
+    "RJG_TAG", "DATASET.RJG_TAG", "MODEL.RJG_TAG", "TEST.RJG_TAG",
+    "LJG_WITH_HIER", "DATASET.LJG_WITH_HIER", "MODEL.LJG_WITH_HIER", "TEST.LJG_WITH_HIER",
+    "LJG_CENTER_ONLY", "DATASET.LJG_CENTER_ONLY", "MODEL.LJG_CENTER_ONLY", "TEST.LJG_CENTER_ONLY",
 )  # fmt: skip
-WITH_CENTER = ("DATASET.WITH_CENTER", "MODEL.WITH_CENTER", "WITH_CENTER", "TEST.WITH_CENTER")
+WITH_CENTER_KEYS = ("WITH_CENTER", "DATASET.WITH_CENTER", "MODEL.WITH_CENTER", "TEST.WITH_CENTER")
+
+EXTRA = "MODEL.EXTRA."
+# Key below MODEL.EXTRA -> today's. [C, 2 C, ...] and a one-element list count as their first value.
+EXTRA_KEYS = {
+    "STEM_INPLANES": "MODEL.STEM_CHANNELS",
+    "STAGE2.NUM_CHANNELS": "MODEL.WIDTH",
+    "STAGE3.NUM_CHANNELS": "MODEL.WIDTH",
+    "STAGE4.NUM_CHANNELS": "MODEL.WIDTH",
+    "DECONV.NUM_CHANNELS": "MODEL.DECONV_CHANNELS",
+    "DECONV.NUM_BASIC_BLOCKS": "MODEL.DECONV_BLOCKS",
+}
+EXTRA_MODULES = ("STAGE2.NUM_MODULES", "STAGE3.NUM_MODULES", "STAGE4.NUM_MODULES")
+# Last name of a key below MODEL.EXTRA -> the only value that this project's HRNet has. MODEL.BLOCKS
+# is no translation of NUM_BLOCKS, because it changes layer1 too.
+EXTRA_FIXED: dict[str, Any] = {
+    "BLOCK": "BASIC",
+    "FUSE_METHOD": "SUM",
+    "NUM_BLOCKS": 4,
+    "FINAL_CONV_KERNEL": 1,
+    "NUM_DECONVS": 1,
+    "KERNEL_SIZE": 4,
+    "CAT_OUTPUT": True,
+}
+EXTRA_IGNORED = {"PRETRAINED_LAYERS", "NUM_BRANCHES"}
 
 
-def translate(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Dotted settings in today's keys, and one sentence per old key that contradicts them."""
-    new: dict[str, Any] = {}
-    old: dict[str, Any] = {}
-    for key, value in settings.items():
-        is_old = (
-            key in GONE
-            or key in FROM_SKELETON
-            or key in WITH_CENTER
-            or key.startswith("MODEL.EXTRA.")
-        )
-        (old if is_old else new)[key] = value
-    problems: list[str] = []
-    _translate_names(new, old)
-    _translate_values(new)
-    problems += _translate_extra(new, old)
-    problems += _check_against_skeleton(new, old)
-    return new, problems
+def translate(
+    file: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Dotted settings of a file and of the command line, merged, in today's keys.
+
+    Returns them and one sentence per old key that contradicts another key or cannot be translated.
+    """
+    in_file, problems = _translate_source(file, {})
+    in_overrides, more = _translate_source(overrides, in_file)
+    unknown_extra = [key for key in overrides if key.startswith(EXTRA) and not _is_known(key)]
+    problems += more
+    problems += [f"{key}: nothing here reads this key; remove it" for key in unknown_extra]
+
+    merged = in_file | in_overrides
+    problems += _check_centre(merged)
+    problems += _check_skeleton(merged)
+    old = {*REMOVED_KEYS, *SKELETON_KEYS, *WITH_CENTER_KEYS}
+    return {key: value for key, value in merged.items() if key not in old}, problems
 
 
-def _translate_names(new: dict[str, Any], old: Mapping[str, Any]) -> None:
-    """Public DE names its two halves MODEL.NAME1 and NAME2; together they are Double Embedding."""
-    if "MODEL.NAME1" in old or "MODEL.NAME2" in old:
-        new.setdefault("MODEL.NAME", "pose_higher_hrnet_de")
-
-
-def _translate_values(new: dict[str, Any]) -> None:
-    """Values whose form changed: GPU lists become a number, per-stage tag factors the one that counts."""
-    if isinstance(new.get("GPUS"), (list, tuple)):
-        new["GPUS"] = max(len(new["GPUS"]), 1)
-    for key in ("LOSS.PUSH_LOSS_FACTOR", "LOSS.PULL_LOSS_FACTOR"):
-        if isinstance(new.get(key), (list, tuple)) and new[key]:
-            new[key] = new[key][0]  # the tags of stride 4; the family has none at stride 2
-    for key in ("LOSS.HEATMAPS_LOSS_FACTOR", "LOSS.OFFSETS_LOSS_FACTOR"):
-        if isinstance(new.get(key), (int, float)):
-            new[key] = [new[key]] * 2
-    if isinstance(new.get("LOSS.AE_LOSS_TYPE"), (list, tuple)) and new["LOSS.AE_LOSS_TYPE"]:
-        new["LOSS.AE_LOSS_TYPE"] = new["LOSS.AE_LOSS_TYPE"][0]
-    if "TEST.MAX_NUM_PEOPLE" in new:
-        new.setdefault("TEST.MAX_PEOPLE", new.pop("TEST.MAX_NUM_PEOPLE"))
-
-
-def _translate_extra(new: dict[str, Any], old: Mapping[str, Any]) -> list[str]:
-    """MODEL.EXTRA spells HRNet out, stage by stage; what differs from HRNet itself cannot be built and is a problem."""
-    extra = {
-        key.removeprefix("MODEL.EXTRA."): value
-        for key, value in old.items()
-        if key.startswith("MODEL.EXTRA.")
+def _translate_source(
+    source: Mapping[str, Any], base: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """One source in today's keys, and its problems. `base`: the translated settings below it."""
+    settings = {
+        key: _translate_value(key, value)
+        for key, value in source.items()
+        if key not in RENAMED_KEYS and not key.startswith(EXTRA)
     }
-    if not extra:
-        return []
+    # Public DE names its two halves MODEL.NAME1 and NAME2; together they are Double Embedding.
+    if "MODEL.NAME1" in settings or "MODEL.NAME2" in settings:
+        settings.setdefault("MODEL.NAME", DOUBLE_EMBEDDING)
+
     problems = []
-    channels = extra.get("STAGE4.NUM_CHANNELS") or extra.get("STAGE2.NUM_CHANNELS") or []
-    if channels:
-        new.setdefault("MODEL.WIDTH", channels[0])
-        if list(channels) != [channels[0] * 2**i for i in range(len(channels))]:
-            problems.append(
-                f"MODEL.EXTRA: branch channels {channels} are not C, 2C, 4C, 8C; write MODEL.WIDTH: C instead of MODEL.EXTRA"
-            )
-    modules = [
-        extra.get(f"STAGE{stage}.NUM_MODULES", default)
-        for stage, default in ((2, 1), (3, 4), (4, 3))
-    ]
-    if all(isinstance(n, int) for n in modules):
-        new.setdefault("MODEL.MODULES", modules)
-    deconv = extra.get("DECONV.NUM_CHANNELS")
-    if isinstance(deconv, (list, tuple)) and deconv:
-        new.setdefault("MODEL.DECONV_CHANNELS", deconv[0])
+    for old, new in RENAMED_KEYS.items():
+        if old in source:
+            problems += _set(settings, new, source[old], old)
+    extra = {
+        key.removeprefix(EXTRA): value for key, value in source.items() if key.startswith(EXTRA)
+    }
+    problems += _translate_extra(settings, extra, base)
+    return settings, problems
+
+
+def _set(settings: dict[str, Any], new: str, value: Any, old: str) -> list[str]:
+    """Set today's key `new` from an old one; a problem if its source has another value for it."""
+    if settings.setdefault(new, value) == value:
+        return []
+    return [f"{old} means {new}: {value!r}, but {new} is {settings[new]!r}; remove one of them"]
+
+
+def _translate_value(key: str, value: Any) -> Any:
+    """Values whose form changed: lists that became a number, and numbers that became a list."""
+    is_list = isinstance(value, (list, tuple))
+    if key == "GPUS" and is_list:
+        return max(len(value), 1)  # a list of device numbers
+    if key in ("LOSS.PUSH_LOSS_FACTOR", "LOSS.PULL_LOSS_FACTOR", "LOSS.AE_LOSS_TYPE"):
+        return value[0] if is_list and value else value  # per stride; only stride 4 has tags
+    if key in ("LOSS.HEATMAPS_LOSS_FACTOR", "LOSS.OFFSETS_LOSS_FACTOR"):
+        return [value] * 2 if isinstance(value, (int, float)) else value
+    return RENAMED_VALUES.get((key, value), value) if isinstance(value, str) else value
+
+
+def _translate_extra(
+    settings: dict[str, Any], extra: Mapping[str, Any], base: Mapping[str, Any]
+) -> list[str]:
+    """Add to `settings` what MODEL.EXTRA (keys without that prefix) describes."""
+    problems = []
+    for name, value in extra.items():
+        problem = _unsupported(name, value)
+        if problem:
+            problems.append(f"{EXTRA}{name}: {value!r} cannot be built; {problem}")
+        elif name in EXTRA_KEYS:
+            first = value[0] if isinstance(value, (list, tuple)) else value
+            problems += _set(settings, EXTRA_KEYS[name], first, f"{EXTRA}{name}")
+
+    stated = [name for name in EXTRA_MODULES if name in extra]
+    modules = settings.get("MODEL.MODULES", base.get("MODEL.MODULES", DEFAULT_MODULES))
+    if stated and len(modules) == len(EXTRA_MODULES):
+        modules = [extra.get(name, count) for name, count in zip(EXTRA_MODULES, modules)]
+        problems += _set(settings, "MODEL.MODULES", modules, f"{EXTRA}{stated[0]}")
     return problems
 
 
-def _check_against_skeleton(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[str]:
-    stated = {key: old[key] for key in FROM_SKELETON if key in old}
-    problems = []
-    for key in WITH_CENTER:
-        if (
-            old.get(key) is False
-            and new.get("MODEL.NAME", "pose_higher_hrnet_de") == "pose_higher_hrnet_de"
-        ):
-            problems.append(
-                f"{key}: Double Embedding needs the person centre; remove the key, or use MODEL.NAME: pose_higher_hrnet"
-            )
-    if not stated:
-        return problems
-    try:
-        skeleton = get_skeleton(
-            str(new.get("DATASET.SKELETON") or new.get("DATASET.DATASET", "coco"))
-        )
-    except UserError:
-        return problems  # told by `validate`
-    return problems + [
-        p for key, value in stated.items() if (p := _disagreement(key, value, skeleton))
+def _unsupported(name: str, value: Any) -> str:
+    """What to write instead where HRNet is not as MODEL.EXTRA.`name` describes it, else ''."""
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    last = name.rpartition(".")[2]
+    if last in EXTRA_FIXED and any(found != EXTRA_FIXED[last] for found in values):
+        return f"only {EXTRA_FIXED[last]!r} is supported"
+    if name not in EXTRA_KEYS:
+        return ""
+    if not values or not all(isinstance(number, int) for number in values):
+        return "write whole numbers"
+    if values != [values[0] * 2**branch for branch in range(len(values))]:
+        return f"branches have C, 2 C, 4 C, 8 C channels, see {EXTRA_KEYS[name]}"
+    return ""
+
+
+def _is_known(key: str) -> bool:
+    name = key.removeprefix(EXTRA)
+    known = {*EXTRA_KEYS, *EXTRA_MODULES}
+    return name in known or name.rpartition(".")[2] in EXTRA_IGNORED | EXTRA_FIXED.keys()
+
+
+def _check_centre(settings: Mapping[str, Any]) -> list[str]:
+    if settings.get("MODEL.NAME", DOUBLE_EMBEDDING) != DOUBLE_EMBEDDING:
+        return []
+    return [
+        f"{key}: Double Embedding needs the person centre; remove the key, or use MODEL.NAME: "
+        "pose_higher_hrnet"
+        for key in WITH_CENTER_KEYS
+        if settings.get(key) is False
     ]
 
 
-def _disagreement(key: str, value: Any, skeleton: Skeleton) -> str:
-    """A sentence where an old key says something else than the skeleton, else ''."""
-    advice = f"remove the key: DATASET.SKELETON ('{skeleton.name}') now says it; for other joints write a skeleton yaml"
-    name = key.rsplit(".", 1)[-1]
+def _check_skeleton(settings: Mapping[str, Any]) -> list[str]:
+    """Old keys that describe another skeleton than DATASET.SKELETON."""
+    stated = [key for key in SKELETON_KEYS if key in settings]
+    if not stated:
+        return []
+    name = settings.get("DATASET.SKELETON") or settings.get("DATASET.DATASET", "coco")
+    try:
+        skeleton = get_skeleton(str(name))
+    except UserError:
+        return []  # `validate` reports it
+
+    problems = []
+    for key in stated:
+        difference = _difference(key, settings[key], skeleton)
+        if difference:
+            problems.append(
+                f"{key}: {difference}; remove the key: DATASET.SKELETON ('{skeleton.name}') "
+                "defines it; for other joints write a skeleton yaml"
+            )
+    return problems
+
+
+def _difference(key: str, value: Any, skeleton: Skeleton) -> str:
+    """How the value of an old key differs from the skeleton, else ''."""
+    name = key.rpartition(".")[2]
     if name == "NUM_JOINTS":
         count = skeleton.num_keypoints
-        return (
-            ""
-            if value in (count, count + 1)
-            else f"{key}: {value}, but '{skeleton.name}' has {count} keypoints (+1 centre); {advice}"
-        )
+        if value in (count, count + 1):
+            return ""
+        return f"{value}, but '{skeleton.name}' has {count} keypoints (+1 centre)"
+
     expected = {
         "RJG_TAG": set(skeleton.torso_indices),
         "LJG_WITH_HIER": set(skeleton.limb_indices),
@@ -147,7 +239,7 @@ def _disagreement(key: str, value: Any, skeleton: Skeleton) -> str:
     allowed = expected | set(skeleton.torso_indices) if name == "LJG_WITH_HIER" else expected
     if expected <= found <= allowed:
         return ""
-    return f"{key}: joints {sorted(found)}, but '{skeleton.name}' has {sorted(expected)}; {advice}"
+    return f"joints {sorted(found)}, but '{skeleton.name}' has {sorted(expected)}"
 
 
 def _numbers(value: Any) -> Iterable[int]:

@@ -1,12 +1,14 @@
 """From a yaml and `KEY VALUE` overrides to one checked, frozen tree of settings.
 
-Pure: nothing global is changed and derived values are never written back. All mistakes are reported together.
+defaults <- yaml <- overrides, old keys translated (`compat.py`), types converted, values checked
+(`validate.py`). Nothing global is changed. All mistakes are reported together.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping, Sequence
+import difflib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +16,25 @@ import yaml
 from yacs.config import CfgNode
 
 from duopose.config.compat import translate
-from duopose.config.defaults import default_config
-from duopose.config.merge import merge
+from duopose.config.settings import SETTINGS, default_config
 from duopose.config.validate import validate
 from duopose.errors import UserError
 
 
 def load_config(path: str | Path | None, overrides: Sequence[Any] = ()) -> CfgNode:
-    """The settings of a run: defaults, then the yaml at `path` (None: defaults alone), then overrides, then checks.
+    """The settings of a run: defaults, then the yaml at `path` (None: defaults alone), overrides.
 
-    overrides: a flat sequence KEY, VALUE, KEY, VALUE ...; a value may be a string as typed on the command line.
-    Returns a fresh frozen CfgNode. Raises UserError with every mistake found, each naming its key.
+    overrides: a flat sequence KEY, VALUE, KEY, VALUE ...; a value may be a string as typed on the
+    command line. Returns a fresh frozen CfgNode. UserError with every mistake, each naming its key.
     """
-    settings: dict[str, Any] = {}
-    if path is not None:
-        settings |= flatten(read_yaml(Path(path)))
-    settings |= dict(_pairs(overrides))
-    translated, problems = translate(settings)
-    cfg = default_config()
-    problems += merge(cfg, translated)
-    if not problems:
-        problems += validate(cfg)
-    if problems:
-        where = f"{path}" if path is not None else "the settings"
-        raise UserError(
-            f"{where}: {len(problems)} problem(s) in the settings:\n"
-            + "\n".join(f"  - {p}" for p in problems)
-        )
-    cfg.freeze()
-    return cfg
+    if path is None:
+        return _resolve({}, overrides, "the settings")
+    return _resolve(read_yaml(Path(path)), overrides, str(path))
+
+
+def config_from_text(text: str, overrides: Sequence[Any] = ()) -> CfgNode:
+    """`load_config` of settings written by `config_text`, e.g. those in a model file."""
+    return _resolve(yaml.safe_load(text), overrides, "the saved settings")
 
 
 def config_text(cfg: CfgNode) -> str:
@@ -50,29 +42,59 @@ def config_text(cfg: CfgNode) -> str:
     return str(cfg.dump())
 
 
+def saved_settings(text: str) -> dict[str, Any]:
+    """The settings in a checkpoint's config text as {"SECTION.KEY": value} in today's keys.
+
+    Settings that did not exist when it was written have their default. Nothing is checked: paths
+    that were valid then may be gone.
+    """
+    settings, _ = translate(flatten(yaml.safe_load(text)), {})
+    return flatten(default_config()) | settings
+
+
+def _resolve(tree: Mapping[str, Any], overrides: Sequence[Any], source: str) -> CfgNode:
+    settings, problems = translate(flatten(tree), _override_pairs(overrides))
+    cfg = default_config()
+    problems += _merge(cfg, settings)
+    if not problems:
+        problems = validate(cfg)
+    if problems:
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        raise UserError(f"{source}: {len(problems)} problem(s) in the settings:\n{lines}")
+    cfg.freeze()
+    return cfg
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a yaml file; UserError where it is a Python file, missing, or not a mapping."""
+    """The mapping in a yaml file; UserError where it is a Python file, missing, or no mapping."""
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(
-            f"config '{path}' must be a .yaml file; Python files are refused because reading one would execute it"
+            f"config '{path}' must be a .yaml file; Python files are refused because reading one "
+            "would execute it"
         )
     if not path.is_file():
         raise UserError(
-            f"config '{path}' does not exist (current folder: {Path.cwd()}); the recipes are under experiments/"
+            f"config '{path}' does not exist (current folder: {Path.cwd()}); the recipes are under "
+            "experiments/"
         )
+
     try:
         content = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"config '{path}' is not valid yaml: {error}") from error
     if not isinstance(content, dict):
         raise UserError(
-            f"config '{path}' must be a mapping of settings, e.g. 'TRAIN: {{LR: 0.001}}'; found {type(content).__name__}"
+            f"config '{path}' must be a mapping of settings, e.g. 'TRAIN: {{LR: 0.001}}'; found "
+            f"{type(content).__name__}"
         )
     return content
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{'A': {'B': 1}} -> {'A.B': 1}; an empty mapping stays a value, so that a mistyped section is seen."""
+    """{'A': {'B': 1}} -> {'A.B': 1}.
+
+    An empty mapping stays a value, so that a section without content is reported.
+    """
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
@@ -83,17 +105,17 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _pairs(overrides: Sequence[Any]) -> Iterable[tuple[str, Any]]:
+def _override_pairs(overrides: Sequence[Any]) -> dict[str, Any]:
     if len(overrides) % 2:
-        raise UserError(
-            f"overrides must be KEY VALUE pairs, got {len(overrides)} words: {' '.join(map(str, overrides))}"
-        )
-    for key, value in zip(overrides[::2], overrides[1::2]):
-        yield str(key), parse_value(value)
+        words = " ".join(map(str, overrides))
+        raise UserError(f"overrides must be KEY VALUE pairs, got {len(overrides)} words: {words}")
+    keys = map(str, overrides[::2])
+    values = map(parse_value, overrides[1::2])
+    return dict(zip(keys, values))
 
 
 def parse_value(value: Any) -> Any:
-    """A command-line word as Python literal ('1e-3' -> 0.001, '[1,2]' -> list, 'True' -> True), else the word itself."""
+    """A command-line word as Python literal ('1e-3' -> 0.001, 'True' -> True), else the word."""
     if not isinstance(value, str):
         return value
     if value.lower() in ("true", "false"):
@@ -102,3 +124,74 @@ def parse_value(value: Any) -> Any:
         return ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return value
+
+
+def _merge(cfg: CfgNode, settings: Mapping[str, Any]) -> list[str]:
+    """Write dotted `settings` into `cfg` in place; one sentence per key that does not fit."""
+    problems = []
+    for key, value in settings.items():
+        if key not in SETTINGS:
+            problems.append(_unknown_key(key))
+            continue
+
+        section, _, name = key.rpartition(".")
+        node = cfg[section] if section else cfg
+        try:
+            node[name] = convert(value, SETTINGS[key].default)
+        except TypeError as error:
+            problems.append(f"{key}: {error}, got {value!r} ({type(value).__name__})")
+    return problems
+
+
+def convert(value: Any, default: Any) -> Any:
+    """`value` in the type of `default`, if that loses nothing (1 -> 1.0, '1e-3' -> 0.001).
+
+    Raises TypeError saying what was expected.
+    """
+    if isinstance(default, bool):
+        if isinstance(value, bool):
+            return value
+        raise TypeError("expected True or False")
+    if isinstance(default, list):
+        return _to_list(value, default)
+    if isinstance(default, float):
+        return _to_float(value)
+    if isinstance(default, int):
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        raise TypeError("expected a whole number")
+    if isinstance(value, str):
+        return value
+    if value is None:  # KEY: without a value in yaml
+        return ""
+    raise TypeError("expected text")
+
+
+def _to_list(value: Any, default: list[Any]) -> list[Any]:
+    if not isinstance(value, (list, tuple)):
+        raise TypeError("expected a list such as [1, 2]")
+    return [convert(item, default[0]) for item in value]
+
+
+def _to_float(value: Any) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    try:
+        if isinstance(value, str):  # yaml reads 1e-3 (without a point) as text
+            return float(value)
+    except ValueError:
+        pass
+    raise TypeError("expected a number")
+
+
+def _unknown_key(key: str) -> str:
+    """The problem of a key that does not exist, with the nearest one that does."""
+    near = difflib.get_close_matches(key.upper(), SETTINGS, n=1, cutoff=0.5)
+    if not near:  # the right name in the wrong section, or without one
+        by_name = {valid.rpartition(".")[2]: valid for valid in SETTINGS}
+        name = key.upper().rpartition(".")[2]
+        names = difflib.get_close_matches(name, by_name, n=1, cutoff=0.6)
+        near = [by_name[found] for found in names]
+
+    hint = f"did you mean {near[0]}?" if near else "docs/settings.md lists all keys"
+    return f"{key}: there is no such setting; {hint}"

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from yacs.config import CfgNode
 
+from duopose.config import build_skeleton
 from duopose.datasets.annotations import People, collect_people, read_annotation_file
 from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.image_files import ImageSource
 from duopose.datasets.layout import find_annotations, find_images
 from duopose.datasets.transforms import Augmentation
 from duopose.errors import UserError
-from duopose.skeletons import Skeleton, get_skeleton
 
 
 def build_dataset(cfg: CfgNode, split: str, train: bool) -> CocoFormatDataset:
@@ -57,11 +57,6 @@ def find_files(cfg: CfgNode, split: str, train: bool) -> tuple[Path, ImageSource
         find_annotations(root, data.DATASET, split, annotations),
         find_images(root, data.DATASET, split, data.DATA_FORMAT, images),
     )
-
-
-def build_skeleton(cfg: CfgNode) -> Skeleton:
-    """DATASET.SKELETON, or the skeleton of DATASET.DATASET where it is empty."""
-    return get_skeleton(str(cfg.DATASET.SKELETON or cfg.DATASET.DATASET))
 
 
 def build_augmentation(cfg: CfgNode) -> Augmentation:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from yacs.config import CfgNode
 
+from duopose.config.build import decoder_values
 from duopose.decode.associative_embedding import TagGrouper
 from duopose.decode.decoder import Decoder, GroupsPeaks
 from duopose.decode.grouping import Grouper
@@ -59,32 +61,8 @@ def build_merger(
 
 
 def decoder_settings(cfg: CfgNode) -> DecoderSettings:
-    """The TEST keys as the decoder's plain settings, after TEST.PRESET had its say."""
-    test, clean = cfg.TEST, cfg.TEST.PRESET == "clean"
-    return DecoderSettings(
-        max_people=test.MAX_PEOPLE,
-        nms_kernel=test.NMS_KERNEL,
-        nms_kernel_centre=test.NMS_KERNEL_CENTER,
-        detection_threshold=test.DETECTION_THRESHOLD,
-        tag_threshold=test.TAG_THRESHOLD,
-        tag_sigma=test.TAG_SIGMA,
-        offset_radius=cfg.DATASET.OFFSET_RADIUS,
-        offset_sigma=test.OFFSET_SIGMA,
-        offset_sigma_relative=test.OFFSET_SIGMA_RELATIVE,
-        outlier_probability=test.OUTLIERS,
-        join_threshold=test.JOINT_THRESHOLD,
-        nms_suppressed_penalty=test.SECONDARY_PENALTY,
-        confident_score=test.SURE_HEIGHT,
-        score_weight=test.HEIGHT_WEIGHT,
-        start_threshold=test.START_THRESHOLD,
-        max_iterations=test.SWEEPS,
-        subpixel=test.ADJUST,
-        mrm=test.MRM,
-        peak_sigma=test.PEAK_SIGMA,
-        fill_radius=test.FILL_RADIUS,
-        fill_threshold=test.FILL_THRESHOLD,
-        filled_score_weight=test.FILL_WORTH,
-        fill=test.REFINE and not clean,
-        person_threshold=test.PERSON_THRESHOLD if clean else 0.0,
-        duplicate_score_factor=0.0 if clean else test.DUPLICATE_WORTH,
-    )
+    """The decoder's plain settings: those declared with a field name, after TEST.PRESET."""
+    settings = DecoderSettings(**decoder_values(cfg))
+    if cfg.TEST.PRESET == "clean":
+        return replace(settings, fill=False, duplicate_score_factor=0.0)
+    return replace(settings, person_threshold=0.0)

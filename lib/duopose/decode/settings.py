@@ -1,4 +1,8 @@
-"""What the decoder can be told; `build` fills it from the TEST keys of the configuration, whose comments explain each."""
+"""The decoder's settings as plain values.
+
+Each field is declared, with key, default and meaning, in config/evaluation_settings.py and listed
+in docs/settings.md. `build.decoder_settings` fills them in.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +11,30 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DecoderSettings:
-    """Lengths in pixels of the merged input unless said otherwise; see `config.defaults` for what each does."""
+    """Lengths are in pixels of the merged input unless a comment names another unit."""
 
-    max_people: int = 100
-    nms_kernel: int = 5  # cells
-    nms_kernel_centre: int = 7  # cells
-    detection_threshold: float = 0.1
-    start_threshold: float = 0.25
-    tag_threshold: float = 1.0
-    tag_sigma: float = 0.3
-    offset_radius: int = 7  # cells, of the windows in which offsets are taught
-    offset_sigma: float = 4.0
-    offset_sigma_relative: float = 0.12
-    outlier_probability: float = 0.02
-    join_threshold: float = -3.0
-    nms_suppressed_penalty: float = 1.0
-    confident_score: float = 0.25
-    score_weight: float = 6.0
-    max_iterations: int = 3
-    subpixel: bool = True
-    mrm: str = "precision"
-    peak_sigma: float = 0.1
-    fill: bool = True
-    fill_radius: int = 1  # cells of the tag maps
-    fill_threshold: float = -5.0
-    filled_score_weight: float = 0.0
-    person_threshold: float = 0.0
-    duplicate_score_factor: float = (
-        0.1  # factor on the score of people who lie where a better one does; 0: dropped
-    )
+    max_people: int
+    nms_kernel: int  # cells
+    nms_kernel_centre: int  # cells
+    detection_threshold: float
+    start_threshold: float
+    tag_threshold: float
+    tag_sigma: float
+    offset_radius: int  # cells
+    offset_sigma: float
+    offset_sigma_relative: float  # fraction of a joint's longest offset
+    outlier_probability: float
+    join_threshold: float
+    nms_suppressed_penalty: float
+    confident_score: float
+    score_weight: float
+    max_iterations: int
+    subpixel: bool
+    mrm: str  # off | paper | precision
+    peak_sigma: float  # person sizes
+    fill: bool
+    fill_radius: int  # cells of the tag maps
+    fill_threshold: float
+    filled_score_weight: float
+    person_threshold: float
+    duplicate_score_factor: float

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from duopose.config.validate import skeleton_name
+from duopose.config import build_skeleton
 from duopose.datasets.layout import find_annotations
 from duopose.distributed.context import DistributedContext
 from duopose.errors import UserError
@@ -25,7 +25,7 @@ from duopose.inference.validation import Validation, validate
 from duopose.network import build_network, load_weights
 from duopose.run_folder import RunFolder
 from duopose.runtime import configure_torch, seed_everything
-from duopose.skeletons import Skeleton, get_skeleton
+from duopose.skeletons import Skeleton
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def run_evaluation(context: DistributedContext, cfg: CfgNode, options: Evaluatio
     """Predict and score DATASET.TEST; rank 0 prints the tables. UserError for what the user can mend."""
     configure_torch(cfg)
     seed_everything(cfg.SEED)
-    run, skeleton = RunFolder.from_config(cfg, options.config), get_skeleton(skeleton_name(cfg))
+    run, skeleton = RunFolder.from_config(cfg, options.config), build_skeleton(cfg)
     folder = Path(options.out) if options.out else run.results
     weights = find_weights(cfg, run)
     network = build_network(cfg, skeleton)
@@ -106,7 +106,7 @@ def score_file(cfg: CfgNode, results: Path, out: Path) -> Metrics:
 
     For a split without truth the file is checked and what the benchmark's server takes is written to `out`; a note says where.
     """
-    skeleton = get_skeleton(skeleton_name(cfg))
+    skeleton = build_skeleton(cfg)
     data = cfg.DATASET
     annotations = find_annotations(Path(data.ROOT), data.DATASET, data.TEST, data.TEST_ANNOTATIONS)
     image_ids = None

@@ -10,8 +10,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from duopose import __version__
-from duopose.config.merge import dotted_keys, get
-from duopose.config.validate import skeleton_name
+from duopose.config import skeleton_name
 
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "scipy", "pycocotools", "hotcoco")
 PRESETS = {"single": ([1.0], False), "flip": ([1.0], True), "multiscale": ([0.5, 1.0, 2.0], True)}
@@ -37,7 +36,7 @@ def protocol(cfg: CfgNode, weights: str = "", num_images: int | None = None) -> 
         "scales": list(scales),
         "flip": flip,
         "evaluator": cfg.TEST.EVALUATOR,
-        "test_settings": {key: get(cfg, f"TEST.{key}") for key in dotted_keys(cfg.TEST)},
+        "test_settings": dict(cfg.TEST),
         "mixed_precision": cfg.FP16.DTYPE if cfg.FP16.ENABLED else "off",
         "duopose": __version__,
         "git_commit": git_commit(),

@@ -14,7 +14,7 @@ from duopose.types import NetworkOutput
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large a network is; the names and defaults of the settings are MODEL.* in `config.defaults`."""
+    """How large a network is; the names and defaults of the settings are MODEL.* in docs/settings.md."""
 
     width: int = 32
     modules: tuple[int, int, int] = (1, 4, 3)

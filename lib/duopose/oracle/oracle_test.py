@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
-from duopose.config.validate import skeleton_name
+from duopose.config import build_skeleton
 from duopose.decode import build_decoder, build_merger
 from duopose.decode.build import build_layout
 from duopose.evaluate.build import build_evaluator
@@ -28,7 +28,6 @@ from duopose.oracle.ideal_maps import IdealNetwork
 from duopose.oracle.noise import get_noise
 from duopose.oracle.passes import ideal_passes
 from duopose.oracle.scene import clean_scene
-from duopose.skeletons import get_skeleton
 from duopose.types import ImageResult, Poses
 
 IMAGES_AT_A_TIME = 8  # that a worker process takes
@@ -50,7 +49,7 @@ class OracleTest:
         """A row of metrics a noise model; AP and the like as shares."""
         for noise in noises:
             get_noise(noise)  # a wrong name is told before the work
-        skeleton = get_skeleton(skeleton_name(self.cfg))
+        skeleton = build_skeleton(self.cfg)
         images = images_of(load_annotations(self.annotations), skeleton, self.limit)
         evaluate = build_evaluator(self.cfg, skeleton)
         for noise in noises:
@@ -113,7 +112,7 @@ class Bench:
 
         The noise depends on the seed and the image's id, not on which images came before.
         """
-        cfg, skeleton = self.cfg, get_skeleton(skeleton_name(self.cfg))
+        cfg, skeleton = self.cfg, build_skeleton(self.cfg)
         scales, flip = scales_and_flip(cfg)
         rule = InputRule(
             cfg.DATASET.INPUT_SIZE,
@@ -144,7 +143,7 @@ class Bench:
 
 def ideal_network(cfg: CfgNode) -> IdealNetwork:
     """The perfect network of MODEL.NAME, as the targets of DATASET would teach it."""
-    layout = build_layout(cfg, get_skeleton(skeleton_name(cfg)))
+    layout = build_layout(cfg, build_skeleton(cfg))
     embedding = layout.num_edges > 0
     return IdealNetwork(
         layout,

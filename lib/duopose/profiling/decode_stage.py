@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 from yacs.config import CfgNode
 
-from duopose.config import load_config
-from duopose.config.validate import skeleton_name
+from duopose.config import build_skeleton, load_config
 from duopose.decode import build_decoder, build_merger
 from duopose.decode.build import build_layout
 from duopose.errors import UserError
@@ -20,7 +19,6 @@ from duopose.oracle.passes import ideal_passes
 from duopose.oracle.scene import clean_scene
 from duopose.oracle.synthetic_people import crowd, with_false_peaks
 from duopose.profiling.measure import Row, add_clock_argument, measure, print_row
-from duopose.skeletons import get_skeleton
 from duopose.types import PoseMaps
 
 
@@ -82,7 +80,7 @@ def time_decoding(
 ) -> Row:
     """One row of the benchmark."""
     maps = crowd_maps(cfg, people, false_peaks, size)
-    decoder = build_decoder(cfg, get_skeleton(skeleton_name(cfg)))
+    decoder = build_decoder(cfg, build_skeleton(cfg))
     peaks = decoder.find_peaks(maps)
     group = decoder.grouper.group(peaks)
     heatmaps, square = maps.heatmaps.numpy(), np.ones((5, 5), np.uint8)
@@ -114,7 +112,7 @@ def time_decoding(
 def crowd_maps(cfg: CfgNode, people: int, false_peaks: int, size: tuple[int, int]) -> PoseMaps:
     """Merged ideal maps, plain and mirrored pass, of a crowd in a network input of that (height, width)."""
     height, width = size
-    skeleton = get_skeleton(skeleton_name(cfg))
+    skeleton = build_skeleton(cfg)
     frame = InputRule(min(size)).merged_frame(width, height)
     scene = clean_scene(
         crowd(people, width, height, skeleton), np.full(people, 100.0), build_layout(cfg, skeleton)

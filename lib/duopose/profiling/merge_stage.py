@@ -9,15 +9,13 @@ import cv2
 import numpy as np
 import torch
 
-from duopose.config import load_config
-from duopose.config.validate import skeleton_name
+from duopose.config import build_skeleton, load_config
 from duopose.decode import Pass, build_merger
 from duopose.decode.build import build_layout
 from duopose.geometry import InputFrame
 from duopose.inference.preprocess import InputRule
 from duopose.profiling.decode_stage import parse_size
 from duopose.profiling.measure import add_clock_argument, measure, print_row
-from duopose.skeletons import get_skeleton
 from duopose.types import STRIDES, NetworkOutput
 
 
@@ -42,7 +40,7 @@ def run(args: Namespace) -> dict[str, Any]:
     cfg = load_config(args.cfg or None, args.opts)
     height, width = parse_size(args.size)
     rule = InputRule(cfg.DATASET.INPUT_SIZE, tuple(args.scales))
-    skeleton = get_skeleton(skeleton_name(cfg))
+    skeleton = build_skeleton(cfg)
     channels = skeleton.num_keypoints + 1, build_layout(cfg, skeleton).num_channels
     frames = rule.frames(width, height)
     passes = [

@@ -7,11 +7,9 @@ from typing import Any
 
 import torch
 
-from duopose.config import load_config
-from duopose.config.validate import skeleton_name
+from duopose.config import build_skeleton, load_config
 from duopose.network import build_network
 from duopose.profiling.measure import Row, add_clock_argument, measure, print_row
-from duopose.skeletons import get_skeleton
 from duopose.types import NetworkOutput
 
 
@@ -37,7 +35,7 @@ def run(args: Namespace) -> dict[str, Any]:
     images = torch.randn(args.batch, 3, height, width, device=args.device).contiguous(
         memory_format=layout
     )
-    network = build_network(cfg, get_skeleton(skeleton_name(cfg))).to(args.device)
+    network = build_network(cfg, build_skeleton(cfg)).to(args.device)
 
     def forward() -> None:
         network.eval()

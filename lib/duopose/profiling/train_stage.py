@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from yacs.config import CfgNode
 
-from duopose.config.defaults import default_config
+from duopose.config import default_config
 from duopose.datasets.transforms import normalise
 from duopose.losses import build_criterion
 from duopose.network import build_network

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from duopose.config.validate import skeleton_name
+from duopose.config import build_skeleton
 from duopose.datasets import build_dataset
 from duopose.datasets.loader import KeyedDataset, collate
 from duopose.datasets.transforms import normalise
@@ -18,7 +18,7 @@ from duopose.distributed.context import DistributedContext
 from duopose.losses import build_criterion
 from duopose.network import build_network, load_weights
 from duopose.run_folder import RunFolder
-from duopose.skeletons import get_skeleton, skeleton_to_dict
+from duopose.skeletons import skeleton_to_dict
 from duopose.targets import build_targets
 from duopose.training.train_loader import Collate
 from duopose.types import Batch, LossTerms, NetworkOutput, Targets
@@ -57,7 +57,7 @@ ComponentsBuilder = Callable[[CfgNode, DistributedContext, RunFolder], Component
 
 def build_components(cfg: CfgNode, context: DistributedContext, run: RunFolder) -> Components:
     """The real parts. Data and weights are opened here, so that mistakes show before the first step."""
-    skeleton = get_skeleton(skeleton_name(cfg))
+    skeleton = build_skeleton(cfg)
     dataset = build_dataset(cfg, cfg.DATASET.TRAIN, train=True)
     network = build_network(cfg, skeleton)
     notices = (str(load_weights(network, cfg.MODEL.PRETRAINED)),) if cfg.MODEL.PRETRAINED else ()

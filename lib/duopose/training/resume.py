@@ -6,11 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
-from duopose.config import config_text
-from duopose.config.load import flatten
+from duopose.config import config_text, saved_settings
 from duopose.errors import UserError
 from duopose.run_folder import RunFolder
 from duopose.training import checkpoint
@@ -42,7 +40,8 @@ def checkpoint_to_resume(
 
 def differing_settings(cfg: CfgNode, saved: str) -> list[str]:
     """'TRAIN.LR: 0.001 in the checkpoint, 0.01 now' for each setting that changes what is learned; `saved` is a config's text."""
-    now, then = flatten(yaml.safe_load(config_text(cfg))), flatten(yaml.safe_load(saved))
+    now = saved_settings(config_text(cfg))
+    then = saved_settings(saved)
     longer_is_fine = (
         {"TRAIN.END_EPOCH"} if cfg.TRAIN.LR_SCHEDULE == "step" else set()
     )  # cosine's rate depends on the end

@@ -1,0 +1,35 @@
+"""What the settings alone determine: the skeleton, and the plain values of the decoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from yacs.config import CfgNode
+
+from duopose.config.settings import SETTINGS
+from duopose.skeletons import Skeleton, get_skeleton
+
+
+def get_setting(cfg: CfgNode, key: str) -> Any:
+    """The value of a dotted key, e.g. "TRAIN.LR"."""
+    node: Any = cfg
+    for name in key.split("."):
+        node = node[name]
+    return node
+
+
+def skeleton_name(cfg: CfgNode) -> str:
+    """DATASET.SKELETON (a name or the path of a yaml), or DATASET.DATASET where it is empty."""
+    return str(cfg.DATASET.SKELETON or cfg.DATASET.DATASET)
+
+
+def build_skeleton(cfg: CfgNode) -> Skeleton:
+    """The skeleton of `skeleton_name`. UserError where it is unknown or its yaml is wrong."""
+    return get_skeleton(skeleton_name(cfg))
+
+
+def decoder_values(cfg: CfgNode) -> dict[str, Any]:
+    """Field name of decode.DecoderSettings -> value, for every setting declared with `field`."""
+    return {
+        setting.field: get_setting(cfg, key) for key, setting in SETTINGS.items() if setting.field
+    }

@@ -1,0 +1,77 @@
+"""How a setting is declared: one `Setting` holds its key, default, check and meaning.
+
+`default_config`, `validate`, docs/settings.md and the decoder's plain settings are made from these
+declarations, so that nothing about a setting is written twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Check:
+    """A condition on one value, and the condition in words ("greater than 0")."""
+
+    accepts: Callable[[Any], bool]
+    allowed: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting.
+
+    The type of a value is that of the default: `load` converts 1 to 1.0 and refuses "many".
+    `check` then tests the converted value.
+    """
+
+    key: str  # "SECTION.NAME" or "NAME"
+    default: Any
+    check: Check
+    doc: str  # meaning and unit, for docs/settings.md
+    field: str = ""  # of decode.DecoderSettings, where the decoder reads this setting
+
+    def problem(self, value: Any) -> str:
+        """One sentence if `value` is not allowed, else ''."""
+        if self.check.accepts(value):
+            return ""
+        return f"{self.key}: {value!r} is not allowed; allowed: {self.check.allowed}"
+
+
+def one_of(*choices: str) -> Check:
+    """One of these texts; an empty text is written '' in messages."""
+    return Check(lambda value: value in choices, " | ".join(choice or "''" for choice in choices))
+
+
+def _positive_numbers(values: list[float]) -> bool:
+    return len(values) > 0 and all(value > 0 for value in values)
+
+
+def _factor_per_stride(values: list[float]) -> bool:
+    return len(values) == 2 and all(value >= 0 for value in values)
+
+
+def _three_positive(values: list[int]) -> bool:
+    return len(values) == 3 and all(value >= 1 for value in values)
+
+
+SWITCH = Check(lambda value: isinstance(value, bool), "True | False")
+TEXT = Check(lambda value: isinstance(value, str), "text")
+INTEGER = Check(lambda value: isinstance(value, int), "a whole number")
+NUMBER = Check(lambda value: isinstance(value, float), "a number")
+NUMBERS = Check(lambda values: isinstance(values, list), "a list of whole numbers, may be empty")
+
+POSITIVE = Check(lambda value: value > 0, "greater than 0")
+NOT_NEGATIVE = Check(lambda value: value >= 0, "0 or more")
+FRACTION = Check(lambda value: 0 <= value <= 1, "from 0 to 1")
+BELOW_ONE = Check(lambda value: 0 <= value < 1, "from 0 to below 1")
+PROBABILITY = Check(lambda value: 0 < value < 1, "between 0 and 1")
+ODD = Check(lambda value: value > 0 and value % 2 == 1, "an odd number greater than 0")
+# HRNet halves its maps five times; see network/hrnet.py.
+MULTIPLE_OF_32 = Check(lambda value: value > 0 and value % 32 == 0, "a multiple of 32")
+
+POSITIVE_NUMBERS = Check(_positive_numbers, "a list of at least one positive number")
+FACTOR_PER_STRIDE = Check(_factor_per_stride, "two numbers, 0 or more")
+THREE_POSITIVE = Check(_three_positive, "three whole numbers, 1 or more")
