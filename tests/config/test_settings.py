@@ -57,7 +57,7 @@ def another_value(key: str) -> Any:
         return not default
     if isinstance(default, str):
         return "off"
-    return default + 2 if isinstance(default, int) else default * 0.5 + 0.05
+    return default + 2 if isinstance(default, int) else default * 0.5 + 0.07
 
 
 @pytest.mark.parametrize("key", DECODER_KEYS)
