@@ -15,6 +15,7 @@ WIRING = (
     "runtime",
     "run_folder",
     "distributed",
+    "benchmarks",
     "inference",
     "training",
     "oracle",

@@ -1,4 +1,4 @@
-"""The configuration picks the metric; splits without truth have no numbers."""
+"""The records of the benchmarks, and the evaluator that the settings select."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from yacs.config import CfgNode
 
+from duopose.benchmarks import BENCHMARKS, build_evaluator
 from duopose.config import default_config
 from duopose.errors import UserError
-from duopose.evaluate import build_evaluator
-from duopose.evaluate.ground_truth import has_truth
 from duopose.skeletons import COCO, CROWDPOSE, MPII, Skeleton
 
 
@@ -86,27 +85,48 @@ def test_a_split_without_truth_has_no_numbers(tmp_path: Path) -> None:
     path.write_text(json.dumps({"images": [{"id": 3}], "categories": []}))
     metrics = build_evaluator(config(), COCO)(people(COCO)[1], path)
     assert metrics.values == {} and metrics.main == 0
-    assert "no annotations" in metrics.notes[0]
+    assert path.name in metrics.notes[0]
 
 
 def test_mistakes(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match="'posetrack' has no metric; use one of coco, crowdpose, mpii"
-    ):
+    with pytest.raises(UserError, match=r"DATASET.DATASET.*'posetrack'.*coco, crowdpose, mpii"):
         build_evaluator(config(DATASET__DATASET="posetrack"), COCO)
-    with pytest.raises(UserError, match=r"annotation file .* does not exist"):
+    with pytest.raises(UserError, match=r"absent\.json"):
         build_evaluator(config(), COCO)([], tmp_path / "absent.json")
 
 
-@pytest.mark.parametrize(
-    ("text", "truth"),
-    [
-        ('{"images": []}', False),
-        ('{"annotations": [\n]}', False),
-        ('{"annotations": [{"id": 1}]}', True),
-        ('{"annotations":[ 5]}', True),
-    ],
-)
-def test_files_without_annotations_have_no_truth(tmp_path: Path, text: str, truth: bool) -> None:
-    (tmp_path / "split.json").write_text(text)
-    assert has_truth(tmp_path / "split.json") is truth
+@pytest.mark.parametrize("text", ['{"images": [{"id": 3}]}', '{"images": [], "annotations": [\n]}'])
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_files_without_annotations_have_no_metrics(
+    tmp_path: Path, text: str, benchmark: str
+) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(text)
+    record = BENCHMARKS[benchmark]
+    metrics = build_evaluator(config(DATASET__DATASET=benchmark), record.skeleton)([], path)
+    assert metrics.values == {} and metrics.headline == record.headline
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_a_record_fits_its_evaluator(tmp_path: Path, benchmark: str) -> None:
+    """The headline is a metric, and the evaluator needs the required field."""
+    record = BENCHMARKS[benchmark]
+    truth, found = people(record.skeleton)
+    path = tmp_path / "truth.json"
+    cfg = config(DATASET__DATASET=benchmark, TEST__MPII_REGION="images")
+    evaluate = build_evaluator(cfg, record.skeleton)
+    path.write_text(json.dumps(truth))
+    assert record.name == benchmark
+    assert evaluate(found, path).values[record.headline] == pytest.approx(1)
+
+    del truth["annotations"][0][record.required.name]
+    truth["annotations"][0]["keypoints"][3 * record.skeleton.num_keypoints - 1] = 0
+    if benchmark == "mpii":  # else the head is the box of upper neck and head top
+        joint = record.skeleton.index("head_top")
+        truth["annotations"][0]["keypoints"][3 * joint + 2] = 0
+    path.write_text(json.dumps(truth))
+    if record.required.is_sometimes_missing:
+        assert evaluate(found, path).facts["people_without_head"] == 1
+    else:
+        with pytest.raises(UserError, match=record.required.name):
+            evaluate(found, path)

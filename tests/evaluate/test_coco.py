@@ -1,4 +1,4 @@
-"""The ten numbers: the reference's, by both libraries to the last bit, and what is said where there is nothing to measure."""
+"""The ten metrics: the reference's numbers, by both libraries to the last bit."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from duopose.errors import UserError
-from duopose.evaluate import oks
 from duopose.evaluate.coco import evaluate_coco
-from duopose.evaluate.oks import METRIC_NAMES, _is_plain_file
+from duopose.evaluate.oks import METRIC_NAMES
 from duopose.skeletons import COCO, CROWDPOSE, MPII, Skeleton
 from duopose.types import ImageResult, Poses
 
@@ -55,7 +54,10 @@ def test_both_libraries_to_the_last_bit_on_real_files(
 def random_case(
     seed: int, num_keypoints: int, tied: bool, detections: bool
 ) -> tuple[dict, list[dict]]:
-    """A few images with people of all sizes, crowds, unlabelled people, annotation id 0, and people found near them or anywhere."""
+    """A few images with people of all sizes, crowds, unlabelled people and annotation id 0.
+
+    The people found are near them or anywhere.
+    """
     rng = np.random.default_rng(seed)
     images = [{"id": int(i)} for i in rng.choice(1000, rng.integers(1, 6), replace=False)]
     annotations: list[dict] = []
@@ -131,7 +133,7 @@ def test_both_libraries_to_the_last_bit_on_random_cases(
     assert json.dumps([truth, found]) == before, "the inputs stay as they are"
 
 
-def test_random_cases_are_worth_comparing() -> None:
+def test_random_cases_are_neither_perfect_nor_hopeless() -> None:
     scores = [
         evaluate_coco(*random_case(seed, 17, False, True), COCO).values["AP"] for seed in range(30)
     ]
@@ -161,18 +163,18 @@ def one_person() -> tuple[dict, list[dict]]:
 
 
 @pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
-def test_nothing_found_is_zero_and_says_why(evaluator: str) -> None:
+def test_nothing_found_is_zero_with_a_note(evaluator: str) -> None:
     metrics = evaluate_coco(one_person()[0], [], COCO, evaluator=evaluator)
     assert metrics.values["AP"] == 0 and metrics.main == 0
     assert metrics.values["APM"] is None, "there is no medium person"
-    assert metrics.notes == ("the results hold no detections at all, so AP and AR are 0",)
+    assert len(metrics.notes) == 1 and "detections" in metrics.notes[0]
 
 
 def test_nobody_there_is_not_a_number() -> None:
     truth, found = one_person()
     metrics = evaluate_coco(truth, found, COCO, image_ids=[2])
     assert set(metrics.values.values()) == {None}
-    assert "no person with labelled keypoints" in metrics.notes[0]
+    assert len(metrics.notes) == 1 and metrics.facts["people"] == 0
     assert metrics.main == 0
 
 
@@ -215,15 +217,18 @@ def test_image_results_score_like_their_file(tmp_path: Path) -> None:
     assert values == evaluate_coco(truth, path, COCO).values
 
 
-def test_default_sigmas_are_told() -> None:
+def test_default_sigmas_are_stated() -> None:
     truth = {"images": [{"id": 1}], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
     metrics = evaluate_coco(truth, [], SIX)
-    assert any("gives no sigmas, so OKS takes 0.05" in note for note in metrics.notes)
+    assert any("'six'" in note and "0.05" in note for note in metrics.notes)
     assert metrics.facts["oks_sigmas"] == "default"
 
 
 def test_oks_follows_the_skeletons_sigmas() -> None:
-    """All keypoints off by 8: OKS = mean exp(-8^2 / (2 (2 sigma)^2 area)); AP is the share of thresholds below."""
+    """All keypoints off by 8: OKS = mean exp(-8^2 / (2 (2 sigma)^2 area)).
+
+    AP is the fraction of thresholds below.
+    """
     truth, found = one_person()
     found[0]["keypoints"] = [
         value + 8 * (index % 3 == 0) for index, value in enumerate(found[0]["keypoints"])
@@ -234,38 +239,23 @@ def test_oks_follows_the_skeletons_sigmas() -> None:
     assert evaluate_coco(truth, found, COCO).values["AP"] == pytest.approx(expected)
 
 
-def test_a_file_only_hotcoco_has_read_is_complained_about(tmp_path: Path) -> None:
-    truth, found = one_person()
-    path = tmp_path / "found.json"
-    path.write_text(json.dumps([found[0], found[0] | {"image_id": 9}]))
-    assert _is_plain_file(path, 17)
-    with pytest.raises(
-        UserError, match="person 1 is in image 9, which the annotation file does not have"
-    ):
-        evaluate_coco(truth, path, COCO)
-    path.write_text(json.dumps([found[0] | {"keypoints": found[0]["keypoints"][3:]}]))
-    assert not _is_plain_file(path, 17)
-    with pytest.raises(UserError, match="has 48 keypoint numbers, but the skeleton has 17"):
-        evaluate_coco(truth, path, COCO)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (
             lambda truth: truth["annotations"][0].pop("area"),
-            "annotation 5 has no area, which OKS needs",
+            "annotation 5 .*area",
         ),
-        (lambda truth: truth["annotations"][0].pop("bbox"), "annotation 5 has no bbox"),
+        (lambda truth: truth["annotations"][0].pop("bbox"), "annotation 5 .*bbox"),
         (
             lambda truth: truth["annotations"][0].update(keypoints=[1] * 18),
-            "annotation 5 has 18 keypoint numbers, but the skeleton has 17",
+            "annotation 5 .*18 .*17",
         ),
         (
             lambda truth: truth["categories"].append({"id": 2, "name": "person"}),
-            "which category are the people",
+            "person.*person",
         ),
-        (lambda truth: truth["images"].clear(), "no image to score"),
+        (lambda truth: truth["images"].clear(), "in memory"),
         (lambda truth: truth["annotations"][0].update(area="big"), "annotation 5 has area 'big'"),
         (lambda truth: truth["annotations"][0].update(area=-5), "annotation 5 has area '-5'"),
         (
@@ -274,7 +264,7 @@ def test_a_file_only_hotcoco_has_read_is_complained_about(tmp_path: Path) -> Non
         ),
         (
             lambda truth: truth["annotations"][0].update(keypoints=["a"] * 51),
-            "annotation 5 has keypoints",
+            "annotation 5 .*keypoints",
         ),
         (
             lambda truth: truth["annotations"][0].update(keypoints=7),
@@ -306,9 +296,9 @@ def test_unusable_annotations(
 
 def test_unknown_names() -> None:
     truth, found = one_person()
-    with pytest.raises(UserError, match="'coco' is unknown; use one of hotcoco, pycocotools"):
+    with pytest.raises(UserError, match=r"TEST.EVALUATOR 'coco'.*hotcoco, pycocotools"):
         evaluate_coco(truth, found, COCO, evaluator="coco")
-    with pytest.raises(UserError, match=r"1 images to score are not in it, first \[77\]"):
+    with pytest.raises(UserError, match=r"\[77\]"):
         evaluate_coco(truth, found, COCO, image_ids=[77])
 
 
@@ -321,7 +311,10 @@ def test_the_person_category_may_have_any_number() -> None:
 
 
 def test_ids_that_a_library_cannot_take_and_people_of_no_image() -> None:
-    """Words, words beside numbers, and numbers below 0 are as good as others; a person of an image that is not listed does not count."""
+    """Words, words beside numbers and numbers below 0 are valid ids.
+
+    A person of an image that is not listed does not count.
+    """
     for ids in (["a", "b"], ["a", 3], [-7, 3]):
         truth, found = one_person()
         truth["images"] = [{"id": one} for one in ids]
@@ -332,39 +325,29 @@ def test_ids_that_a_library_cannot_take_and_people_of_no_image() -> None:
             assert metrics.values["AP"] == pytest.approx(1) and metrics.facts["people"] == 1
 
 
-def test_not_coco_format(tmp_path: Path) -> None:
+def test_images_without_id(tmp_path: Path) -> None:
     path = tmp_path / "annotations.json"
-    path.write_text('{"images": []}')
-    with pytest.raises(
-        UserError, match=r"not in COCO format: \['annotations', 'categories'\] missing"
-    ):
-        evaluate_coco(path, [], COCO)
-    path.write_text('{"images": [{"id": 1}], "annotations": ["a"], "categories": []}')
-    with pytest.raises(UserError, match=r"\['annotations'\] missing, or no list of records"):
-        evaluate_coco(path, [], COCO)
     path.write_text('{"images": [{"id": 1}, {}], "annotations": [], "categories": []}')
-    with pytest.raises(
-        UserError, match=r"1 of 'images' have no 'id' \(a number or word\), first images\[1\]"
-    ):
+    with pytest.raises(UserError, match=r"annotations\.json.*'id'.*images\[1\]"):
         evaluate_coco(path, [], COCO)
-    with pytest.raises(UserError, match="is a folder; give the file in it"):
+    with pytest.raises(UserError, match=tmp_path.name):
         evaluate_coco(tmp_path, [], COCO)
 
 
 @pytest.mark.parametrize(
     ("people", "message"),
     [
-        (lambda one: [one | {"score": None}], "keypoints and score being numbers"),
-        (lambda one: [one | {"score": True}], "person 0 .* has the score True, which is no number"),
+        (lambda one: [one | {"score": None}], "person 0 .*score"),
+        (lambda one: [one | {"score": True}], "person 0 .*score True"),
         (
             lambda one: [one | {"score": "high"}],
-            "person 0 must have .* keypoints and score being numbers",
+            "person 0 .*score",
         ),
         (
             lambda one: [
                 {"certainty": one["score"]} | {key: one[key] for key in one if key != "score"}
             ],
-            r"\['score'\] missing",
+            r"person 0 .*\['score'\]",
         ),
         (
             lambda one: [
@@ -375,7 +358,7 @@ def test_not_coco_format(tmp_path: Path) -> None:
         ),
         (
             lambda one: [one, one | {"image_id": "one"}],
-            "person 1 is in image 'one', which the annotation file does not have",
+            "person 1 .*image 'one'",
         ),
     ],
 )
@@ -386,29 +369,9 @@ def test_files_with_something_wrong(
     message: str,
     evaluator: str,
 ) -> None:
-    """hotcoco by itself takes several of these without a word; the counts of some are those of a right file."""
+    """hotcoco itself accepts several of these silently."""
     truth, found = one_person()
     path = tmp_path / "found.json"
     path.write_text(json.dumps(people(found[0])))
     with pytest.raises(UserError, match=message):
         evaluate_coco(truth, path, COCO, evaluator=evaluator)
-
-
-def test_looking_at_blocks_misses_no_person(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Wherever the borders of the blocks are."""
-    person = one_person()[1][0]
-    files = {
-        "right": [person] * 3,
-        "incomplete": [person, person | {"score": None}],
-        "short": [person, person | {"keypoints": [1.0] * 48}],
-    }
-    for name, people in files.items():
-        (tmp_path / name).write_text(json.dumps(people))
-    for block in [*range(10, 60), 500, 1000]:
-        monkeypatch.setattr(oks, "BLOCK", block)
-        assert oks._is_plain_file(tmp_path / "right", 17), block
-        assert not oks._is_plain_file(tmp_path / "right", 14)
-        assert not oks._is_plain_file(tmp_path / "incomplete", 17)
-        assert not oks._is_plain_file(tmp_path / "short", 17)

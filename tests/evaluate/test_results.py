@@ -1,4 +1,4 @@
-"""The results file: what the server takes, there and back, and what is said where it is wrong."""
+"""The results file: the server's format, written and read back, and its errors."""
 
 from __future__ import annotations
 
@@ -62,9 +62,11 @@ def test_the_servers_format_is_kept_clean(tmp_path: Path) -> None:
     assert first["category_id"] == 1
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 100])
-def test_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    monkeypatch.setattr("duopose.evaluate.results.IMAGES_AT_ONCE", at_once)
+@pytest.mark.parametrize("images_per_part", [1, 2, 100])
+def test_written_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images_per_part: int
+) -> None:
+    monkeypatch.setattr("duopose.evaluate.results.IMAGES_PER_PART", images_per_part)
     path = tmp_path / "results.json"
     for results in (some_results(), some_results()[1:], some_results()[1:2], []):
         write_results(path, results)
@@ -77,9 +79,7 @@ def test_not_finite_is_refused_and_the_old_file_stays(tmp_path: Path) -> None:
     before = path.read_bytes()
     broken = some_results()
     broken[0].poses.keypoints[1, 0, 0] = np.nan
-    with pytest.raises(
-        ValueError, match="image 7: a keypoint or score that was found is not finite"
-    ):
+    with pytest.raises(ValueError, match="image 7"):
         write_results(path, broken)
     assert path.read_bytes() == before
 
@@ -90,20 +90,20 @@ GOOD = {"image_id": 7, "category_id": 1, "keypoints": [1.0, 2.0, 0.5] * 3, "scor
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_id": 8}, "person 1 is in image 8, which the annotation file does not have"),
-        ({"category_id": 2}, r"person 1 \(image 7\) has category_id 2"),
+        ({"image_id": 8}, "person 1 .*image 8"),
+        ({"category_id": 2}, r"person 1 \(image 7\) .*category_id 2"),
         (
             {"keypoints": [1.0] * 51},
-            r"person 1 \(image 7\) has 51 keypoint numbers, but the skeleton has 3",
+            r"person 1 \(image 7\) .*51 .*3",
         ),
         (
             {"keypoints": [float("nan")] * 9},
-            r"person 1 \(image 7\) has a keypoint or score that is not finite",
+            r"person 1 \(image 7\)",
         ),
-        ({"keypoints": ["x"] * 9}, "person 1 must have .* being numbers, but: unsupported operand"),
-        ({"keypoints": None}, "person 1 must have image_id, category_id, keypoints, score"),
-        ({"score": None}, "person 1 must have .* being numbers"),
-        ({"score": float("inf")}, "not finite"),
+        ({"keypoints": ["x"] * 9}, "person 1 .*keypoints"),
+        ({"keypoints": None}, "person 1 .*keypoints"),
+        ({"score": None}, "person 1 .*score"),
+        ({"score": float("inf")}, r"person 1 \(image 7\)"),
     ],
 )
 def test_a_wrong_person_is_named(change: dict, message: str) -> None:
@@ -113,18 +113,18 @@ def test_a_wrong_person_is_named(change: dict, message: str) -> None:
 
 @pytest.mark.parametrize("field", GOOD)
 def test_a_missing_field_is_named(field: str) -> None:
-    with pytest.raises(UserError, match=f"person 1 must have .*'{field}'"):
+    with pytest.raises(UserError, match=rf"person 1 .*\['{field}'\]"):
         check_entries([GOOD, {key: value for key, value in GOOD.items() if key != field}], 3, {7})
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[", "not valid json"),
-        ("[NaN]", "not valid json"),
-        ("{}", "must hold a list"),
-        ("[1]", "must hold a list"),
-        (None, "does not exist"),
+        ("[", "json"),
+        ("[NaN]", "json"),
+        ("{}", "list"),
+        ("[1]", "list"),
+        (None, r"results\.json"),
     ],
 )
 def test_a_file_that_is_no_results_file(tmp_path: Path, content: str | None, message: str) -> None:

@@ -1,6 +1,13 @@
-"""Object keypoint similarity (OKS) evaluation by hotcoco or pycocotools, which agree to the last bit, for any skeleton.
+"""Object keypoint similarity (OKS) evaluation by hotcoco or pycocotools, for any skeleton.
 
-Lin et al. 2014; https://cocodataset.org/#keypoints-eval. At most the 20 best people an image count.
+Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, and
+https://cocodataset.org/#keypoints-eval. For a detection and a person of area s^2 with N labelled
+keypoints (v_i > 0), d_i pixels apart,
+
+    OKS = 1/N * sum_i exp(-d_i^2 / (2 s^2 (2 sigma_i)^2)),
+
+with sigma_i of the skeleton. At most the 20 detections of an image with the highest scores count.
+Both libraries give the same numbers to the last bit; hotcoco is faster.
 """
 
 from __future__ import annotations
@@ -8,268 +15,194 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import hotcoco
 import numpy as np
-import orjson
-from pycocotools.coco import COCO as ReferenceCOCO
-from pycocotools.cocoeval import COCOeval as ReferenceEvaluation
+from pycocotools.coco import COCO as PycocoDataset
+from pycocotools.cocoeval import COCOeval as PycocoEvaluation
 
+from duopose.coco_annotations import AnnotationFile
 from duopose.errors import UserError
 from duopose.evaluate.ground_truth import (
-    GroundTruth,
+    ImageIds,
     check_annotations,
-    chosen_images,
-    scoring_annotations,
+    image_ids_to_score,
+    oks_ground_truth,
 )
-from duopose.evaluate.results import (
-    FIELDS,
-    Entry,
-    Results,
-    checked_entries,
-    read_entries,
-    results_name,
-)
+from duopose.evaluate.results import Entry, Results, checked_entries, results_name
 from duopose.files import paused_garbage_collection
 from duopose.skeletons import Skeleton
 
 METRIC_NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
-NOTHING_TO_MEASURE = -1  # what both libraries say where the ground truth has no such people
+NOTHING_TO_MEASURE = -1  # value of both libraries where the ground truth has no such people
 
-BLOCK = (
-    1 << 18
-)  # bytes looked at at a time: they stay in the processor's cache, twice as fast as the whole file at once
-
+Content = dict[str, Any]  # of a COCO file
 Ids = list[int | str]
-Detections = Path | list[Entry]
 
 
 @dataclass(frozen=True)
 class OksScoring:
-    """Ground truth and detections, found to belong together and to the skeleton, ready to be scored over any of the images."""
+    """Ground truth and detections, checked against each other, ready to be scored."""
 
-    truth: GroundTruth
-    detections: Detections
+    file: AnnotationFile
+    ground_truth: Content  # `oks_ground_truth` of the file
+    entries: list[Entry]
     image_ids: Ids
     skeleton: Skeleton
-    evaluator: str
-    original: GroundTruth  # the truth as its file has it
-    where: str  # the file's name
+    evaluator: str  # a key of EVALUATORS
 
-    @staticmethod
-    def of(
-        content: GroundTruth,
+    @classmethod
+    def prepare(
+        cls,
+        file: AnnotationFile,
         results: Results,
         skeleton: Skeleton,
-        image_ids: Collection[int | str] | None,
+        image_ids: ImageIds | None,
         evaluator: str,
-        where: str,
     ) -> OksScoring:
-        """Checks everything (UserError); `where` names the annotation file, `image_ids` None means all its images."""
+        """Read and check everything (UserError); `image_ids` None means all images of the file."""
         if evaluator not in EVALUATORS:
             raise UserError(
                 f"TEST.EVALUATOR '{evaluator}' is unknown; use one of {', '.join(EVALUATORS)}"
             )
-        chosen = chosen_images(content, image_ids, where)
-        with paused_garbage_collection():
-            truth = scoring_annotations(content, skeleton.num_keypoints, where)
-        plain = (
-            evaluator == "hotcoco"
-            and isinstance(results, (str, Path))
-            and _is_plain_file(Path(results), skeleton.num_keypoints)
-        )
-        if plain and _has_integer_ids(truth):
-            return OksScoring(
-                truth, Path(str(results)), chosen, skeleton, evaluator, content, where
-            )
-        with paused_garbage_collection():
-            entries = checked_entries(results, skeleton.num_keypoints, _ids(truth))
-        return OksScoring(truth, entries, chosen, skeleton, evaluator, content, where)
 
-    def numbers(self, image_ids: Ids | None = None) -> dict[str, float | None]:
-        """The ten numbers by name over `image_ids` (None: all chosen images); None where there is nothing to measure."""
-        chosen = self.image_ids if image_ids is None else image_ids
+        selected = image_ids_to_score(file, image_ids)
+        with paused_garbage_collection():
+            ground_truth = oks_ground_truth(file, skeleton.num_keypoints)
+            listed = {image["id"] for image in file.images}
+            entries = checked_entries(results, skeleton.num_keypoints, listed)
+        return cls(file, ground_truth, entries, selected, skeleton, evaluator)
+
+    def metrics(self, image_ids: Ids | None = None) -> dict[str, float | None]:
+        """The ten metrics over `image_ids` (None: all selected images).
+
+        None as value where there is nothing to measure.
+        """
+        selected = self.image_ids if image_ids is None else image_ids
+        ground_truth, entries = self.ground_truth, self.entries
+        if not _have_library_ids(ground_truth):
+            ground_truth, entries, selected = _with_numbered_images(ground_truth, entries, selected)
+
+        evaluate = EVALUATORS[self.evaluator]
         try:
-            stats = EVALUATORS[self.evaluator](
-                self.truth, self.detections, list(self.skeleton.sigmas), chosen
-            )
+            stats = evaluate(ground_truth, entries, list(self.skeleton.sigmas), selected)
         except (TypeError, ValueError, LookupError):
-            # Looking at each number of the truth beforehand would take longer than scoring.
-            check_annotations(self.original["annotations"], self.where)
+            # To check each number of the ground truth beforehand would take longer than scoring.
+            check_annotations(self.file.annotations, self.file.path)
             raise
+
         values = [None if value == NOTHING_TO_MEASURE else float(value) for value in stats]
         return dict(zip(METRIC_NAMES, values, strict=True))
 
     def facts(self) -> dict[str, Any]:
         """What was counted, for the protocol."""
-        chosen = set(self.image_ids)
-        people = sum(
-            a["image_id"] in chosen and a["num_keypoints"] > 0 and not a["iscrowd"]
-            for a in self.truth["annotations"]
-        )
         return {
             "evaluator": self.evaluator,
             "images": len(self.image_ids),
-            "people": people,
+            "people": self._num_people(),
             "oks_sigmas": "default"
             if self.skeleton.sigmas_are_default
             else list(self.skeleton.sigmas),
         }
 
+    def _num_people(self) -> int:
+        """People that count: in the selected images, with labelled keypoints, no crowd regions."""
+        selected = set(self.image_ids)
+        return sum(
+            person["image_id"] in selected and person["num_keypoints"] > 0 and not person["iscrowd"]
+            for person in self.ground_truth["annotations"]
+        )
+
     def notes(self) -> tuple[str, ...]:
-        """Sentences that belong beside the numbers."""
+        """Sentences to print with the metrics."""
         notes = []
-        if not self.facts()["people"]:
+        if not self._num_people():
             notes.append(
-                "the images scored have no person with labelled keypoints, so there is nothing to measure"
+                "the images to score have no person with labelled keypoints, "
+                "so there is nothing to measure"
             )
-        elif not self.detections:
+        elif not self.entries:
             notes.append("the results hold no detections at all, so AP and AR are 0")
+
         if self.skeleton.sigmas_are_default:
             notes.append(
-                f"skeleton '{self.skeleton.name}' gives no sigmas, so OKS takes {self.skeleton.sigmas[0]} for every keypoint: "
-                "compare these numbers only with others made so"
+                f"skeleton '{self.skeleton.name}' gives no sigmas, so OKS takes "
+                f"{self.skeleton.sigmas[0]} for every keypoint: "
+                "compare these metrics only with others made this way"
             )
         return tuple(notes)
 
 
-def _ids(truth: GroundTruth) -> set[int | str]:
-    return {image["id"] for image in truth["images"]}
-
-
-def _in_memory(detections: Detections) -> list[Entry]:
-    return read_entries(detections) if isinstance(detections, Path) else detections
-
-
-def _is_plain_file(path: Path, num_keypoints: int) -> bool:
-    """Whether bytes counted show the server's four fields, all filled, and K keypoints for each person, so that hotcoco may read the file.
-
-    That is several times faster than through Python, and hotcoco complains of values that are no numbers. Of missing scores
-    and joints it says nothing, therefore: one brace and 3K + 3 commas a person, no null (the fields' names have no u in
-    them), and the first whole person of each block is looked at.
-    """
-    people, commas = 0, 0
-    for block in _blocks(path):
-        codes = np.frombuffer(block, np.uint8)
-        people += int(np.count_nonzero(codes == ord("{")))
-        commas += int(np.count_nonzero(codes == ord(",")))
-        if b"u" in block or not _first_person_is_plain(block, num_keypoints):
-            return False
-    return people > 0 and commas == people * (3 * num_keypoints + 3) - 1
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    """The file in pieces; nothing of one that is not there, of which its reader has a sentence."""
-    if path.is_file():
-        with path.open("rb", buffering=0) as file:
-            while block := file.read(BLOCK):
-                yield block
-
-
-def _first_person_is_plain(block: bytes, num_keypoints: int) -> bool:
-    """True also where the block holds no whole person."""
-    start = block.find(b"{")
-    end = block.find(b"}", start)
-    if min(start, end) < 0:
-        return True
-    try:
-        person = orjson.loads(block[start : end + 1])
-    except orjson.JSONDecodeError:
-        return False
-    return (
-        set(person) == set(FIELDS)
-        and isinstance(person["keypoints"], list)
-        and len(person["keypoints"]) == 3 * num_keypoints
-    )
-
-
-def _has_integer_ids(truth: GroundTruth) -> bool:
-    return all(type(image["id"]) is int and image["id"] >= 0 for image in truth["images"])
+def _have_library_ids(ground_truth: Content) -> bool:
+    """Whether all image ids are integers from 0 on, the only ids that both libraries accept."""
+    return all(type(image["id"]) is int and image["id"] >= 0 for image in ground_truth["images"])
 
 
 def _with_numbered_images(
-    truth: GroundTruth, entries: list[Entry], image_ids: Ids
-) -> tuple[GroundTruth, list[Entry], Ids]:
-    """Images numbered from 1, for libraries that take integers only, or cannot compare words with integers."""
-    number: dict[int | str, int] = {
-        image["id"]: index for index, image in enumerate(truth["images"], start=1)
+    ground_truth: Content, entries: list[Entry], image_ids: Ids
+) -> tuple[Content, list[Entry], Ids]:
+    """The same content with images numbered from 1."""
+    number_of: dict[int | str, int] = {
+        image["id"]: number for number, image in enumerate(ground_truth["images"], start=1)
     }
-    numbered = truth | {
-        "images": [{"id": index} for index in number.values()],
-        "annotations": [
-            annotation | {"image_id": number[annotation["image_id"]]}
-            for annotation in truth["annotations"]
-        ],
+
+    def renumbered(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [record | {"image_id": number_of[record["image_id"]]} for record in records]
+
+    numbered = ground_truth | {
+        "images": [{"id": number} for number in number_of.values()],
+        "annotations": renumbered(ground_truth["annotations"]),
     }
-    ids: Ids = [number[image_id] for image_id in image_ids]
-    return numbered, [entry | {"image_id": number[entry["image_id"]]} for entry in entries], ids
+    return numbered, renumbered(entries), [number_of[image_id] for image_id in image_ids]
 
 
-def _hotcoco_numbers(
-    truth: GroundTruth, detections: Detections, sigmas: list[float], image_ids: Ids
+def _evaluate_with_hotcoco(
+    ground_truth: Content, entries: list[Entry], sigmas: list[float], image_ids: Ids
 ) -> np.ndarray:
-    if not _has_integer_ids(truth):
-        truth, detections, image_ids = _with_numbered_images(
-            truth, _in_memory(detections), image_ids
-        )
-    reference = hotcoco.COCO(truth)
-    found = _load_detections(reference, detections, len(sigmas), _ids(truth))
-    evaluation = hotcoco.COCOeval(reference, found, "keypoints")
+    reference = hotcoco.COCO(ground_truth)
+    try:
+        detections = reference.load_res(entries)
+    except ValueError as error:
+        raise UserError(f"{results_name(entries)}: {error}") from error
+
+    evaluation = hotcoco.COCOeval(reference, detections, "keypoints")
     evaluation.params.kpt_oks_sigmas = sigmas
-    evaluation.params.img_ids = [int(image_id) for image_id in image_ids]
+    evaluation.params.img_ids = image_ids
     return _run(evaluation)
 
 
-def _load_detections(
-    reference: hotcoco.COCO, detections: Detections, num_keypoints: int, image_ids: set[int | str]
-) -> hotcoco.COCO:
-    """What hotcoco complains of in a file that it read by itself is read again and said in our words."""
-    try:
-        found = reference.load_res(str(detections) if isinstance(detections, Path) else detections)
-    except ValueError as error:
-        checked_entries(detections, num_keypoints, image_ids)
-        raise UserError(f"{results_name(detections)}: {error}") from error
-    if found.load_warnings:
-        checked_entries(detections, num_keypoints, image_ids)
-    return found
-
-
-def _pycocotools_numbers(
-    truth: GroundTruth, detections: Detections, sigmas: list[float], image_ids: Ids
+def _evaluate_with_pycocotools(
+    ground_truth: Content, entries: list[Entry], sigmas: list[float], image_ids: Ids
 ) -> np.ndarray:
-    entries = _in_memory(detections)
-    if not _has_integer_ids(truth):
-        truth, entries, image_ids = _with_numbered_images(truth, entries, image_ids)
+    # The library writes into the dictionaries that it is given.
+    copied = [dict(annotation) for annotation in ground_truth["annotations"]]
     with contextlib.redirect_stdout(io.StringIO()):
-        # The library writes into the dictionaries it is given.
-        reference = _indexed(
-            truth | {"annotations": [dict(annotation) for annotation in truth["annotations"]]}
-        )
-        # `loadRes` of an empty list ends in an IndexError; what it would build is the ground truth without annotations.
-        found = (
-            reference.loadRes([dict(entry) for entry in entries])
-            if entries
-            else _indexed(truth | {"annotations": []})
-        )
-        evaluation = ReferenceEvaluation(reference, found, "keypoints")
+        reference = _pycoco_dataset(ground_truth | {"annotations": copied})
+        if entries:
+            detections = reference.loadRes([dict(entry) for entry in entries])
+        else:
+            # `loadRes([])` is an IndexError; this is what it would build.
+            detections = _pycoco_dataset(ground_truth | {"annotations": []})
+        evaluation = PycocoEvaluation(reference, detections, "keypoints")
+
     evaluation.params.kpt_oks_sigmas = np.array(sigmas)
     evaluation.params.imgIds = image_ids
     return _run(evaluation)
 
 
-def _indexed(content: GroundTruth) -> ReferenceCOCO:
-    coco = ReferenceCOCO()
-    coco.dataset = content
-    coco.createIndex()
-    return coco
+def _pycoco_dataset(content: Content) -> PycocoDataset:
+    dataset = PycocoDataset()
+    dataset.dataset = content
+    dataset.createIndex()
+    return dataset
 
 
 def _run(evaluation: Any) -> np.ndarray:
-    # Both print as they go, and hotcoco warns of sigmas that are not COCO's; the facts say that.
+    """The ten numbers of a COCOeval of either library."""
+    # Both print as they go, and hotcoco warns of sigmas that are not COCO's; the facts state them.
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         evaluation.evaluate()
@@ -278,7 +211,7 @@ def _run(evaluation: Any) -> np.ndarray:
     return np.asarray(evaluation.stats)
 
 
-EVALUATORS: dict[str, Callable[[GroundTruth, Detections, list[float], Ids], np.ndarray]] = {
-    "hotcoco": _hotcoco_numbers,
-    "pycocotools": _pycocotools_numbers,
+EVALUATORS: dict[str, Callable[[Content, list[Entry], list[float], Ids], np.ndarray]] = {
+    "hotcoco": _evaluate_with_hotcoco,
+    "pycocotools": _evaluate_with_pycocotools,
 }

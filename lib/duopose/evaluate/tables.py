@@ -1,118 +1,128 @@
-"""Metrics as tables for people: aligned, and valid markdown."""
+"""Metrics as aligned tables that are also valid markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from duopose.evaluate.metrics import Metrics
-from duopose.evaluate.metrics_file import MetricsRecord
+from duopose.evaluate.metrics import Metrics, MetricsRecord
 
 NOT_AVAILABLE = "n/a"
-Rows = Sequence[Sequence[str]]
+NOT_STATED = "(not stated)"
+PERCENT_HEADLINES = {"Total"}  # MPII papers print percentages with one decimal
+MIN_COLUMN_WIDTH = 3  # of the line below the header in markdown
+
+Row = Sequence[str]
 
 
-def format_table(header: Sequence[str], rows: Rows) -> str:
-    """Markdown with columns of equal width: the first to the left, the others to the right."""
-    columns = list(zip(header, *rows, strict=True))
-    widths = [max(3, *map(len, column)) for column in columns]
-    lines = [
-        _line(header, widths),
-        "|"
-        + "|".join(
-            f"{':' if n == 0 else '-'}{'-' * w}{'-' if n == 0 else ':'}"
-            for n, w in enumerate(widths)
-        )
-        + "|",
-    ]
-    return "\n".join([*lines, *(_line(row, widths) for row in rows)])
+def format_table(header: Row, rows: Sequence[Row]) -> str:
+    """Markdown with columns of equal width: the first aligned left, the others right."""
+    columns = zip(header, *rows, strict=True)
+    widths = [max(MIN_COLUMN_WIDTH, *map(len, column)) for column in columns]
+
+    lines = [_format_row(header, widths), _separator(widths)]
+    lines += [_format_row(row, widths) for row in rows]
+    return "\n".join(lines)
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first, *others = zip(cells, widths, strict=True)
-    return (
-        "| "
-        + " | ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)])
-        + " |"
-    )
+def _format_row(cells: Row, widths: Sequence[int]) -> str:
+    aligned = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
+    aligned[0] = cells[0].ljust(widths[0])
+    return f"| {' | '.join(aligned)} |"
+
+
+def _separator(widths: Sequence[int]) -> str:
+    """The line below the header; a colon marks the side to which a column is aligned."""
+    cells = [f"{'-' * (width + 1)}:" for width in widths]
+    cells[0] = f":{'-' * (widths[0] + 1)}"
+    return f"|{'|'.join(cells)}|"
 
 
 def format_number(value: float | None, headline: str = "AP") -> str:
-    """Three decimals as the COCO family prints, a percentage with one decimal as MPII papers do, n/a for None."""
+    """Three decimals as COCO's tools print, a percentage for MPII, n/a for None."""
     if value is None:
         return NOT_AVAILABLE
-    return f"{100 * value:.1f}" if headline == "Total" else f"{value:.3f}"
+    if headline in PERCENT_HEADLINES:
+        return f"{100 * value:.1f}"
+    return f"{value:.3f}"
 
 
 def metrics_table(metrics: Metrics, label: str) -> str:
-    """One row of numbers, called `label` (the model's name), and the notes below."""
+    """One row of metrics with `label` (the model's name) in front, and the notes below."""
+    if not metrics.values:
+        return "\n".join(metrics.notes)
+
     numbers = [format_number(value, metrics.headline) for value in metrics.values.values()]
-    table = format_table(["", *metrics.values], [[label, *numbers]]) if numbers else ""
-    return "\n".join(part for part in (table, *metrics.notes) if part)
+    table = format_table(["", *metrics.values], [[label, *numbers]])
+    return "\n".join([table, *metrics.notes])
 
 
 def times_table(milliseconds: Mapping[str, float]) -> str:
     """Milliseconds per image by stage."""
-    return format_table(
-        ["stage", "ms per image"],
-        [[stage, f"{value:.1f}"] for stage, value in milliseconds.items()],
-    )
+    rows = [[stage, f"{value:.1f}"] for stage, value in milliseconds.items()]
+    return format_table(["stage", "ms per image"], rows)
 
 
 def comparison_table(first: MetricsRecord, second: MetricsRecord, labels: tuple[str, str]) -> str:
-    """Two evaluations side by side, then everything in which their protocols differ."""
-    tables = [_numbers_side_by_side(first.metrics, second.metrics, labels)]
+    """Two evaluations side by side, then every setting in which their protocols differ."""
+    parts = [_metrics_side_by_side(first.metrics, second.metrics, labels)]
     for label, record in zip(labels, (first, second), strict=True):
-        tables += [f"{label}: {note}" for note in record.metrics.notes]
-    differences = protocol_differences(_whole_protocol(first), _whole_protocol(second))
+        parts += [f"{label}: {note}" for note in record.metrics.notes]
+
+    differences = protocol_differences(_complete_protocol(first), _complete_protocol(second))
     if differences:
-        tables.append(
-            "The protocols differ in\n\n"
-            + format_table(["", *labels], [[key, str(a), str(b)] for key, a, b in differences])
-        )
+        rows = [[key, str(a), str(b)] for key, a, b in differences]
+        parts.append("The protocols differ in\n\n" + format_table(["", *labels], rows))
     else:
-        tables.append("The protocols are the same.")
-    return "\n\n".join(tables)
+        parts.append("The protocols are the same.")
+    return "\n\n".join(parts)
 
 
-def _whole_protocol(record: MetricsRecord) -> dict[str, Any]:
+def _complete_protocol(record: MetricsRecord) -> dict[str, Any]:
     return record.protocol | {"scored": record.metrics.facts}
 
 
-def _numbers_side_by_side(first: Metrics, second: Metrics, labels: tuple[str, str]) -> str:
+def _metrics_side_by_side(first: Metrics, second: Metrics, labels: tuple[str, str]) -> str:
     rows = []
     for name in dict.fromkeys([*first.values, *second.values]):
-        a, b = first.values.get(name), second.values.get(name)
-        cells = [format_number(a, first.headline), format_number(b, second.headline)]
-        difference = NOT_AVAILABLE if a is None or b is None else _signed(b - a, first.headline)
-        rows.append([name, *cells, difference])
+        a = first.values.get(name)
+        b = second.values.get(name)
+        difference = NOT_AVAILABLE
+        if a is not None and b is not None:
+            difference = _with_sign(b - a, first.headline)
+        numbers = [format_number(value, first.headline) for value in (a, b)]
+        rows.append([name, *numbers, difference])
     return format_table(["", *labels, "difference"], rows)
 
 
-def _signed(difference: float, headline: str) -> str:
-    return ("+" if difference >= 0 else "-") + format_number(abs(difference), headline)
+def _with_sign(difference: float, headline: str) -> str:
+    sign = "+" if difference >= 0 else "-"
+    return sign + format_number(abs(difference), headline)
 
 
 def protocol_differences(
     first: Mapping[str, Any], second: Mapping[str, Any]
 ) -> list[tuple[str, Any, Any]]:
-    """(key, first's value, second's value) of each dotted key that differs; '(not stated)' where one lacks it."""
-    a, b = _flat(first), _flat(second)
-    keys = dict.fromkeys([*a, *b])
-    missing = "(not stated)"
-    return [
-        (key, a.get(key, missing), b.get(key, missing))
-        for key in keys
-        if a.get(key, missing) != b.get(key, missing)
-    ]
+    """(dotted key, value of the first, value of the second) for each key that differs.
+
+    A protocol that lacks the key has '(not stated)'.
+    """
+    a = _flat(first)
+    b = _flat(second)
+    differences = []
+    for key in dict.fromkeys([*a, *b]):
+        values = (a.get(key, NOT_STATED), b.get(key, NOT_STATED))
+        if values[0] != values[1]:
+            differences.append((key, *values))
+    return differences
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by their dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.")
-            if isinstance(value, Mapping)
-            else {f"{prefix}{key}": value}
-        )
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
     return flat

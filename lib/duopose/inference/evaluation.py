@@ -8,18 +8,14 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
+from duopose.benchmarks import build_benchmark, build_evaluator
+from duopose.coco_annotations import read_annotation_file
 from duopose.config import build_skeleton
 from duopose.datasets.layout import find_annotations
 from duopose.distributed.context import DistributedContext
 from duopose.errors import UserError
-from duopose.evaluate import build_evaluator
-from duopose.evaluate.ground_truth import has_truth
-from duopose.evaluate.metrics import Metrics
-from duopose.evaluate.metrics_file import read_metrics, write_metrics
-from duopose.evaluate.mpii_submission import write_mpii_predictions
-from duopose.evaluate.submission import write_submission
+from duopose.evaluate.metrics import Metrics, read_metrics, write_metrics
 from duopose.evaluate.tables import comparison_table, metrics_table, times_table
-from duopose.files import read_json
 from duopose.inference.protocol import git_commit, protocol
 from duopose.inference.validation import Validation, validate
 from duopose.network import build_network, load_weights
@@ -78,27 +74,15 @@ def tell(cfg: CfgNode, skeleton: Skeleton, found: Validation) -> None:
     print(
         f"{found.num_images} images; results: {found.results_file}, numbers and protocol: {found.metrics_file}"
     )
-    if not has_truth(found.annotations):
-        print(
-            f"to submit: {submission(cfg, skeleton, found.results_file, found.annotations, found.folder)}"
+    if not found.metrics.values:  # a split without public ground truth
+        path = build_benchmark(cfg).write_submission(
+            found.folder, found.results_file, found.annotations, skeleton, cfg.DATASET.TEST
         )
+        print(f"to submit: {path}")
     if found.drawn:
         print(
             f"{len(found.drawn)} images with the people found: {found.drawn[0].parent} (e.g. {found.drawn[0]})"
         )
-
-
-def submission(
-    cfg: CfgNode, skeleton: Skeleton, results: Path, annotations: str | Path, folder: Path
-) -> Path:
-    """Results of a split without truth in the form that the benchmark's server takes; CrowdPose takes the results file itself."""
-    if cfg.DATASET.DATASET == "coco":
-        return write_submission(folder, results, annotations, skeleton, cfg.DATASET.TEST, "duopose")
-    if cfg.DATASET.DATASET == "mpii":
-        path = folder / "pred_keypoints_mpii_multi.mat"
-        write_mpii_predictions(path, results, annotations, skeleton)
-        return path
-    return results
 
 
 def score_file(cfg: CfgNode, results: Path, out: Path) -> Metrics:
@@ -110,21 +94,14 @@ def score_file(cfg: CfgNode, results: Path, out: Path) -> Metrics:
     data = cfg.DATASET
     annotations = find_annotations(Path(data.ROOT), data.DATASET, data.TEST, data.TEST_ANNOTATIONS)
     image_ids = None
-    if cfg.DATASET.LIMIT:
-        image_ids = [
-            image["id"]
-            for image in read_json(annotations, "annotation file")["images"][: cfg.DATASET.LIMIT]
-        ]
+    if data.LIMIT:
+        images = read_annotation_file(annotations).images
+        image_ids = [image["id"] for image in images[: data.LIMIT]]
     metrics = build_evaluator(cfg, skeleton)(results, annotations, image_ids)
     out.mkdir(parents=True, exist_ok=True)
-    if not has_truth(annotations):
-        metrics = replace(
-            metrics,
-            notes=(
-                *metrics.notes,
-                f"to submit: {submission(cfg, skeleton, results, annotations, out)}",
-            ),
-        )
+    if not metrics.values:  # a split without public ground truth
+        path = build_benchmark(cfg).write_submission(out, results, annotations, skeleton, data.TEST)
+        metrics = replace(metrics, notes=(*metrics.notes, f"to submit: {path}"))
     stamp = {
         key: protocol(cfg)[key]
         for key in ("benchmark", "skeleton", "evaluator", "duopose", "packages")

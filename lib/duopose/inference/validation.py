@@ -11,12 +11,11 @@ from torch import nn
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from duopose.benchmarks import build_evaluator
 from duopose.datasets import build_dataset
 from duopose.datasets.dataset import CocoFormatDataset
 from duopose.distributed.context import DistributedContext
-from duopose.evaluate import build_evaluator
-from duopose.evaluate.metrics import Metrics
-from duopose.evaluate.metrics_file import write_metrics
+from duopose.evaluate.metrics import Metrics, write_metrics
 from duopose.evaluate.results import write_results
 from duopose.geometry import Affine
 from duopose.inference.image_batches import TestImages

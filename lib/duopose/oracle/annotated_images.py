@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from duopose.coco_annotations import AnnotationFile, is_person, person_category
 from duopose.errors import UserError
 from duopose.skeletons import Skeleton
 
@@ -24,12 +25,14 @@ class Image:
     area: np.ndarray  # (P,) image pixels
 
 
-def images_of(content: dict[str, Any], skeleton: Skeleton, limit: int = 0) -> list[Image]:
-    """The first `limit` images of the file (0: all) with their people; crowd regions are left out."""
-    images = content["images"][: limit or None]
+def images_of(file: AnnotationFile, skeleton: Skeleton, limit: int = 0) -> list[Image]:
+    """The first `limit` images of the file (0: all) with their people, without crowd regions."""
+    images = file.images[: limit or None]
+    category = person_category(file.categories, skeleton.num_keypoints, file.path)
     people: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in images}
-    for annotation in content["annotations"]:
-        if annotation["image_id"] in people and not annotation.get("iscrowd"):
+    for annotation in file.annotations:
+        is_single = is_person(annotation, category) and not annotation.get("iscrowd")
+        if is_single and annotation["image_id"] in people:
             people[annotation["image_id"]].append(annotation)
     return [_image(image, people[image["id"]], skeleton) for image in images]
 

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
+from duopose.benchmarks import build_evaluator
 from duopose.config import build_skeleton
 from duopose.decode import build_decoder, build_merger
 from duopose.decode.build import build_layout
-from duopose.evaluate.build import build_evaluator
-from duopose.evaluate.ground_truth import load_annotations
+from duopose.evaluate.ground_truth import open_annotations
 from duopose.evaluate.results import PERSON_CATEGORY, Entry
 from duopose.inference.preprocess import InputRule
 from duopose.inference.protocol import scales_and_flip
@@ -50,7 +50,7 @@ class OracleTest:
         for noise in noises:
             get_noise(noise)  # a wrong name is told before the work
         skeleton = build_skeleton(self.cfg)
-        images = images_of(load_annotations(self.annotations), skeleton, self.limit)
+        images = images_of(open_annotations(self.annotations), skeleton, self.limit)
         evaluate = build_evaluator(self.cfg, skeleton)
         for noise in noises:
             results, seconds = self._decode(images, noise)

@@ -1,0 +1,164 @@
+"""The benchmarks: everything that differs between COCO, CrowdPose and MPII, in one record each.
+
+To add a benchmark, write its evaluator (a function like `evaluate.coco.evaluate_coco`) and add a
+record to `BENCHMARKS`. DATASET.DATASET is its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from yacs.config import CfgNode
+
+from duopose.datasets.layout import COCO_ANNOTATIONS, COCO_IMAGES, Layout
+from duopose.errors import UserError
+from duopose.evaluate.coco import evaluate_coco
+from duopose.evaluate.crowdpose import evaluate_crowdpose
+from duopose.evaluate.ground_truth import ImageIds, open_annotations
+from duopose.evaluate.metrics import Metrics
+from duopose.evaluate.mpii import evaluate_mpii
+from duopose.evaluate.results import Results
+from duopose.evaluate.submission import (
+    SubmissionWriter,
+    write_coco_submission,
+    write_crowdpose_submission,
+    write_mpii_submission,
+)
+from duopose.skeletons import COCO, CROWDPOSE, MPII, Skeleton
+
+
+@dataclass(frozen=True)
+class RequiredField:
+    """The field of an annotation without which a person cannot be scored."""
+
+    name: str
+    reason: str
+    is_sometimes_missing: bool = False  # in the official files, so a lack is no mistake of the user
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark's data, metrics and submission."""
+
+    name: str  # value of DATASET.DATASET
+    skeleton: Skeleton  # where DATASET.SKELETON is empty
+    layout: Layout  # of the files below DATASET.ROOT
+    required: RequiredField
+    # Called as evaluate(annotations, results, skeleton, image_ids, **options).
+    evaluate: Callable[..., Metrics]
+    write_submission: SubmissionWriter
+    headline: str  # the metric by which models are compared
+    # Argument of `evaluate` -> setting that gives its value.
+    options: Mapping[str, str] = field(default_factory=dict)
+    # Whether people with another skeleton can be scored, as with OKS.
+    any_skeleton: bool = False
+
+
+_OKS_OPTIONS = {"evaluator": "TEST.EVALUATOR"}
+
+BENCHMARKS = {
+    benchmark.name: benchmark
+    for benchmark in (
+        Benchmark(
+            name="coco",
+            skeleton=COCO,
+            layout=Layout(COCO_ANNOTATIONS, COCO_IMAGES),
+            required=RequiredField("area", "OKS divides by it"),
+            evaluate=evaluate_coco,
+            write_submission=write_coco_submission,
+            headline="AP",
+            options=_OKS_OPTIONS,
+            any_skeleton=True,
+        ),
+        Benchmark(
+            name="crowdpose",
+            skeleton=CROWDPOSE,
+            layout=Layout(
+                annotations=(
+                    "json/crowdpose_{split}.json",
+                    "annotations/crowdpose_{split}.json",
+                    *COCO_ANNOTATIONS,
+                ),
+                images=(*COCO_IMAGES, "images"),
+            ),
+            required=RequiredField("bbox", "OKS divides by 0.53 of the box"),
+            evaluate=evaluate_crowdpose,
+            write_submission=write_crowdpose_submission,
+            headline="AP",
+            options=_OKS_OPTIONS,
+        ),
+        Benchmark(
+            name="mpii",
+            skeleton=MPII,
+            layout=Layout(
+                annotations=(
+                    "annotations/mpii_{split}.json",
+                    "annot/mpii_{split}.json",
+                    *COCO_ANNOTATIONS,
+                ),
+                images=(*COCO_IMAGES, "images"),
+            ),
+            required=RequiredField(
+                "head_box", "PCKh measures distances in head sizes", is_sometimes_missing=True
+            ),
+            evaluate=evaluate_mpii,
+            write_submission=write_mpii_submission,
+            headline="Total",
+            options={"region": "TEST.MPII_REGION"},
+        ),
+    )
+}
+
+
+def build_benchmark(cfg: CfgNode) -> Benchmark:
+    """The benchmark of DATASET.DATASET; UserError where there is none of that name."""
+    name = cfg.DATASET.DATASET
+    if name not in BENCHMARKS:
+        raise UserError(
+            f"DATASET.DATASET: '{name}' is not a benchmark; use one of {', '.join(BENCHMARKS)}"
+        )
+    return BENCHMARKS[name]
+
+
+class Evaluator(Protocol):
+    """Scores results (the path of a file, `ImageResult`s or entries) against an annotation file.
+
+    image_ids: the images to score, None: all of the file. A file without annotations, as of COCO
+    test-dev, gives `Metrics` without values and with a note. UserError where results and
+    annotations do not belong together, or something is missing.
+    """
+
+    def __call__(
+        self, results: Results, annotations: str | Path, image_ids: ImageIds | None = None
+    ) -> Metrics:
+        """The metrics of the benchmark."""
+        ...
+
+
+def build_evaluator(cfg: CfgNode, skeleton: Skeleton) -> Evaluator:
+    """The evaluator of DATASET.DATASET, with the settings that its `options` name."""
+    benchmark = build_benchmark(cfg)
+    options = {argument: _setting(cfg, key) for argument, key in benchmark.options.items()}
+
+    def evaluate(
+        results: Results, annotations: str | Path, image_ids: ImageIds | None = None
+    ) -> Metrics:
+        file = open_annotations(annotations)
+        if not file.annotations:
+            note = (
+                f"'{annotations}' has no annotations, so there is nothing to measure; "
+                "submit the results to the benchmark's server"
+            )
+            return Metrics({}, notes=(note,), headline=benchmark.headline)
+        return benchmark.evaluate(file, results, skeleton, image_ids, **options)
+
+    return evaluate
+
+
+def _setting(cfg: CfgNode, key: str) -> str:
+    """The text at a dotted key, e.g. "TEST.EVALUATOR"."""
+    section, name = key.split(".")
+    return str(cfg[section][name])
