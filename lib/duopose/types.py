@@ -9,6 +9,7 @@ Frames: *image frame* = pixels of the image file; *input frame* = pixels of the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -59,6 +60,16 @@ class NetworkOutput(NamedTuple):
     tags: torch.Tensor  # (B, as many channels as the heatmaps, h, w) at stride 4
     # Each (B, C, h, w) in units of MODEL.OFFSET_UNIT input pixels; empty for the baseline
     offsets: tuple[torch.Tensor, ...]
+
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> NetworkOutput:
+        """The same structure with `function` applied to every map."""
+        mapped = []
+        for field in self:
+            if isinstance(field, torch.Tensor):
+                mapped.append(function(field))
+            else:
+                mapped.append(tuple(function(maps) for maps in field))
+        return NetworkOutput(*mapped)
 
 
 # ---- targets and losses ----

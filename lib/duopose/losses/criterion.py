@@ -29,7 +29,7 @@ class Criterion:
         Nothing here waits for the device. ValueError where a term has no weight.
         """
         with torch.autocast(output.tags.device.type, enabled=False):
-            terms = self._weighted_terms(_to_float32(output), targets)
+            terms = self._weighted_terms(output.map(torch.Tensor.float), targets)
 
         per_image = torch.stack(list(terms.values())).sum(dim=0)
         detached = {name: term.detach() for name, term in terms.items()}
@@ -44,11 +44,3 @@ class Criterion:
         if without_weight:
             raise ValueError(f"loss terms without a weight: {', '.join(sorted(without_weight))}")
         return {name: self.weights[name] * term for name, term in terms.items()}
-
-
-def _to_float32(output: NetworkOutput) -> NetworkOutput:
-    return NetworkOutput(
-        heatmaps=tuple(maps.float() for maps in output.heatmaps),
-        tags=output.tags.float(),
-        offsets=tuple(maps.float() for maps in output.offsets),
-    )

@@ -1,0 +1,67 @@
+"""What the pages refer to exists: settings, functions, files, links, options of the tools."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from duopose.config.compat import RENAMED_KEYS
+from duopose.config.settings import SETTINGS
+
+PROJECT = Path(__file__).resolve().parents[1]
+PAGES = [
+    *(PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    PROJECT / "data" / "README.md",
+    PROJECT / "models" / "README.md",
+    *sorted((PROJECT / "docs").rglob("*.md")),
+]
+SECTIONS = "MODEL|DATASET|LOSS|TRAIN|TEST|FP16|CUDNN|DEBUG"
+SETTING = re.compile(rf"\b(?:{SECTIONS})\.[A-Z][A-Z0-9_]*\b(?!\.\*)")
+CODE = re.compile(r"`(duopose(?:\.\w+)+)`")
+FILE = re.compile(
+    r"\b(?:tools|tests|experiments|docs/examples|lib/duopose)/[\w/.-]+\.(?:py|yaml|sh)"
+)
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)")
+OPTION = re.compile(r"tools/(\w+)\.py[^\n`|]*?(--[a-z-]+)")
+
+pytestmark = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+
+
+def test_settings_exist(page: Path) -> None:
+    known = {*SETTINGS, *RENAMED_KEYS}
+    used = set(SETTING.findall(page.read_text()))
+    assert {key for key in used - known if not key.startswith("MODEL.EXTRA")} == set()
+
+
+def test_functions_exist(page: Path) -> None:
+    for name in set(CODE.findall(page.read_text())):
+        assert resolves(name), name
+
+
+def test_files_exist(page: Path) -> None:
+    named = {name for name in FILE.findall(page.read_text()) if "*" not in name}
+    assert [name for name in sorted(named) if not (PROJECT / name).exists()] == []
+
+
+def test_links_lead_somewhere(page: Path) -> None:
+    links = {link.strip() for link in LINK.findall(page.read_text())}
+    assert [link for link in sorted(links) if not (page.parent / link).exists()] == []
+
+
+def test_tools_have_the_options(page: Path) -> None:
+    for tool, option in set(OPTION.findall(page.read_text())):
+        text = (PROJECT / "tools" / f"{tool}.py").read_text()
+        assert option in text or tool == "benchmark", f"{tool} {option}"
+
+
+def resolves(name: str) -> bool:
+    """Whether `duopose.a.b` is a module, or an attribute of one."""
+    try:
+        importlib.import_module(name)
+        return True
+    except ModuleNotFoundError:
+        module, _, attribute = name.rpartition(".")
+        return hasattr(importlib.import_module(module), attribute)
