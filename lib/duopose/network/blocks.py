@@ -1,26 +1,33 @@
-"""The building blocks of HRNet and of the heads; attribute names are HRNet's, since they are the keys of its weight files."""
+"""Building blocks of the backbones and heads.
+
+Attribute names (conv1, bn1, downsample ...) are those of torchvision's ResNet and of HRNet, because
+they are the keys of the public weight files.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-EXPANSION = 4  # a bottleneck has EXPANSION times as many channels outside as inside
+EXPANSION = 4  # output channels of a bottleneck / channels of its 3x3 convolution (He et al. 2016)
 
 
 def conv_bn(
-    inside: int, outside: int, kernel: int = 3, stride: int = 1, relu: bool = True
+    in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, relu: bool = True
 ) -> nn.Sequential:
-    """Convolution without bias, batch normalisation, and a ReLU if wanted; "same" padding."""
+    """Convolution without bias and with "same" padding, batch normalization, optional ReLU."""
+    padding = kernel // 2
     layers: list[nn.Module] = [
-        nn.Conv2d(inside, outside, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(outside),
+        nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=False),
+        nn.BatchNorm2d(out_channels),
     ]
-    return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
+    if relu:
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and the way round them; (B, channels, h, w) -> the same."""
+    """Residual block of two 3x3 convolutions (He et al. 2016): (B, C, h, w) -> (B, C, h, w)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -33,28 +40,32 @@ class BasicBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        y += (
-            x  # in place: batch normalisation keeps its input for the backward pass, not its output
-        )
+        # In place: batch normalization keeps its input for the backward pass, not its output.
+        y += x
         return self.relu(y)
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions and the way round them; (B, inside, h, w) -> (B, 4 * planes, h, w)."""
+    """Residual block of 1x1, 3x3 and 1x1 convolutions (He et al. 2016).
 
-    def __init__(self, inside: int, planes: int) -> None:
+    (B, in_channels, h, w) -> (B, 4 * planes, h / stride, w / stride). The stride is in the 3x3
+    convolution, as in torchvision ("ResNet v1.5").
+    """
+
+    def __init__(self, in_channels: int, planes: int, stride: int = 1) -> None:
         super().__init__()
-        outside = planes * EXPANSION
-        self.conv1 = nn.Conv2d(inside, planes, 1, bias=False)
+        out_channels = planes * EXPANSION
+        self.conv1 = nn.Conv2d(in_channels, planes, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(planes, planes, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)
-        self.conv3 = nn.Conv2d(planes, outside, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outside)
+        self.conv3 = nn.Conv2d(planes, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = (
-            conv_bn(inside, outside, kernel=1, relu=False) if inside != outside else None
-        )
+
+        self.downsample: nn.Module | None = None
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = conv_bn(in_channels, out_channels, 1, stride, relu=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
@@ -64,21 +75,27 @@ class Bottleneck(nn.Module):
         return self.relu(y)
 
 
-def bottlenecks(inside: int, planes: int, count: int) -> nn.Sequential:
-    """`count` bottlenecks in a row, ending with 4 * planes channels."""
-    first = [Bottleneck(inside, planes)] if count else []
-    return nn.Sequential(
-        *first, *(Bottleneck(planes * EXPANSION, planes) for _ in range(count - 1))
-    )
+def bottlenecks(in_channels: int, planes: int, count: int, stride: int = 1) -> nn.Sequential:
+    """`count` bottlenecks, the first with `stride`; they end with 4 * planes channels."""
+    layers: list[nn.Module] = []
+    for _ in range(count):
+        layers.append(Bottleneck(in_channels, planes, stride))
+        in_channels = planes * EXPANSION
+        stride = 1
+    return nn.Sequential(*layers)
 
 
 def basic_blocks(channels: int, count: int) -> nn.Sequential:
-    """`count` basic blocks in a row."""
+    """`count` basic blocks."""
     return nn.Sequential(*(BasicBlock(channels) for _ in range(count)))
 
 
 def initialize_weights(network: nn.Module) -> None:
-    """The family's random start (HigherHRNet): convolutions normal with std 0.001, biases 0, normalisation 1 and 0."""
+    """HigherHRNet's initialization, in place.
+
+    Convolutions: normal with standard deviation 0.001, biases 0. Batch normalization: weight 1,
+    bias 0. Source: `init_weights` in the public HigherHRNet and HRNet code.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, std=0.001)

@@ -1,6 +1,8 @@
-"""From the configuration to a network."""
+"""From settings to a network: MODEL.BACKBONE names the backbone, MODEL.NAME the method (heads)."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
@@ -8,62 +10,97 @@ from yacs.config import CfgNode
 
 from duopose.errors import UserError
 from duopose.network.blocks import initialize_weights
-from duopose.network.pose_net import DoubleEmbeddingNet, HigherHRNet, Sizes
+from duopose.network.heads import DoubleEmbeddingHeads, HigherHRNetHeads
+from duopose.network.hrnet import HRNet
+from duopose.network.pose_net import Backbone, PoseNet
+from duopose.network.resnet import ResNet
 from duopose.skeletons import Skeleton
 
 
-def build_network(cfg: CfgNode, skeleton: Skeleton) -> nn.Module:
-    """The network that MODEL.* and the skeleton describe, with random weights, on the CPU.
+def build_network(cfg: CfgNode, skeleton: Skeleton) -> PoseNet:
+    """The network of MODEL.* for a skeleton, with random weights, on the CPU.
 
-    Called on (B, 3, H, W) it gives a `NetworkOutput`. Raises UserError for an unknown MODEL.NAME, naming the valid ones.
+    Called with images (B, 3, H, W) it returns a `NetworkOutput`. UserError, naming the valid
+    values, for an unknown MODEL.BACKBONE, MODEL.NAME or MODEL.UPSAMPLE.
     """
-    if cfg.MODEL.NAME not in BUILDERS:
-        raise UserError(
-            f"MODEL.NAME: '{cfg.MODEL.NAME}' is unknown; use one of {', '.join(BUILDERS)}"
-        )
-    network = BUILDERS[cfg.MODEL.NAME](cfg, skeleton)
+    _check_choice("MODEL.BACKBONE", cfg.MODEL.BACKBONE, BACKBONES)
+    _check_choice("MODEL.NAME", cfg.MODEL.NAME, HEADS)
+
+    backbone = BACKBONES[cfg.MODEL.BACKBONE](cfg)
+    heads = HEADS[cfg.MODEL.NAME](cfg, skeleton, backbone.out_channels)
+    network = PoseNet(backbone, heads)
+
     if cfg.MODEL.INIT_WEIGHTS:
         initialize_weights(network)
-    return network.to(memory_format=torch.channels_last) if cfg.MODEL.CHANNELS_LAST else network  # type: ignore[call-overload]
+    if cfg.MODEL.CHANNELS_LAST:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
-def _double_embedding(cfg: CfgNode, skeleton: Skeleton) -> nn.Module:
-    num_offsets = skeleton.offset_layout(cfg.MODEL.REVERSE_OFFSETS).num_channels
-    return DoubleEmbeddingNet(
-        _sizes(cfg), skeleton.num_keypoints + 1, num_offsets, cfg.MODEL.CHECKPOINT_ACTIVATIONS
-    )
+# ---- backbones: adding one takes its own module and an entry here ----
 
 
-def _higher_hrnet(cfg: CfgNode, skeleton: Skeleton) -> nn.Module:
-    return HigherHRNet(_sizes(cfg), skeleton.num_keypoints, cfg.MODEL.CHECKPOINT_ACTIVATIONS)
+def _hrnet(cfg: CfgNode) -> HRNet:
+    modules = cfg.MODEL.MODULES
+    if len(modules) != 3:
+        raise UserError(f"MODEL.MODULES: {modules} must be three numbers, for stages 2, 3 and 4")
 
-
-UPSAMPLE = {
-    "pose_higher_hrnet_de": "bilinear",
-    "pose_higher_hrnet": "nearest",
-}  # what the public weights were trained with
-BUILDERS = {"pose_higher_hrnet_de": _double_embedding, "pose_higher_hrnet": _higher_hrnet}
-
-
-def _sizes(cfg: CfgNode) -> Sizes:
-    model = cfg.MODEL
-    if len(model.MODULES) != 3:
-        raise UserError(
-            f"MODEL.MODULES: {model.MODULES} must be three numbers, for stages 2, 3 and 4"
-        )
-    upsample = model.UPSAMPLE or UPSAMPLE[model.NAME]
-    if upsample not in UPSAMPLE.values():
-        raise UserError(
-            f"MODEL.UPSAMPLE: '{upsample}' must be nearest, bilinear, or empty for that of MODEL.NAME's public weights"
-        )
-    stage2, stage3, stage4 = model.MODULES
-    return Sizes(
-        width=model.WIDTH,
-        modules=(stage2, stage3, stage4),
-        blocks=model.BLOCKS,
-        stem_channels=model.STEM_CHANNELS,
-        deconv_channels=model.DECONV_CHANNELS or model.WIDTH,
-        deconv_blocks=model.DECONV_BLOCKS,
-        head_blocks=model.HEAD_BLOCKS,
+    upsample = cfg.MODEL.UPSAMPLE or UPSAMPLE[cfg.MODEL.NAME]
+    _check_choice("MODEL.UPSAMPLE", upsample, UPSAMPLE.values())
+    return HRNet(
+        cfg.MODEL.WIDTH,
+        modules=tuple(modules),
+        num_blocks=cfg.MODEL.BLOCKS,
+        stem_channels=cfg.MODEL.STEM_CHANNELS,
         upsample=upsample,
+        checkpointing=cfg.MODEL.CHECKPOINT_ACTIVATIONS,
     )
+
+
+def _resnet50(cfg: CfgNode) -> ResNet:
+    return ResNet(cfg.MODEL.WIDTH, checkpointing=cfg.MODEL.CHECKPOINT_ACTIVATIONS)
+
+
+BACKBONES: dict[str, Callable[[CfgNode], Backbone]] = {"hrnet": _hrnet, "resnet50": _resnet50}
+
+# How HRNet's fuse layers upsample, by MODEL.NAME: as in the training of its public weights.
+UPSAMPLE = {"pose_higher_hrnet_de": "bilinear", "pose_higher_hrnet": "nearest"}
+
+
+# ---- heads ----
+
+
+def _double_embedding(cfg: CfgNode, skeleton: Skeleton, in_channels: int) -> DoubleEmbeddingHeads:
+    layout = skeleton.offset_layout(cfg.MODEL.REVERSE_OFFSETS)
+    return DoubleEmbeddingHeads(
+        in_channels,
+        num_heatmaps=skeleton.num_keypoints + 1,
+        num_offsets=layout.num_channels,
+        num_blocks=cfg.MODEL.HEAD_BLOCKS,
+        deconv_channels=cfg.MODEL.DECONV_CHANNELS or cfg.MODEL.WIDTH,
+        num_deconv_blocks=cfg.MODEL.DECONV_BLOCKS,
+        checkpointing=cfg.MODEL.CHECKPOINT_ACTIVATIONS,
+    )
+
+
+def _higher_hrnet(cfg: CfgNode, skeleton: Skeleton, in_channels: int) -> HigherHRNetHeads:
+    return HigherHRNetHeads(
+        in_channels,
+        num_heatmaps=skeleton.num_keypoints,
+        deconv_channels=cfg.MODEL.DECONV_CHANNELS or cfg.MODEL.WIDTH,
+        num_deconv_blocks=cfg.MODEL.DECONV_BLOCKS,
+        checkpointing=cfg.MODEL.CHECKPOINT_ACTIVATIONS,
+    )
+
+
+HeadsBuilder = Callable[[CfgNode, Skeleton, int], nn.Module]
+HEADS: dict[str, HeadsBuilder] = {
+    "pose_higher_hrnet_de": _double_embedding,
+    "pose_higher_hrnet": _higher_hrnet,
+}
+
+
+def _check_choice(key: str, value: str, allowed: Iterable[str]) -> None:
+    names = list(allowed)
+    if value not in names:
+        raise UserError(f"{key}: '{value}' is unknown; use one of {', '.join(names)}")

@@ -1,69 +1,170 @@
-"""The heads: what is read from the backbone's stride-4 features, at stride 4 and, a deconvolution later, at stride 2."""
+"""The heads: from the backbone's stride-4 features to maps at strides 4 and 2.
+
+Double Embedding: Xu, Li, Peng, Ding, Wei, "A Global to Local Double Embedding Method for Multi-person
+Pose Estimation", ACCV 2020. HigherHRNet: Cheng et al., "HigherHRNet: Scale-Aware Representation
+Learning for Bottom-Up Human Pose Estimation", CVPR 2020. Every head has HigherHRNet's form:
+
+    coarse = conv1x1(features)                              at stride 4
+    fine   = conv1x1(upsample(concat(features, coarse)))    at stride 2
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
+from duopose.network.activation_checkpointing import checkpointed
 from duopose.network.blocks import EXPANSION, BasicBlock, basic_blocks, bottlenecks
+from duopose.types import NetworkOutput
 
 
-class UpsampleBlock(nn.Module):
-    """Deconvolution (4x4, stride 2), normalisation, ReLU and basic blocks: (B, inside, h, w) -> (B, channels, 2h, 2w)."""
+class DoubleEmbeddingHeads(nn.Module):
+    """The two heads of Double Embedding, which share no layer.
 
-    def __init__(self, inside: int, channels: int, blocks: int) -> None:
-        super().__init__()
-        self.deconv = _deconvolution(inside, channels)
-        self.bn = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.blocks = basic_blocks(channels, blocks)
+    global_head: 2 (K+1) maps at stride 4 (heatmaps, then tags) and K+1 heatmaps at stride 2.
+    local_head: the offset maps at both strides.
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.blocks(self.relu(self.bn(self.deconv(x))))
-
-
-class EmbeddingHead(nn.Module):
-    """One head of Double Embedding; the global and the local one differ in their channels alone.
-
-    Bottlenecks (channels, channels / 4), a 1x1 convolution to `coarse` maps at stride 4; these beside the features go
-    through an `UpsampleBlock`, and a 1x1 convolution gives `fine` maps at stride 2.
+    num_heatmaps: K+1, the keypoints and the person centre.
+    num_offsets: channels of the skeleton's offset layout.
+    num_blocks: bottlenecks at the start of each head.
     """
 
     def __init__(
         self,
-        channels: int,
-        coarse: int,
-        fine: int,
-        head_blocks: int,
+        in_channels: int,
+        num_heatmaps: int,
+        num_offsets: int,
+        num_blocks: int,
         deconv_channels: int,
-        deconv_blocks: int,
+        num_deconv_blocks: int,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        if channels % EXPANSION:
+        self.num_heatmaps = num_heatmaps
+        self.checkpointing = checkpointing
+
+        sizes = (num_blocks, deconv_channels, num_deconv_blocks)
+        num_coarse = 2 * num_heatmaps  # heatmaps and tags
+        self.global_head = EmbeddingHead(in_channels, num_coarse, num_heatmaps, *sizes)
+        self.local_head = EmbeddingHead(in_channels, num_offsets, num_offsets, *sizes)
+
+    def forward(self, features: torch.Tensor) -> NetworkOutput:
+        """Features (B, in_channels, h, w) at stride 4 -> heatmaps, tags and offsets."""
+        coarse, fine = checkpointed(self.global_head, features, enabled=self.checkpointing)
+        offsets = checkpointed(self.local_head, features, enabled=self.checkpointing)
+
+        coarse_heatmaps = coarse[:, : self.num_heatmaps]
+        tags = coarse[:, self.num_heatmaps :]
+        return NetworkOutput((coarse_heatmaps, fine), tags, offsets)
+
+
+class HigherHRNetHeads(nn.Module):
+    """The head of HigherHRNet, the baseline: heatmaps and a tag for every keypoint, no offsets.
+
+    num_heatmaps: K keypoints; there is no person centre.
+    Module names are those of the official weight files.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_heatmaps: int,
+        deconv_channels: int,
+        num_deconv_blocks: int,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_heatmaps = num_heatmaps
+        self.checkpointing = checkpointing
+
+        num_coarse = 2 * num_heatmaps  # heatmaps and tags
+        predict_stride4 = nn.Conv2d(in_channels, num_coarse, 1)
+        predict_stride2 = nn.Conv2d(deconv_channels, num_heatmaps, 1)
+        self.final_layers = nn.ModuleList([predict_stride4, predict_stride2])
+
+        upsample = _official_upsample(in_channels + num_coarse, deconv_channels, num_deconv_blocks)
+        self.deconv_layers = nn.ModuleList([upsample])
+
+    def forward(self, features: torch.Tensor) -> NetworkOutput:
+        """Features (B, in_channels, h, w) at stride 4 -> heatmaps and tags."""
+        coarse = self.final_layers[0](features)
+
+        combined = torch.cat((features, coarse), dim=1)
+        upsampled = checkpointed(self.deconv_layers[0], combined, enabled=self.checkpointing)
+        fine_heatmaps = self.final_layers[1](upsampled)
+
+        coarse_heatmaps = coarse[:, : self.num_heatmaps]
+        tags = coarse[:, self.num_heatmaps :]
+        return NetworkOutput((coarse_heatmaps, fine_heatmaps), tags, ())
+
+
+class EmbeddingHead(nn.Module):
+    """One head of Double Embedding.
+
+    Bottlenecks, a 1x1 convolution to `num_coarse` maps at stride 4; these and the features go
+    through an `UpsampleBlock`, and a 1x1 convolution gives `num_fine` maps at stride 2.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_coarse: int,
+        num_fine: int,
+        num_blocks: int,
+        deconv_channels: int,
+        num_deconv_blocks: int,
+    ) -> None:
+        super().__init__()
+        if in_channels % EXPANSION:
             raise ValueError(
-                f"MODEL.WIDTH must be a multiple of {EXPANSION} for the heads' bottlenecks, got {channels}"
+                f"in_channels must be a multiple of {EXPANSION} for the bottlenecks of the head, "
+                f"got {in_channels}"
             )
-        self.blocks = bottlenecks(channels, channels // EXPANSION, head_blocks)
-        self.predict_stride4 = nn.Conv2d(channels, coarse, 1)
-        self.upsample = UpsampleBlock(channels + coarse, deconv_channels, deconv_blocks)
-        self.predict_stride2 = nn.Conv2d(deconv_channels, fine, 1)
+        self.blocks = bottlenecks(in_channels, in_channels // EXPANSION, num_blocks)
+        self.predict_stride4 = nn.Conv2d(in_channels, num_coarse, 1)
+        self.upsample = UpsampleBlock(in_channels + num_coarse, deconv_channels, num_deconv_blocks)
+        self.predict_stride2 = nn.Conv2d(deconv_channels, num_fine, 1)
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, channels, h, w) -> (B, coarse, h, w), (B, fine, 2h, 2w)."""
+        """(B, in_channels, h, w) -> (B, num_coarse, h, w) and (B, num_fine, 2h, 2w)."""
         features = self.blocks(features)
         coarse = self.predict_stride4(features)
-        return coarse, self.predict_stride2(self.upsample(torch.cat((features, coarse), dim=1)))
+
+        combined = torch.cat((features, coarse), dim=1)
+        fine = self.predict_stride2(self.upsample(combined))
+        return coarse, fine
 
 
-def higher_hrnet_upsample(inside: int, channels: int, blocks: int) -> nn.Sequential:
-    """The same as `UpsampleBlock`, under the module names of HigherHRNet's weight files (`deconv_layers.0`)."""
+class UpsampleBlock(nn.Module):
+    """Deconvolution, batch normalization, ReLU and basic blocks.
+
+    (B, in_channels, h, w) -> (B, out_channels, 2h, 2w).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, num_blocks: int) -> None:
+        super().__init__()
+        self.deconv = _deconvolution(in_channels, out_channels)
+        self.bn = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.blocks = basic_blocks(out_channels, num_blocks)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu(self.bn(self.deconv(x)))
+        upsampled: torch.Tensor = self.blocks(x)
+        return upsampled
+
+
+def _official_upsample(in_channels: int, out_channels: int, num_blocks: int) -> nn.Sequential:
+    """The layers of `UpsampleBlock` under the names of HigherHRNet's files (`deconv_layers.0`)."""
     deconvolution = nn.Sequential(
-        _deconvolution(inside, channels), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+        _deconvolution(in_channels, out_channels),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
     )
-    return nn.Sequential(
-        deconvolution, *(nn.Sequential(BasicBlock(channels)) for _ in range(blocks))
-    )
+    blocks = [nn.Sequential(BasicBlock(out_channels)) for _ in range(num_blocks)]
+    return nn.Sequential(deconvolution, *blocks)
 
 
-def _deconvolution(inside: int, outside: int) -> nn.ConvTranspose2d:
-    return nn.ConvTranspose2d(inside, outside, 4, stride=2, padding=1, bias=False)
+def _deconvolution(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
+    """4x4 with stride 2: doubles the resolution (HigherHRNet)."""
+    return nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False)

@@ -1,4 +1,7 @@
-"""Reading weight files of any origin, and writing our own, which carry all that is needed to use them."""
+"""Model files: writing Duopose's own, and reading weight files of any origin.
+
+A Duopose model file is a torch file with `state_dict`, `config` (yaml), `skeleton` and `extra`.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +17,26 @@ import torch
 from duopose.errors import UserError
 from duopose.files import write_atomically
 
-# Wrappers leave their mark on names: DataParallel, torch.compile, and the family's fp16 mode (Sequential(to_fp16, network)).
-WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|1)\.)+")
-STATE_KEYS = (
-    "state_dict",
-    "model",
-    "best_state_dict",
-    "network",
-    "model_state_dict",
-)  # where checkpoints keep the weights
+# Prefixes that wrappers add to names: DataParallel, torch.compile, and the fp16 mode of the public
+# HigherHRNet code, Sequential(to_fp16, network).
+WRAPPER_PREFIXES = re.compile(r"^(?:(?:module|_orig_mod|1)\.)+")
+# The entries in which checkpoints of various codebases keep the weights.
+STATE_KEYS = ("state_dict", "model", "best_state_dict", "network", "model_state_dict")
 
-SOURCES = """Where such files come from, and where they are put by convention:
-  ImageNet HRNet (hrnet_w32-36af842e.pth ...): the model zoo of HigherHRNet-Human-Pose-Estimation -> models/pytorch/imagenet/
-  HigherHRNet (pose_higher_hrnet_w32_512.pth ...): the same zoo -> models/pytorch/pose_coco/
-  Duopose: a run writes model_best.pth and model_final.pth into its folder below output/"""
+SOURCES = """Sources of weight files, and the folders where they are put by convention:
+  ImageNet HRNet (hrnet_w32-36af842e.pth ...): model zoo of HigherHRNet-Human-Pose-Estimation -> models/pytorch/imagenet/
+  ImageNet ResNet-50 (resnet50-0676ba61.pth ...): torchvision -> models/pytorch/imagenet/
+  HigherHRNet (pose_higher_hrnet_w32_512.pth ...): model zoo of HigherHRNet-Human-Pose-Estimation -> models/pytorch/pose_coco/
+  Duopose: a run writes model_best.pth and model_final.pth into its folder below output/"""  # noqa: E501
+
+StateDict = dict[str, torch.Tensor]
 
 
 class ModelFile(NamedTuple):
-    """What a model file of ours holds."""
+    """The content of a Duopose model file."""
 
-    state_dict: dict[str, torch.Tensor]
-    config: str  # the resolved configuration, yaml
+    state_dict: StateDict  # names as in the file; `load_weights` translates older ones
+    config: str  # the resolved settings, yaml
     skeleton: dict[str, Any]  # as `skeletons.skeleton_from_dict` takes it
     extra: dict[str, Any]
 
@@ -46,83 +48,97 @@ def save_model(
     skeleton: Mapping[str, Any],
     extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a model file that `read_model_file` and `load_weights` understand; a reader sees the old file or the whole new one.
+    """Write a model file for `read_model_file` and `load_weights`, atomically.
 
-    `extra` may hold plain numbers, strings, lists and dicts (epoch, AP ...). Raises UserError when it cannot be written.
+    extra: plain numbers, strings, lists and dicts (epoch, AP ...).
+    Raises UserError if the file cannot be written; an existing file is then unchanged.
     """
-    state = {
-        WRAPPERS.sub("", name): tensor.detach().cpu().contiguous()
-        for name, tensor in network_state.items()
-    }
+    state = {}
+    for name, tensor in network_state.items():
+        state[WRAPPER_PREFIXES.sub("", name)] = tensor.detach().cpu().contiguous()
+
     content = {
         "state_dict": state,
         "config": config_text,
         "skeleton": dict(skeleton),
         "extra": dict(extra or {}),
     }
-    buffer = io.BytesIO()  # torch's own file writer reports a full disk less clearly
+    buffer = io.BytesIO()
     torch.save(content, buffer)
+
     try:
         write_atomically(path, buffer.getbuffer())
     except OSError as error:
         raise UserError(
-            f"the model file {path} could not be written ({error}); what was there before is unharmed"
+            f"the model file {path} could not be written ({error}); "
+            "if it existed before, it is unchanged"
         ) from error
 
 
 def read_model_file(path: str | Path) -> ModelFile:
-    """The weights, configuration and skeleton of a model file of ours; UserError where the file is not one."""
-    content = read_file(path)
-    lacking = [key for key in ("state_dict", "config", "skeleton") if key not in content]
-    if lacking:
+    """Weights, settings and skeleton of a Duopose model file; UserError if it is not one."""
+    content = read_torch_file(path)
+
+    missing = [key for key in ("state_dict", "config", "skeleton") if key not in content]
+    if missing:
         raise UserError(
-            f"{path} is no Duopose model file: it has no {', '.join(lacking)}; "
-            f"name the configuration yourself (--cfg FILE.yaml TEST.MODEL_FILE {path})"
+            f"{path} is not a Duopose model file: it has no {', '.join(missing)}; "
+            f"name the settings yourself (--cfg FILE.yaml TEST.MODEL_FILE {path})"
         )
+
     return ModelFile(
         content["state_dict"], content["config"], content["skeleton"], content.get("extra", {})
     )
 
 
-def read_file(path: str | Path) -> dict[str, Any]:
-    """The dictionary in a torch file, on the CPU, nothing in it executed; UserError where that is impossible."""
+def read_torch_file(path: str | Path) -> dict[str, Any]:
+    """The dictionary in a torch file, on the CPU; no code in it is executed.
+
+    Raises UserError if the file is missing, damaged, or holds anything but tensors and plain values.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(
             f"weight file '{path}' does not exist (looked for {path.absolute()}).\n{SOURCES}"
         )
+
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"weight file '{path}' holds something else than tensors and plain values, or is damaged; such a file can execute code "
-            f"and is not loaded. Save its tensors alone where you trust it. ({_first_line(error)})"
+            f"weight file '{path}' holds objects other than tensors and plain values, or is "
+            "damaged; such a file can execute code and is not loaded. "
+            f"If you trust it, save its tensors alone. ({_first_line(error)})"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise UserError(
             f"weight file '{path}' cannot be read; is it complete? ({_first_line(error)})"
         ) from error
+
     if not isinstance(content, dict):
-        raise UserError(
-            f"weight file '{path}' holds a {type(content).__name__}, not a dictionary of tensors"
-        )
+        type_name = type(content).__name__
+        raise UserError(f"weight file '{path}' holds a {type_name}, not a dictionary of tensors")
     return content
 
 
-def find_state(content: Mapping[str, Any], where: str | Path) -> dict[str, torch.Tensor]:
-    """The weights in a file's dictionary, whether it is the state dict itself or a checkpoint; wrappers' prefixes removed."""
-    candidates = [
-        content,
-        *(content[key] for key in STATE_KEYS if isinstance(content.get(key), dict)),
-    ]
-    for candidate in candidates:
-        if candidate and all(isinstance(value, torch.Tensor) for value in candidate.values()):
-            return {WRAPPERS.sub("", str(name)): tensor for name, tensor in candidate.items()}
+def find_state_dict(content: Mapping[str, Any], path: str | Path) -> StateDict:
+    """The weights in a file's dictionary: the dictionary itself or one of its `STATE_KEYS`.
+
+    Prefixes of wrappers are removed. `path` is for the UserError if there are no weights.
+    """
+    entries = [content[key] for key in STATE_KEYS if isinstance(content.get(key), dict)]
+    for candidate in (content, *entries):
+        all_tensors = all(isinstance(value, torch.Tensor) for value in candidate.values())
+        if candidate and all_tensors:
+            return {WRAPPER_PREFIXES.sub("", str(name)): t for name, t in candidate.items()}
+
+    first_entries = ", ".join(str(name) for name in list(content)[:8])
     raise UserError(
-        f"weight file '{where}' holds no weights: neither it nor one of its entries {', '.join(STATE_KEYS)} is a dictionary of tensors; "
-        f"its entries are {', '.join(map(str, list(content)[:8]))}"
+        f"weight file '{path}' holds no weights: neither it nor one of its entries "
+        f"{', '.join(STATE_KEYS)} is a dictionary of tensors; its entries are {first_entries}"
     )
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

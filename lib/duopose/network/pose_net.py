@@ -1,83 +1,64 @@
-"""The whole networks: the backbone with the heads of Double Embedding, and HigherHRNet as the baseline."""
+"""`PoseNet` = a backbone and the heads of a method, and what a backbone must be.
+
+    images (B, 3, H, W) -> backbone -> features (B, C, H/4, W/4) -> heads -> NetworkOutput
+
+Adding a backbone takes two files: a module of its own with a subclass of `Backbone`, and one entry
+in `BACKBONES` of `build.py`.
+"""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from duopose.network.heads import EmbeddingHead, higher_hrnet_upsample
-from duopose.network.hrnet import HRNet
 from duopose.types import NetworkOutput
 
-
-@dataclass(frozen=True)
-class Sizes:
-    """How large a network is; the names and defaults of the settings are MODEL.* in docs/settings.md."""
-
-    width: int = 32
-    modules: tuple[int, int, int] = (1, 4, 3)
-    blocks: int = 4
-    stem_channels: int = 64
-    deconv_channels: int = 32
-    deconv_blocks: int = 4
-    head_blocks: int = 3
-    upsample: str = "bilinear"
+INPUT_MULTIPLE = 32  # stride of the coarsest maps of every backbone here
 
 
-class DoubleEmbeddingNet(HRNet):
-    """Double Embedding: a global head (heatmaps and tags) and a local one (offsets) that share nothing but the features.
+class Backbone(nn.Module):
+    """Base class of the backbones.
 
-    num_heatmaps: keypoints and the centre. num_offsets: channels of the skeleton's offset layout.
+    `forward` takes images (B, 3, H, W), H and W multiples of `INPUT_MULTIPLE`, and returns features
+    (B, out_channels, H/4, W/4). Module names should be those of the backbone's ImageNet weight
+    file, so that the file loads. Layers which that file does not have go into a module `neck`.
     """
 
-    def __init__(
-        self, sizes: Sizes, num_heatmaps: int, num_offsets: int, recompute: bool = False
-    ) -> None:
-        super().__init__(
-            sizes.width, sizes.modules, sizes.blocks, sizes.stem_channels, sizes.upsample, recompute
-        )
-        self.num_heatmaps = num_heatmaps
-        rest = (sizes.head_blocks, sizes.deconv_channels, sizes.deconv_blocks)
-        self.global_head = EmbeddingHead(sizes.width, 2 * num_heatmaps, num_heatmaps, *rest)
-        self.local_head = EmbeddingHead(sizes.width, num_offsets, num_offsets, *rest)
+    out_channels: int
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+
+class PoseNet(nn.Module):
+    """A backbone followed by heads (`heads.py`), which turn features into a `NetworkOutput`."""
+
+    def __init__(self, backbone: Backbone, heads: nn.Module) -> None:
+        super().__init__()
+        # The optimizer state in checkpoints is by parameter index: backbone first, then heads.
+        self.backbone = backbone
+        self.heads = heads
 
     def forward(self, images: torch.Tensor) -> NetworkOutput:
-        """(B, 3, H, W) normalised images, H and W multiples of 32 -> maps at strides 4 and 2."""
-        features = self.features(images)
-        coarse, heatmaps = self.run(self.global_head, features)
-        heatmaps_and_tags = (coarse[:, : self.num_heatmaps], coarse[:, self.num_heatmaps :])
-        return NetworkOutput(
-            (heatmaps_and_tags[0], heatmaps),
-            heatmaps_and_tags[1],
-            self.run(self.local_head, features),
-        )
+        """Normalized images (B, 3, H, W) -> maps at strides 4 and 2.
+
+        H and W must be multiples of 32; ValueError on any other shape.
+        """
+        _check_shape(images)
+        output: NetworkOutput = self.heads(self.backbone(images))
+        return output
 
 
-class HigherHRNet(HRNet):
-    """The baseline (Cheng et al. 2020): one head, a tag for every joint, no offsets; keys as in its official weight files."""
+def _check_shape(images: torch.Tensor) -> None:
+    if torch.compiler.is_compiling():  # torch.compile specializes on shapes with its own guards
+        return
 
-    def __init__(self, sizes: Sizes, num_heatmaps: int, recompute: bool = False) -> None:
-        super().__init__(
-            sizes.width, sizes.modules, sizes.blocks, sizes.stem_channels, sizes.upsample, recompute
-        )
-        self.num_heatmaps = num_heatmaps
-        coarse = 2 * num_heatmaps
-        self.final_layers = nn.ModuleList(
-            [nn.Conv2d(sizes.width, coarse, 1), nn.Conv2d(sizes.deconv_channels, num_heatmaps, 1)]
-        )
-        upsample = higher_hrnet_upsample(
-            sizes.width + coarse, sizes.deconv_channels, sizes.deconv_blocks
-        )
-        self.deconv_layers = nn.ModuleList([upsample])
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"network input must be (B, 3, H, W), got {tuple(images.shape)}")
 
-    def forward(self, images: torch.Tensor) -> NetworkOutput:
-        """(B, 3, H, W) normalised images, H and W multiples of 32 -> maps at strides 4 and 2."""
-        features = self.features(images)
-        coarse = self.final_layers[0](features)
-        upsampled = self.run(self.deconv_layers[0], torch.cat((features, coarse), dim=1))
-        heatmaps = self.final_layers[1](upsampled)
-        return NetworkOutput(
-            (coarse[:, : self.num_heatmaps], heatmaps), coarse[:, self.num_heatmaps :], ()
+    height, width = images.shape[-2:]
+    if height % INPUT_MULTIPLE or width % INPUT_MULTIPLE or not height or not width:
+        raise ValueError(
+            f"height and width of the network input must be multiples of {INPUT_MULTIPLE}, "
+            f"got height {height} and width {width}"
         )
