@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from yacs.config import CfgNode
 
 from duopose.config import default_config
+from duopose.network import build_network
+from duopose.skeletons import COCO
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +24,18 @@ def tiny_cfg() -> CfgNode:
     cfg.MODEL.WIDTH = 8
     cfg.MODEL.MODULES = [1, 1, 1]
     return cfg
+
+
+@pytest.fixture
+def network(tiny_cfg: CfgNode) -> nn.Module:
+    """Double Embedding on a tiny HRNet."""
+    return build_network(tiny_cfg, COCO)
+
+
+@pytest.fixture
+def resnet_cfg(tiny_cfg: CfgNode) -> CfgNode:
+    """Double Embedding on ResNet-50 with small heads."""
+    tiny_cfg.MODEL.BACKBONE = "resnet50"
+    tiny_cfg.MODEL.HEAD_BLOCKS = 1
+    tiny_cfg.MODEL.DECONV_BLOCKS = 1
+    return tiny_cfg

@@ -11,20 +11,27 @@ from duopose.network import build_network
 from duopose.skeletons import COCO, get_skeleton
 
 
-def build_on_meta(name: str, width: int) -> nn.Module:
+def build_on_meta(name: str, width: int, backbone: str = "hrnet") -> nn.Module:
     cfg = default_config()
-    cfg.MODEL.NAME, cfg.MODEL.WIDTH, cfg.MODEL.INIT_WEIGHTS = name, width, False
+    cfg.MODEL.NAME = name
+    cfg.MODEL.WIDTH = width
+    cfg.MODEL.BACKBONE = backbone
+    cfg.MODEL.INIT_WEIGHTS = False
     with torch.device("meta"):
         return build_network(cfg, COCO).eval()
 
 
+def count_parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
 def multiply_adds(network: nn.Module, size: int) -> int:
-    """Of convolutions and deconvolutions for one square image: weights times the positions they are applied at."""
+    """Of (de)convolutions on one square image: weights times the positions where they apply."""
     counts = []
 
     def count(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-        places = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
-        counts.append(module.weight.numel() * places.shape[-2] * places.shape[-1])
+        maps = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
+        counts.append(module.weight.numel() * maps.shape[-2] * maps.shape[-1])
 
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -43,9 +50,15 @@ def multiply_adds(network: nn.Module, size: int) -> int:
 )
 def test_published_sizes(name: str, width: int, parameters: int, giga: float | None) -> None:
     network = build_on_meta(name, width)
-    assert sum(p.numel() for p in network.parameters()) == parameters
+    assert count_parameters(network) == parameters
     if giga is not None:
         assert round(multiply_adds(network, 512) / 1e9, 3) == giga
+
+
+def test_resnet50_has_the_published_size() -> None:
+    backbone = build_on_meta("pose_higher_hrnet_de", 32, "resnet50").backbone
+    # torchvision's resnet50 has 25,557,032 parameters, 2,049,000 of them in its classifier
+    assert count_parameters(backbone) - count_parameters(backbone.neck) == 25_557_032 - 2_049_000
 
 
 @pytest.mark.parametrize(
@@ -59,29 +72,27 @@ def test_maps_of_each_skeleton(
     tiny_cfg.MODEL.REVERSE_OFFSETS = reverse
     network = build_network(tiny_cfg, get_skeleton(skeleton))
     output = network(torch.rand(2, 3, 32, 64))
-    channels = offsets + 16 * reverse
-    assert [tuple(maps.shape) for maps in output.heatmaps] == [
-        (2, keypoints + 1, 8, 16),
-        (2, keypoints + 1, 16, 32),
-    ]
-    assert tuple(output.tags.shape) == (2, keypoints + 1, 8, 16)
-    assert [tuple(maps.shape) for maps in output.offsets] == [
-        (2, channels, 8, 16),
-        (2, channels, 16, 32),
-    ]
+
+    num_maps = keypoints + 1
+    num_offsets = offsets + 16 * reverse
+    shapes = [tuple(maps.shape) for maps in output.heatmaps]
+    assert shapes == [(2, num_maps, 8, 16), (2, num_maps, 16, 32)]
+    assert tuple(output.tags.shape) == (2, num_maps, 8, 16)
+    shapes = [tuple(maps.shape) for maps in output.offsets]
+    assert shapes == [(2, num_offsets, 8, 16), (2, num_offsets, 16, 32)]
 
 
-def test_reverse_offsets_off_is_the_public_head(tiny_cfg: CfgNode) -> None:
+def test_reverse_offsets_change_only_the_last_layers_of_the_local_head(tiny_cfg: CfgNode) -> None:
     plain = build_network(tiny_cfg, COCO).state_dict()
     tiny_cfg.MODEL.REVERSE_OFFSETS = True
     reverse = build_network(tiny_cfg, COCO).state_dict()
     assert list(plain) == list(reverse)
     assert {name for name in plain if plain[name].shape != reverse[name].shape} == {
-        "local_head.predict_stride4.weight",
-        "local_head.predict_stride4.bias",
-        "local_head.predict_stride2.weight",
-        "local_head.predict_stride2.bias",
-        "local_head.upsample.deconv.weight",
+        "heads.local_head.predict_stride4.weight",
+        "heads.local_head.predict_stride4.bias",
+        "heads.local_head.predict_stride2.weight",
+        "heads.local_head.predict_stride2.bias",
+        "heads.local_head.upsample.deconv.weight",
     }
 
 
@@ -89,43 +100,66 @@ def test_baseline_has_no_centre_and_no_offsets(tiny_cfg: CfgNode) -> None:
     tiny_cfg.MODEL.NAME = "pose_higher_hrnet"
     output = build_network(tiny_cfg, COCO).eval()(torch.rand(1, 3, 32, 32))
     assert output.offsets == ()
-    assert [tuple(maps.shape) for maps in (*output.heatmaps, output.tags)] == [
-        (1, 17, 8, 8),
-        (1, 17, 16, 16),
-        (1, 17, 8, 8),
-    ]
+    shapes = [tuple(maps.shape) for maps in (*output.heatmaps, output.tags)]
+    assert shapes == [(1, 17, 8, 8), (1, 17, 16, 16), (1, 17, 8, 8)]
 
 
-def test_initialisation_is_the_familys(tiny_cfg: CfgNode) -> None:
+def test_parameters_are_in_the_order_of_old_checkpoints(network: nn.Module) -> None:
+    """Optimizer states in checkpoints are by index."""
+    parts = []
+    for name, _ in network.named_parameters():
+        part = ".".join(name.split(".")[:2])
+        if part not in parts:
+            parts.append(part)
+    stem = ["backbone.conv1", "backbone.bn1", "backbone.conv2", "backbone.bn2", "backbone.layer1"]
+    stages = [f"backbone.{kind}" for kind in ("transition1", "stage2", "transition2", "stage3")]
+    stages += ["backbone.transition3", "backbone.stage4"]
+    assert parts == [*stem, *stages, "heads.global_head", "heads.local_head"]
+
+
+@pytest.mark.parametrize("backbone", ["hrnet", "resnet50"])
+def test_initialization_of_higher_hrnet(tiny_cfg: CfgNode, backbone: str) -> None:
+    tiny_cfg.MODEL.BACKBONE = backbone
     network = build_network(tiny_cfg, COCO)
-    weights = torch.cat(
-        [
-            m.weight.flatten()
-            for m in network.modules()
-            if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)
-        ]
-    )
+    convolutions = [
+        module.weight.flatten()
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+    ]
+    weights = torch.cat(convolutions)
     assert abs(weights.std().item() - 1e-3) < 2e-5
     assert abs(weights.mean().item()) < 2e-5
+
     for name, parameter in network.named_parameters():
         if parameter.ndim == 1:
-            assert bool((parameter == (0.0 if name.endswith("bias") else 1.0)).all()), name
+            expected = 0.0 if name.endswith("bias") else 1.0
+            assert bool((parameter == expected).all()), name
 
 
 @pytest.mark.parametrize(
-    ("shape", "said"),
+    ("shape", "fragment"),
     [((1, 3, 64, 48), "width 48"), ((1, 3, 40, 64), "height 40"), ((3, 64, 64), "(B, 3, H, W)")],
 )
-def test_unusable_input_shape_is_said(tiny_cfg: CfgNode, shape: tuple[int, ...], said: str) -> None:
-    with pytest.raises(ValueError, match="the network takes") as error:
+@pytest.mark.parametrize("backbone", ["hrnet", "resnet50"])
+def test_unusable_input_shapes(
+    tiny_cfg: CfgNode, shape: tuple[int, ...], fragment: str, backbone: str
+) -> None:
+    tiny_cfg.MODEL.BACKBONE = backbone
+    with pytest.raises(ValueError) as error:
         build_network(tiny_cfg, COCO)(torch.rand(shape))
-    assert said in str(error.value)
+    assert fragment in str(error.value)
 
 
-def test_unknown_names_list_the_valid_ones(tiny_cfg: CfgNode) -> None:
-    tiny_cfg.MODEL.UPSAMPLE = "cubic"
-    with pytest.raises(UserError, match="nearest, bilinear"):
+@pytest.mark.parametrize(
+    ("key", "value", "valid"),
+    [
+        ("UPSAMPLE", "cubic", ["nearest", "bilinear"]),
+        ("BACKBONE", "resnet18", ["hrnet", "resnet50"]),
+        ("NAME", "pose_resnet", ["pose_higher_hrnet_de", "pose_higher_hrnet"]),
+    ],
+)
+def test_unknown_names(tiny_cfg: CfgNode, key: str, value: str, valid: list[str]) -> None:
+    tiny_cfg.MODEL[key] = value
+    with pytest.raises(UserError) as error:
         build_network(tiny_cfg, COCO)
-    tiny_cfg.MODEL.NAME = "pose_resnet"
-    with pytest.raises(UserError, match="pose_higher_hrnet_de, pose_higher_hrnet"):
-        build_network(tiny_cfg, COCO)
+    assert all(word in str(error.value) for word in (f"MODEL.{key}", value, *valid))

@@ -1,4 +1,4 @@
-"""The networks give what the public codes gave with the same weights."""
+"""The networks compute the same maps as the public codes with the same weights."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from duopose.skeletons import COCO
 def run_golden(
     cfg: CfgNode, folder: Path, name: str
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Our maps (heatmaps with tags at stride 4, heatmaps at 2, offsets ...) and the public ones, in the file's order."""
+    """Our maps and the public ones in the file's order: offsets, heatmaps with tags, heatmaps."""
     network = build_network(cfg, COCO).eval()
     report = load_weights(network, folder / "network" / f"{name}.pth", strict=True)
     assert report.complete
@@ -45,7 +45,7 @@ def test_higher_hrnet(tiny_cfg: CfgNode, golden: Path) -> None:
     torch.testing.assert_close(ours, public, atol=1e-5, rtol=0)
 
 
-def test_the_two_differ_in_how_coarse_branches_are_enlarged(
+def test_the_two_codes_upsample_coarse_branches_differently(
     tiny_cfg: CfgNode, golden: Path
 ) -> None:
     tiny_cfg.MODEL.UPSAMPLE = "nearest"

@@ -1,4 +1,4 @@
-"""What training asks of a network: gradients everywhere, and modes that change nothing but speed and memory."""
+"""Training a network: gradients, and modes that change only speed and memory."""
 
 import copy
 
@@ -25,8 +25,8 @@ def train_step(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     return output.detach()
 
 
-def scaled(network: nn.Module) -> nn.Module:
-    """Weights large enough for differences to show."""
+def with_large_weights(network: nn.Module) -> nn.Module:
+    """Weights large enough that a wrong activation changes the output."""
     for parameter in network.parameters():
         if parameter.ndim == 4:
             nn.init.kaiming_normal_(parameter)
@@ -34,8 +34,10 @@ def scaled(network: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", ["pose_higher_hrnet_de", "pose_higher_hrnet"])
-def test_every_parameter_gets_a_gradient(tiny_cfg: CfgNode, name: str) -> None:
+@pytest.mark.parametrize("backbone", ["hrnet", "resnet50"])
+def test_every_parameter_gets_a_gradient(tiny_cfg: CfgNode, name: str, backbone: str) -> None:
     tiny_cfg.MODEL.NAME = name
+    tiny_cfg.MODEL.BACKBONE = backbone
     network = build_network(tiny_cfg, COCO)
     train_step(network, torch.rand(2, 3, 64, 64))
     assert [key for key, parameter in network.named_parameters() if parameter.grad is None] == []
@@ -44,56 +46,71 @@ def test_every_parameter_gets_a_gradient(tiny_cfg: CfgNode, name: str) -> None:
 def test_heads_share_nothing_but_the_features(tiny_cfg: CfgNode) -> None:
     network = build_network(tiny_cfg, COCO)
     network(torch.rand(1, 3, 64, 64)).offsets[1].sum().backward()
-    assert all(
-        p.grad is None for key, p in network.named_parameters() if key.startswith("global_head")
-    )
-    assert all(
-        p.grad is not None
-        for key, p in network.named_parameters()
-        if not key.startswith(("global_head", "local_head.predict"))
-    )
+    for key, parameter in network.named_parameters():
+        if key.startswith("heads.global_head"):
+            assert parameter.grad is None, key
+        elif not key.startswith("heads.local_head.predict"):
+            assert parameter.grad is not None, key
 
 
-def test_checkpointed_activations_change_nothing(tiny_cfg: CfgNode) -> None:
-    plain = scaled(build_network(tiny_cfg, COCO))
+@pytest.mark.parametrize("sync_bn", [False, True])
+@pytest.mark.parametrize("backbone", ["hrnet", "resnet50"])
+def test_checkpointed_activations_change_nothing(
+    tiny_cfg: CfgNode, backbone: str, sync_bn: bool
+) -> None:
+    tiny_cfg.MODEL.BACKBONE = backbone
+    tiny_cfg.MODEL.HEAD_BLOCKS = 1
+    tiny_cfg.MODEL.DECONV_BLOCKS = 1
+    plain = with_large_weights(build_network(tiny_cfg, COCO))
     tiny_cfg.MODEL.CHECKPOINT_ACTIVATIONS = True
     checkpointed = build_network(tiny_cfg, COCO)
     checkpointed.load_state_dict(plain.state_dict())
+    if sync_bn:
+        checkpointed = nn.SyncBatchNorm.convert_sync_batchnorm(checkpointed)
+
     images = torch.rand(2, 3, 64, 96)
     for _ in range(2):
         assert torch.equal(train_step(plain, images), train_step(checkpointed, images))
-    for (key, parameter), other in zip(
-        plain.named_parameters(), checkpointed.parameters(), strict=True
-    ):
+
+    gradients = zip(plain.named_parameters(), checkpointed.parameters(), strict=True)
+    for (key, parameter), other in gradients:
         assert torch.equal(parameter.grad, other.grad), key
-    for (key, buffer), other in zip(plain.named_buffers(), checkpointed.buffers(), strict=True):
-        assert torch.equal(buffer, other), key
-    assert all(m.momentum == 0.1 for m in checkpointed.modules() if isinstance(m, nn.BatchNorm2d))
+    buffers = zip(plain.named_buffers(), checkpointed.buffers(), strict=True)
+    for (key, buffer), other_buffer in buffers:
+        assert torch.equal(buffer, other_buffer), key
+    norms = [module for module in checkpointed.modules() if hasattr(module, "momentum")]
+    assert norms and all(norm.momentum == 0.1 for norm in norms)
 
 
-def test_checkpointing_keeps_less(tiny_cfg: CfgNode) -> None:
-    kept = []
-    for tiny_cfg.MODEL.CHECKPOINT_ACTIVATIONS in (False, True):
-        seen: dict[int, int] = {}
+@pytest.mark.parametrize("backbone", ["hrnet", "resnet50"])
+def test_checkpointing_saves_memory(tiny_cfg: CfgNode, backbone: str) -> None:
+    tiny_cfg.MODEL.BACKBONE = backbone
+    saved_elements = []
+    for enabled in (False, True):
+        tiny_cfg.MODEL.CHECKPOINT_ACTIVATIONS = enabled
         network = build_network(tiny_cfg, COCO)
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda t, seen=seen: seen.__setitem__(t.data_ptr(), t.numel()) or t, lambda t: t
-        ):  # type: ignore[func-returns-value]
+        parameters = {parameter.data_ptr() for parameter in network.parameters()}
+        sizes: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor, sizes: dict[int, int] = sizes) -> torch.Tensor:
+            sizes[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             output = network(torch.rand(1, 3, 64, 64))
-        kept.append(sum(seen.values()))
+        activations = [size for pointer, size in sizes.items() if pointer not in parameters]
+        saved_elements.append(sum(activations))
         assert flat(output).requires_grad
-    assert kept[1] < 0.4 * kept[0]
+    assert saved_elements[1] < 0.4 * saved_elements[0]
 
 
 def test_channels_last_changes_no_number(tiny_cfg: CfgNode) -> None:
     tiny_cfg.MODEL.CHANNELS_LAST = False
-    plain = scaled(build_network(tiny_cfg, COCO))
+    plain = with_large_weights(build_network(tiny_cfg, COCO))
     last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
     images = torch.rand(2, 3, 64, 64)
-    expected, got = (
-        train_step(plain, images),
-        train_step(last, images.to(memory_format=torch.channels_last)),
-    )
+    expected = train_step(plain, images)
+    got = train_step(last, images.to(memory_format=torch.channels_last))
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
     output = last(images.to(memory_format=torch.channels_last))
     assert all(
@@ -119,7 +136,7 @@ def test_mixed_precision(tiny_cfg: CfgNode, dtype: torch.dtype) -> None:
     assert error < 0.1  # the normalisation of a few cells with 8 bits of mantissa
 
 
-def test_enlarging_sums_in_steps_is_the_same_sum() -> None:
+def test_upsampled_sums() -> None:
     maps = [torch.rand(2, 3, 8 >> step, 16 >> step, dtype=torch.float64) for step in range(3)]
     for mode, total in (("nearest", _sum_nearest(maps)), ("bilinear", _sum_bilinear(maps))):
         expected = sum(interpolate(m, size=(16, 32), mode=mode) for m in maps)

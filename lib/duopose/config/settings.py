@@ -103,27 +103,39 @@ MODEL = (
         "baseline, which groups by tags alone.",
     ),
     Setting(
+        "MODEL.BACKBONE",
+        "hrnet",
+        TEXT,
+        "The backbone: hrnet, resnet50 (ResNet-50 with a top-down neck), or another name in "
+        "`BACKBONES` of lib/duopose/network/build.py, which checks it.",
+    ),
+    Setting(
         "MODEL.WIDTH",
         32,
         POSITIVE,
-        "Channels of HRNet's stride-4 branch; the other branches have 2, 4 and 8 times as many. "
-        "Double Embedding needs a multiple of 4.",
+        "Channels of the backbone's stride-4 features. HRNet's other branches have 2, 4 and 8 "
+        "times as many. Double Embedding needs a multiple of 4.",
     ),
-    Setting("MODEL.MODULES", [1, 4, 3], THREE_POSITIVE, "HRNet modules in stages 2, 3 and 4."),
     Setting(
-        "MODEL.BLOCKS", 4, POSITIVE, "Residual blocks per branch of a HRNet module, and in layer1."
+        "MODEL.MODULES", [1, 4, 3], THREE_POSITIVE, "hrnet only: modules in stages 2, 3 and 4."
+    ),
+    Setting(
+        "MODEL.BLOCKS",
+        4,
+        POSITIVE,
+        "hrnet only: residual blocks per branch of a module, and in layer1.",
     ),
     Setting(
         "MODEL.STEM_CHANNELS",
         64,
         POSITIVE,
-        "Channels of the two stem convolutions and of the bottlenecks in layer1.",
+        "hrnet only: channels of the two stem convolutions and of the bottlenecks in layer1.",
     ),
     Setting(
         "MODEL.UPSAMPLE",
         "",
         one_of("", "nearest", "bilinear"),
-        "Upsampling of coarser branches. HigherHRNet's weights need nearest, those of public DE "
+        "hrnet only: upsampling of coarser branches. HigherHRNet's weights need nearest, those of public DE "
         "bilinear. '': that of the public weights of MODEL.NAME.",
     ),
     Setting(
@@ -170,8 +182,8 @@ MODEL = (
         "MODEL.PRETRAINED",
         "",
         TEXT,
-        "Weight file to start training from: ImageNet HRNet, HigherHRNet, public DE or Duopose. "
-        "'': random weights.",
+        "Weight file to start training from: ImageNet HRNet or ResNet-50, HigherHRNet, public DE or "
+        "Duopose. '': random weights.",
     ),
     Setting(
         "MODEL.INIT_WEIGHTS",

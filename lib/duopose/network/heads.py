@@ -1,8 +1,9 @@
 """The heads: from the backbone's stride-4 features to maps at strides 4 and 2.
 
-Double Embedding: Xu, Li, Peng, Ding, Wei, "A Global to Local Double Embedding Method for Multi-person
-Pose Estimation", ACCV 2020. HigherHRNet: Cheng et al., "HigherHRNet: Scale-Aware Representation
-Learning for Bottom-Up Human Pose Estimation", CVPR 2020. Every head has HigherHRNet's form:
+Double Embedding: Xu, Li, Peng, Ding, Wei, "A Global to Local Double Embedding Method for
+Multi-person Pose Estimation", ACCV 2020. HigherHRNet: Cheng et al., "HigherHRNet: Scale-Aware
+Representation Learning for Bottom-Up Human Pose Estimation", CVPR 2020. Every head has
+HigherHRNet's form:
 
     coarse = conv1x1(features)                              at stride 4
     fine   = conv1x1(upsample(concat(features, coarse)))    at stride 2

@@ -161,7 +161,9 @@ def _fuse_layer(channels: Sequence[int], source: int, target: int) -> nn.Module:
     if source > target:
         return conv_bn(source_channels, target_channels, kernel=1, relu=False)
 
-    steps = [conv_bn(source_channels, source_channels, stride=2) for _ in range(target - source - 1)]
+    steps = [
+        conv_bn(source_channels, source_channels, stride=2) for _ in range(target - source - 1)
+    ]
     last = conv_bn(source_channels, target_channels, stride=2, relu=False)
     return nn.Sequential(*steps, last)
 

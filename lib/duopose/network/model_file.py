@@ -94,7 +94,8 @@ def read_model_file(path: str | Path) -> ModelFile:
 def read_torch_file(path: str | Path) -> dict[str, Any]:
     """The dictionary in a torch file, on the CPU; no code in it is executed.
 
-    Raises UserError if the file is missing, damaged, or holds anything but tensors and plain values.
+    Raises UserError if the file is missing, damaged, or holds other objects than tensors and
+    plain values.
     """
     path = Path(path)
     if not path.is_file():

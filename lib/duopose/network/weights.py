@@ -90,8 +90,9 @@ class LoadReport:
     def __str__(self) -> str:
         shapes = [str(mismatch) for mismatch in self.mismatched]
         names = [mismatch.name for mismatch in self.mismatched]
+        loaded = f"{self.matched}/{self.total} tensors of the network loaded"
         lines = [
-            f"{self.path} ({self.origin}): {self.matched}/{self.total} tensors of the network loaded",
+            f"{self.path} ({self.origin}): {loaded}",
             f"  missing:         {self._summary(self.missing)}",
             f"  unexpected:      {self._summary(self.unexpected)}",
             f"  shapes differ:   {_count_by_group(names)}{_first(shapes)}",
@@ -226,7 +227,7 @@ def translate_state_dict(state: Mapping[str, torch.Tensor], network: nn.Module) 
     """Rename the tensors of any supported file to the names they have in `network`.
 
     Rule: a name whose first part is a child of `network.backbone` or `network.heads` gets the
-    prefix "backbone." or "heads.", e.g. "layer1.0.conv1.weight" -> "backbone.layer1.0.conv1.weight".
+    prefix "backbone." or "heads.", e.g. "conv1.weight" -> "backbone.conv1.weight".
     Names of the public Double Embedding code are first replaced by ours. All other names, and those
     that are in the network already, do not change.
     """

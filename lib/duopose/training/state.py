@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from duopose.distributed.context import DistributedContext
+from duopose.network import translate_state_dict
 from duopose.runtime import get_rng_states, set_rng_states
 from duopose.training.meter import Meter
 from duopose.training.optim import AveragedWeights, load_optimizer
@@ -63,14 +64,19 @@ class TrainState:
             "ranks": context.all_gather_object(own),
         }
 
+    @staticmethod
+    def _load_weights(network: nn.Module, state: dict[str, torch.Tensor]) -> None:
+        """Weights of a checkpoint; older checkpoints have other names for the same tensors."""
+        network.load_state_dict(translate_state_dict(state, network))
+
     def restore(self, content: dict[str, Any], context: DistributedContext) -> None:
         """Take over a checkpoint's content. With more ranks than it was written by, the new ones keep the streams they have."""
         self.position, self.best = Position(**content["position"]), Best(**content["best"])
-        self.network.load_state_dict(content["network"])
+        self._load_weights(self.network, content["network"])
         load_optimizer(self.optimizer, content["optimizer"])
         self.precision.load_state_dict(content["precision"])
         if self.averaged is not None:
-            self.averaged.network.load_state_dict(content["averaged"] or content["network"])
+            self._load_weights(self.averaged.network, content["averaged"] or content["network"])
         if context.rank < len(content["ranks"]):
             own = content["ranks"][context.rank]
             set_rng_states(own["random"])
