@@ -6,8 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from duopose.decode.missing_joints import Search
-from duopose.decode.people import NOBODY
+from duopose.decode.missing_joints import (
+    PREDICTED_SCORE,
+    Candidates,
+    best_of_each_joint,
+    peak_owners,
+)
+from duopose.decode.people import NONE
 from duopose.types import Poses
 
 SIZE = (512, 384)
@@ -15,7 +20,10 @@ WRIST = 9  # left_wrist
 
 
 def pair(world: Callable, wrist: np.ndarray, both: bool) -> tuple[np.ndarray, Poses]:
-    """Two people 60 pixels apart, of whom the first has the left wrist at `wrist`, the second too or none; and who was found."""
+    """Two people 60 pixels apart and the poses found.
+
+    The first has the left wrist at `wrist`; the second too (`both`), or it has none.
+    """
     here = world("coco", input_size=384)
     people = np.repeat(here.people(1, (200, 384), seed=2, height=140), 2, axis=0)
     people[1, :, 0] += 60
@@ -37,27 +45,50 @@ def found_as(poses: Poses, person: np.ndarray) -> int:
 
 
 def test_two_wrists_at_one_peak_are_found_twice(world: Callable) -> None:
-    wrist = np.array([130.0, 190.0])  # between the two
+    wrist = np.array([130.0, 190.0])  # between them
     people, poses = pair(world, wrist, both=True)
     rows = [found_as(poses, person) for person in people]
     assert sorted(rows) == [0, 1]
     assert np.abs(poses.keypoints[rows, WRIST, :2] - wrist).max() < 1.0
-    assert poses.filled[rows, WRIST].any()  # one peak is one person's at most in the grouping
+    assert poses.filled[rows, WRIST].any()  # the grouping gives a peak to one person at most
 
 
-def test_a_wrist_that_is_one_persons_alone_stays_so(world: Callable) -> None:
-    """Its offsets point to its owner's own centre, not to the middle of the two."""
+def test_a_wrist_of_one_person_alone_is_not_shared(world: Callable) -> None:
+    """Its offsets point to the owner's centre, not to the middle of the two centres."""
     people, poses = pair(world, np.array([130.0, 190.0]), both=False)
     second = found_as(poses, people[1])
     assert not poses.filled[second, WRIST] and poses.keypoints[second, WRIST, 2] == 0
 
 
-def test_the_baselines_people_of_one_joint_own_their_peak(world: Callable) -> None:
-    """Without centres nobody has a seed, so that having none says nothing against a person."""
+def test_people_of_one_joint_own_their_peak_in_the_baseline(world: Callable) -> None:
+    """The baseline has no centre peaks, so a person without one is no sign of a shared peak."""
     here = world("coco", ["MODEL.NAME", "pose_higher_hrnet"], input_size=384)
     people = here.people(2, SIZE, seed=2)
     people[1, :WRIST, 2] = people[1, WRIST + 1 :, 2] = 0
     peaks = here.decoder.find_peaks(here.maps(people, SIZE))
     found = here.decoder.grouper.group(peaks)
     assert sorted(found.present.sum(axis=1).tolist()) == [1, 17]
-    assert (Search(peaks, found, here.layout, here.decoder.settings).owner != NOBODY).all()
+    assert (peak_owners(peaks, found, here.layout) != NONE).all()
+
+
+def test_best_candidate_of_each_missing_joint() -> None:
+    candidates = Candidates(
+        person=np.array([0, 0, 0, 1, 1]),
+        peak=np.array([3, 4, 8, 3, 4]),
+        joint=np.array([2, 2, 5, 2, 2]),
+    )
+    log_likelihood = np.array([1.0, 2.0, -9.0, 4.0, 4.0])
+    best = best_of_each_joint(candidates, log_likelihood, num_joints=17)
+    assert candidates.peak[best].tolist() == [4, 8, 3]  # ties go to the first peak
+
+
+def test_a_joint_without_a_peak_is_filled_by_offsets_alone(world: Callable) -> None:
+    here = world("coco", ["MODEL.REVERSE_OFFSETS", True], input_size=384)
+    people = here.people(1, SIZE, seed=2, height=150)
+    maps = here.maps(people, SIZE)
+    maps.heatmaps[WRIST] = 0
+    poses = here.decoder.decode(maps)
+    truth = here.merged.affine.apply(people)[0, WRIST, :2]
+    assert poses.filled[0].nonzero()[0].tolist() == [WRIST]
+    assert np.linalg.norm(poses.keypoints[0, WRIST, :2] - truth) < 1.0
+    assert poses.keypoints[0, WRIST, 2] == PREDICTED_SCORE

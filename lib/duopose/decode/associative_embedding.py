@@ -1,9 +1,17 @@
-"""The baseline's grouping: by tags alone (Newell et al. 2017, "Associative Embedding"; HigherHRNet's version).
+"""The baseline's grouping by tags alone: associative embedding.
 
-Joint types come one after the other, the surest first. The peaks of a type go to the people found so far by the assignment of least
-total distance |tag - mean tag of the person|; among near-equal distances the higher peak wins (the family rounds the
-distance and takes off the score). A peak further than the threshold from its person starts a new one. People are rows of
-an array: the family keys them by the value of their first tag, so that two equal tags become one person.
+Newell, Huang and Deng, "Associative Embedding: End-to-End Learning for Joint Detection and
+Grouping", NeurIPS 2017, in the version of HigherHRNet (Cheng et al., CVPR 2020,
+`lib/core/group.py`):
+
+    for every joint type, torso and face first:
+        cost[i, p] = 100 * round(|tag of peak i - mean tag of person p|, 1) - score of peak i
+        assign the peaks to the people so that the total cost is smallest    (linear_sum_assignment)
+        a peak without a person nearer than TAG_THRESHOLD starts a new person
+
+Rounding makes people of nearly equal distance compete by the score of the peak. HigherHRNet
+keys people by the value of their first tag, so that people of equal tags become one; here
+people are rows of an array.
 """
 
 from __future__ import annotations
@@ -13,12 +21,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from duopose.decode.people import NOBODY, People
+from duopose.decode.people import NONE, People, mean_tag
 from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import Skeleton
 from duopose.types import Peaks
 
-FORBIDDEN = 1e6
+FORBIDDEN_COST = 1e6  # of pairs farther apart than the threshold; above any sum of allowed costs
+DISTANCE_WEIGHT = 100  # HigherHRNet's: one step of the rounded distance outweighs any score
 
 
 @dataclass(frozen=True)
@@ -29,50 +38,43 @@ class TagGrouper:
     settings: DecoderSettings
 
     def group(self, peaks: Peaks) -> People:
-        """The people found."""
+        """The people found; none has a centre peak."""
         skeleton = self.skeleton
-        bounds = np.searchsorted(peaks.joint, np.arange(skeleton.num_keypoints + 1))
-        member = np.full((0, skeleton.num_keypoints), NOBODY)
-        total, count = np.zeros((0, peaks.tag.shape[1])), np.zeros(0)
-        for joint in (
-            *skeleton.centre_only_indices,
-            *skeleton.torso_indices,
-            *skeleton.parents_first,
-        ):
-            found = np.arange(bounds[joint], bounds[joint + 1])
-            found = found[~peaks.nms_suppressed[found]]
-            person = self._assign(peaks, found, total / np.maximum(count, 1)[:, None])
-            fresh = np.flatnonzero(person == NOBODY)
-            person[fresh] = len(member) + np.arange(len(fresh))
-            member = np.concatenate([member, np.full((len(fresh), skeleton.num_keypoints), NOBODY)])
-            total = np.concatenate([total, np.zeros((len(fresh), total.shape[1]))])
-            count = np.concatenate([count, np.zeros(len(fresh))])
-            member[person, joint] = found
-            total[person] += peaks.tag[found]
-            count[person] += 1
-        people = People.start(
-            np.full(len(member), NOBODY),
-            total,
-            np.full((len(member), 2), np.nan),
-            skeleton.num_keypoints,
-        )
-        people.member = member
-        people.estimate(
-            peaks, np.full_like(peaks.position, np.nan), np.zeros(len(peaks.score)), 0.0
-        )
+        people = self._new_people(peaks, np.zeros(0, dtype=int))
+
+        others = (*skeleton.centre_only_indices, *skeleton.torso_indices)
+        for joint in (*others, *skeleton.parents_first):
+            found = np.flatnonzero((peaks.joint == joint) & ~peaks.nms_suppressed)
+            person = self._assign(peaks, found, people.tag)
+
+            unmatched = np.flatnonzero(person == NONE)
+            if len(unmatched):
+                person[unmatched] = len(people) + np.arange(len(unmatched))
+                people = people.concatenate(self._new_people(peaks, found[unmatched]))
+            people.peak_index[person, joint] = found
+            people.tag = mean_tag(peaks, people.peak_index, people.tag)
+
+        people.update_from_peaks(peaks, self.settings.offset_sigma)
         return people
 
+    def _new_people(self, peaks: Peaks, found: np.ndarray) -> People:
+        """A person without joints for each of the peaks."""
+        no_centre_peak = np.full(len(found), NONE)
+        tag, position = peaks.tag[found], peaks.position[found]
+        return People.without_joints(no_centre_peak, tag, position, self.skeleton.num_keypoints)
+
     def _assign(self, peaks: Peaks, found: np.ndarray, tag: np.ndarray) -> np.ndarray:
-        """(N,) row of the person of each found peak, NOBODY where none is near enough."""
-        person = np.full(len(found), NOBODY)
+        """(N,) person of each peak of `found` (N,), NONE where no tag (P, T) is near enough."""
+        person = np.full(len(found), NONE)
         if not len(found) or not len(tag):
             return person
-        distance = np.sqrt(((peaks.tag[found][:, None] - tag[None]) ** 2).mean(axis=2))
+
+        difference = peaks.tag[found][:, None] - tag[None]
+        distance = np.sqrt((difference**2).mean(axis=2))
         allowed = distance < self.settings.tag_threshold
-        cost = np.where(
-            allowed, np.round(distance, 1) * 100 - peaks.score[found][:, None], FORBIDDEN
-        )
-        row, column = linear_sum_assignment(cost)
-        taken = allowed[row, column]
-        person[row[taken]] = column[taken]
+        cost = DISTANCE_WEIGHT * np.round(distance, 1) - peaks.score[found][:, None]
+
+        row, column = linear_sum_assignment(np.where(allowed, cost, FORBIDDEN_COST))
+        matched = allowed[row, column]
+        person[row[matched]] = column[matched]
         return person

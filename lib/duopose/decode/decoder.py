@@ -7,12 +7,12 @@ from typing import Protocol
 
 import numpy as np
 
-from duopose.decode.evidence import centre_votes, offset_sigma, reach_of
+from duopose.decode.evidence import max_offset_length, offset_sigma, predicted_centres
 from duopose.decode.map_reading import read_tags_around, read_votes, window_overlaps
-from duopose.decode.missing_joints import fill
-from duopose.decode.mrm import refine
+from duopose.decode.missing_joints import fill_missing_joints
+from duopose.decode.mrm import refine_positions
 from duopose.decode.peaks import check_values, find_cells
-from duopose.decode.people import People
+from duopose.decode.people import People, gather
 from duopose.decode.score import not_duplicates, person_scores
 from duopose.decode.settings import DecoderSettings
 from duopose.decode.subpixel import sub_pixel
@@ -61,11 +61,11 @@ class Decoder:
         vote, windows_overlap = self._votes(maps, joint, position)
         if settings.subpixel:
             position = sub_pixel(maps.layers, joint, position, limit=maps.frame.stride)
-        reach = reach_of(position, vote, self.layout.num_forward)
+        reach = max_offset_length(position, vote, self.layout.num_forward)
         sigma = offset_sigma(
             reach, windows_overlap, settings.offset_sigma, settings.offset_sigma_relative
         )
-        centre_vote = centre_votes(joint, position, vote, self.layout, self.skeleton.centre)
+        centre_vote = predicted_centres(joint, position, vote, self.layout, self.skeleton.centre)
         return Peaks(
             joint,
             position,
@@ -102,16 +102,16 @@ class Decoder:
 
     def finish(self, peaks: Peaks, people: People) -> Poses:
         """Refined, filled, scored, ranked."""
-        settings, member = self.settings, people.member
-        score = (
-            np.where(member >= 0, peaks.score[member], 0.0)
-            if len(peaks.score)
-            else np.zeros(member.shape)
-        )
-        position = refine(peaks, member, self.layout, settings)
-        filled = np.zeros(member.shape, dtype=bool)
+        settings = self.settings
+        score = gather(peaks.score, people.peak_index, 0.0)
+        position = refine_positions(peaks, people.peak_index, self.layout, settings)
+
+        filled = np.zeros(score.shape, dtype=bool)
         if settings.fill:
-            position, score, filled = fill(peaks, people, position, score, self.layout, settings)
+            position, score, filled = fill_missing_joints(
+                peaks, people, position, score, self.layout, settings
+            )
+
         ranks = person_scores(np.where(filled, settings.filled_score_weight * score, score))
         order = np.argsort(-ranks, kind="stable")
         duplicates = order[~not_duplicates(position[order], score[order] > 0)]

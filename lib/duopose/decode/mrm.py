@@ -1,151 +1,258 @@
-"""Mutual Refine Machine: uncertain joints are moved towards what their neighbours' offsets say about them.
+"""Mutual Refine Machine (MRM): joints move towards positions predicted by their neighbours.
 
-**precision** (default). The estimates of joint j's position are its own peak and, for every offset whose target is j and whose source n
-was found, the vote n's offset map casts. The map holds target - pixel, so the vote does not depend on where exactly n's
-peak is; its variance is the offset's alone. Estimates are averaged with weights 1 / variance:
+An offset map holds target - pixel, so x_{j<-n} = (pixel of n) + offset, the position of joint
+j predicted by its neighbour n, does not depend on where exactly the peak of n is. Every edge n
+-> j of the offset layout between joints gives such a prediction: child -> parent, and with
+reverse offsets parent -> child.
 
-    peak: (p (1 - height) person size)^2 + floor^2,      vote: o^2,      vote where windows overlap: (MIXED_SHARE reach)^2 more.
+**precision** (TEST.MRM, default). The weighted mean of a joint's own peak and all predictions
+of it,
 
-p and o are PEAK_SIGMA and OFFSET_SIGMA times factors that fit the image: votes minus peaks have variance peak + vote, so
-the factors of the highest likelihood of all its residuals are taken (a small grid). A network whose low peaks are in
-the right place shows it by residuals that do not grow with (1 - height) size, and they are left where they are.
+    (1)  x_j' = (x_j / v_j + sum_n x_{j<-n} / u_n) / (1 / v_j + sum_n 1 / u_n)
 
-**paper**. x_j' = (s_j x_j + sum s_n x_{j<-n}) / (s_j + sum s_n) over parent and children with s_n > 0.75 and s_n > s_j;
-x_{j<-child} is the child's vote, x_{j<-parent} the parent's vote where there are reverse offsets, else x_parent - d_j as
-published, which is the joint's own peak again (the joint's offset map is read at that peak) plus the parent's error.
+    (2)  v_j = a (PEAK_SIGMA (1 - s_j) size)^2 + PEAK_FLOOR^2              (peak of score s_j)
+    (3)  u_n = b OFFSET_SIGMA^2 + overlap_n                                (prediction)
+
+with the size of the person in pixels, and overlap_n = (OVERLAP_SIGMA * max_offset_length)^2
+where windows of several people overlap, else 0. A residual x_{j<-n} - x_j has variance v_j +
+u_n per axis; the factors a, b are the pair of a small grid for which the residuals of the
+image are most likely:
+
+    (4)  (a, b) = argmin of the sum of log(v + u) + r^2 / (v + u),  r^2 = mean square per axis.
+
+Where low peaks are accurate, the residuals do not grow with (1 - s_j) size: a gets small, and
+the peaks stay.
+
+**paper** (Xu et al., "A Global to Local Double Embedding Method for Multi-person Pose
+Estimation", ACCV 2020).
+
+    (5)  x_j' = (s_j x_j + sum_n s_n x_{j<-n}) / (s_j + sum_n s_n)
+
+over parent and children n with s_n > MRM_MIN_SCORE and s_n > s_j. Without reverse offsets, the
+prediction of a joint by its parent is, as published,
+
+    (6)  x_{j<-parent} = x_parent - d_j,
+
+with d_j the joint's own offset to the parent. Read at the peak of j this is x_j again plus the
+parent's error.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from duopose.decode.evidence import MIXED_SHARE
+from duopose.decode.evidence import OVERLAP_SIGMA
+from duopose.decode.people import NONE, gather
 from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import OffsetLayout
 from duopose.types import Peaks
 
-CERTAIN = 0.75  # the paper's threshold for a neighbour worth listening to
-SIZE_OF_RADIUS = 1.75  # person size (square root of the area) over root mean square distance of joints from their mean
-PEAK_FACTORS = np.array([0.01, 0.1, 0.25, 0.5, 1.0, 2.0])  # tried on the variance of peaks
-VOTE_FACTORS = np.array(
-    [0.5, 1.0, 2.0, 4.0]
-)  # and on that of votes; never trusted much more than stated, for the hidden overlaps
-BELIEVED = 9.0  # variances, as stated by the settings, that a vote may lie away from the peak; further is a wrong grouping more than an error
-PEAK_FLOOR = 0.5  # standard deviation in pixels of the best peak
+MRM_MIN_SCORE = 0.75  # the paper: only neighbours with a higher score are used
+
+# Person size (square root of the area) over the root mean square distance of the joints from
+# their mean. Measured on the COCO and CrowdPose annotations.
+SIZE_OVER_RMS_DISTANCE = 1.75
+
+# The grid of equation (4). Offsets are never trusted much more than OFFSET_SIGMA states,
+# because overlaps of windows with people that were not found stay unnoticed.
+PEAK_VARIANCE_FACTORS = np.array([0.01, 0.1, 0.25, 0.5, 1.0, 2.0])
+OFFSET_VARIANCE_FACTORS = np.array([0.5, 1.0, 2.0, 4.0])
+
+# Predictions whose squared residual is more than this many variances (three standard
+# deviations, a = b = 1) are wrong groupings rather than errors, and are not used.
+MAX_RESIDUAL_RATIO = 9.0
+
+# Standard deviation in pixels of a peak of score 1. Chosen on COCO val annotations with the
+# perfect-network test.
+PEAK_FLOOR = 0.5
+
+
+def refine_positions(
+    peaks: Peaks, peak_index: np.ndarray, layout: OffsetLayout, settings: DecoderSettings
+) -> np.ndarray:
+    """(P, K, 2) positions of the peaks `peak_index` (P, K) after TEST.MRM; 0 where it is NONE."""
+    position = gather(peaks.position, peak_index, 0.0)
+    score = gather(peaks.score, peak_index, 0.0)
+    if settings.mrm == "off" or not layout.num_edges or not len(peak_index):
+        return position
+
+    predictions = collect_predictions(peaks, peak_index, layout)
+    if settings.mrm == "paper":
+        return refine_as_published(position, score, predictions, layout)
+    return refine_by_precision(position, score, predictions, settings)
+
+
+# ---- predictions of joints by their neighbours ----
+
+
+class Predictions(NamedTuple):
+    """Predicted joint positions, for P people and the E' edges between joints."""
+
+    source: np.ndarray  # (E',) int joint that predicts
+    target: np.ndarray  # (E',) int joint that is predicted
+    position: np.ndarray  # (P, E', 2) peak + offset; 0 where the source has no peak
+    sigma: np.ndarray  # (P, E') standard deviation used in grouping; infinite without a peak
+    overlap_variance: np.ndarray  # (P, E') of the means where windows overlap, else 0
+    has_source: np.ndarray  # (P, E') bool: the source has a peak
+    one_hot_target: np.ndarray  # (E', K) float64: weights @ one_hot_target sums by target joint
+
+    def sum_by_target(self, values: np.ndarray) -> np.ndarray:
+        """(P, K) sums of values (P, E') over the predictions of each joint."""
+        return values @ self.one_hot_target
+
+    def weighted_sum(self, weight: np.ndarray) -> np.ndarray:
+        """(P, K, 2) sums of weight (P, E') times position over the predictions of each joint."""
+        axes = [self.sum_by_target(weight * self.position[..., axis]) for axis in (0, 1)]
+        return np.stack(axes, axis=2)
+
+
+def collect_predictions(peaks: Peaks, peak_index: np.ndarray, layout: OffsetLayout) -> Predictions:
+    """All edges between joints, at the peak of the source: child -> parent and the reverse."""
+    num_joints = peak_index.shape[1]
+    edges = np.flatnonzero(layout.target < num_joints)
+    source, target = layout.source[edges], layout.target[edges]
+    source_peak = peak_index[:, source]
+    has_source = source_peak != NONE
+
+    # The edge differs by column, so this is no plain gather of rows.
+    position = np.zeros((*source_peak.shape, 2))
+    if len(peaks.joint):
+        predicted = peaks.predicted_target[source_peak, edges]
+        position = np.where(has_source[..., None], predicted, 0.0)
+
+    overlap = np.where(peaks.windows_overlap, OVERLAP_SIGMA * peaks.max_offset_length, 0.0)
+    return Predictions(
+        source=source,
+        target=target,
+        position=position,
+        sigma=gather(peaks.offset_sigma, source_peak, np.inf),
+        overlap_variance=gather(overlap, source_peak, 0.0) ** 2,
+        has_source=has_source,
+        one_hot_target=(target[:, None] == np.arange(num_joints)).astype(np.float64),
+    )
+
+
+# ---- equations (1) to (4) ----
+
+
+def refine_by_precision(
+    position: np.ndarray, score: np.ndarray, predictions: Predictions, settings: DecoderSettings
+) -> np.ndarray:
+    """Equation (1) with the fitted variances (2) and (3).
+
+    position: (P, K, 2). score: (P, K), 0 where the joint is missing. Returns (P, K, 2).
+    """
+    present = score > 0
+    size = person_size(position, present)
+    peak_variance = (settings.peak_sigma * np.maximum(1 - score, 0) * size[:, None]) ** 2
+    offset_variance = settings.offset_sigma**2
+
+    difference = predictions.position - position[:, predictions.target]
+    residual = (difference**2).mean(axis=2)
+    target_variance = peak_variance[:, predictions.target]
+    expected = target_variance + offset_variance + predictions.overlap_variance
+    used = predictions.has_source & present[:, predictions.target]
+    used &= residual < MAX_RESIDUAL_RATIO * expected
+
+    peak_factor, offset_factor = fit_variance_factors(
+        residual[used], target_variance[used], predictions.overlap_variance[used], offset_variance
+    )
+    peak_variance = peak_factor * peak_variance + PEAK_FLOOR**2
+    prediction_variance = offset_factor * offset_variance + predictions.overlap_variance
+    return precision_weighted_mean(
+        position,
+        np.where(present, 1 / peak_variance, 0.0),
+        predictions,
+        np.where(used, 1 / prediction_variance, 0.0),
+    )
 
 
 def person_size(position: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """(P,) square root of the person's area, as its joints (P, K, 2) suggest; factor measured on COCO and CrowdPose."""
+    """(P,) square root of the person's area in pixels, estimated from its joints (P, K, 2)."""
     count = np.maximum(present.sum(axis=1), 1)
     weight = present / count[:, None]
     mean = (weight[..., None] * position).sum(axis=1)
     squared = ((position - mean[:, None]) ** 2).sum(axis=2)
-    return SIZE_OF_RADIUS * np.sqrt((weight * squared).sum(axis=1))
+    return SIZE_OVER_RMS_DISTANCE * np.sqrt((weight * squared).sum(axis=1))
 
 
-def refine(
-    peaks: Peaks, member: np.ndarray, layout: OffsetLayout, settings: DecoderSettings
-) -> np.ndarray:
-    """(P, K, 2) refined positions of the peaks `member` (P, K; -1 where absent)."""
-    present = member >= 0
-    index = np.where(present, member, 0)
-    position = np.where(present[..., None], peaks.position[index], 0.0)
-    score = np.where(present, peaks.score[index], 0.0)
-    if settings.mrm == "off" or not layout.num_edges or not len(member):
-        return position
-    if settings.mrm == "paper":
-        return _paper(peaks, layout, index, position, score)
-    return _precision(peaks, layout, settings, index, position, score)
-
-
-def _precision(
-    peaks: Peaks,
-    layout: OffsetLayout,
-    settings: DecoderSettings,
-    index: np.ndarray,
-    position: np.ndarray,
-    score: np.ndarray,
-) -> np.ndarray:
-    present, joints = score > 0, position.shape[1]
-    between = np.flatnonzero(layout.target < joints)
-    source, target = layout.source[between], layout.target[between]
-    both = present[:, source] & present[:, target]
-    vote = np.where(both[..., None], peaks.predicted_target[index[:, source], between], 0.0)
-    windows_overlap = (
-        np.where(peaks.windows_overlap, MIXED_SHARE * peaks.max_offset_length, 0.0)[
-            index[:, source]
-        ]
-        ** 2
-    )
-    doubt = (np.maximum(1 - score, 0) * person_size(position, present)[:, None]) ** 2
-    residual = ((vote - position[:, target]) ** 2).sum(axis=2) / 2
-    stated = settings.peak_sigma**2 * doubt[:, target] + settings.offset_sigma**2 + windows_overlap
-    both &= residual < BELIEVED * stated
-    peak_factor, vote_factor = _fitting_factors(
-        residual[both], doubt[:, target][both], windows_overlap[both], settings
-    )
-    weight = np.where(
-        present, 1 / (peak_factor * settings.peak_sigma**2 * doubt + PEAK_FLOOR**2), 0.0
-    )
-    vote_weight = np.where(
-        both, 1 / (vote_factor * settings.offset_sigma**2 + windows_overlap), 0.0
-    )
-    onto = (target[:, None] == np.arange(joints)).astype(np.float64)  # sums the votes of each joint
-    weights = weight + vote_weight @ onto
-    total = weight[..., None] * position + np.stack(
-        [(vote_weight * vote[..., axis]) @ onto for axis in (0, 1)], axis=2
-    )
-    return np.where(present[..., None], total / np.where(present, weights, 1)[..., None], 0.0)
-
-
-def _fitting_factors(
-    residual: np.ndarray, doubt: np.ndarray, windows_overlap: np.ndarray, settings: DecoderSettings
+def fit_variance_factors(
+    residual: np.ndarray,
+    peak_variance: np.ndarray,
+    overlap_variance: np.ndarray,
+    offset_variance: float,
 ) -> tuple[float, float]:
-    """Factors on the variances of peaks and votes that make the residuals (N,), mean square per axis, most likely."""
-    peak, vote = (grid.reshape(-1, 1) for grid in np.meshgrid(PEAK_FACTORS, VOTE_FACTORS))
-    variance = (
-        peak * settings.peak_sigma**2 * doubt
-        + vote * settings.offset_sigma**2
-        + windows_overlap
-        + PEAK_FLOOR**2
-    )
+    """Equation (4): the factors (a, b) of the highest likelihood.
+
+    residual: (N,) mean square per axis. peak_variance: (N,) of equation (2) with a = 1, without the
+    floor. overlap_variance: (N,). offset_variance: OFFSET_SIGMA^2.
+    """
+    grid = np.meshgrid(PEAK_VARIANCE_FACTORS, OFFSET_VARIANCE_FACTORS)
+    peak_factor, offset_factor = (factors.reshape(-1, 1) for factors in grid)
+
+    variance = peak_factor * peak_variance + PEAK_FLOOR**2
+    variance = variance + offset_factor * offset_variance + overlap_variance
     variance = variance.astype(np.float32)
-    best = (np.log(variance) + residual.astype(np.float32) / variance).sum(axis=1).argmin()
-    return float(peak[best, 0]), float(vote[best, 0])
+    cost = np.log(variance) + residual.astype(np.float32) / variance
+    best = cost.sum(axis=1).argmin()
+    return float(peak_factor[best, 0]), float(offset_factor[best, 0])
 
 
-def _paper(
-    peaks: Peaks, layout: OffsetLayout, index: np.ndarray, position: np.ndarray, score: np.ndarray
+def precision_weighted_mean(
+    position: np.ndarray,
+    peak_precision: np.ndarray,
+    predictions: Predictions,
+    prediction_precision: np.ndarray,
 ) -> np.ndarray:
-    total, weights = score[..., None] * position, score.copy()
-    reverse = layout.num_edges > layout.num_forward
-    for edge, (source, target) in enumerate(zip(layout.source.tolist(), layout.target.tolist())):
-        if target == position.shape[1]:
-            continue
-        vote = peaks.predicted_target[index[:, source], edge]
-        listen(total, weights, score, source, target, vote)
-        if not reverse:
-            listen(
-                total,
-                weights,
-                score,
-                target,
-                source,
-                position[:, target] - (vote - position[:, source]),
-            )
-    return np.where(score[..., None] > 0, total / np.where(score > 0, weights, 1)[..., None], 0.0)
+    """Equation (1) for precisions 1 / variance (P, K) and (P, E'); 0 where all of them are 0."""
+    total = peak_precision[..., None] * position + predictions.weighted_sum(prediction_precision)
+    weight = peak_precision + predictions.sum_by_target(prediction_precision)
+
+    has_peak = peak_precision > 0
+    mean = total / np.where(has_peak, weight, 1.0)[..., None]
+    return np.where(has_peak[..., None], mean, 0.0)
 
 
-def listen(
-    total: np.ndarray,
-    weights: np.ndarray,
-    score: np.ndarray,
-    from_: int,
-    to: int,
-    estimate: np.ndarray,
-) -> None:
-    """Add the estimate (P, 2) of joint `to` by joint `from_` where the paper's conditions hold; sums are changed in place."""
-    heard = (score[:, from_] > CERTAIN) & (score[:, from_] > score[:, to]) & (score[:, to] > 0)
-    weight = np.where(heard, score[:, from_], 0.0)
-    total[:, to] += weight[:, None] * np.where(heard[:, None], estimate, 0.0)
-    weights[:, to] += weight
+# ---- equations (5) and (6) ----
+
+
+def refine_as_published(
+    position: np.ndarray, score: np.ndarray, predictions: Predictions, layout: OffsetLayout
+) -> np.ndarray:
+    """Equation (5), with (6) where the layout has no reverse offsets. Shapes as in equation (1)."""
+    mean = ScoreWeightedMean(position, score)
+    has_reverse = layout.num_edges > layout.num_forward
+    edges = zip(predictions.source.tolist(), predictions.target.tolist())
+    for edge, (source, target) in enumerate(edges):
+        predicted = predictions.position[:, edge]
+        mean.add_prediction(source, target, predicted)
+        if not has_reverse:
+            offset = predicted - position[:, source]
+            mean.add_prediction(target, source, position[:, target] - offset)
+    return mean.result()
+
+
+class ScoreWeightedMean:
+    """The two sums of equation (5), which start with the joints' own peaks."""
+
+    def __init__(self, position: np.ndarray, score: np.ndarray) -> None:
+        self.score = score
+        self.total = score[..., None] * position
+        self.weight = score.copy()
+
+    def add_prediction(self, source: int, target: int, predicted: np.ndarray) -> None:
+        """Add the position (P, 2) of joint `target` predicted by joint `source`, where accepted."""
+        source_score, target_score = self.score[:, source], self.score[:, target]
+        accepted = (source_score > MRM_MIN_SCORE) & (source_score > target_score)
+        accepted &= target_score > 0
+        weight = np.where(accepted, source_score, 0.0)
+        self.total[:, target] += weight[:, None] * predicted
+        self.weight[:, target] += weight
+
+    def result(self) -> np.ndarray:
+        """(P, K, 2) refined positions, 0 for missing joints."""
+        found = self.score > 0
+        mean = self.total / np.where(found, self.weight, 1.0)[..., None]
+        return np.where(found[..., None], mean, 0.0)
