@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from duopose.config import load_config
 from duopose.decode import build_decoder, build_merger
 from duopose.decode.build import build_layout
+from duopose.decode.build import decoder_settings as settings_from_config
+from duopose.decode.settings import DecoderSettings
 from duopose.geometry import resize_for_test
 from duopose.oracle.ideal_maps import IdealNetwork
 from duopose.oracle.passes import ideal_passes
@@ -84,3 +87,10 @@ class World:
 @pytest.fixture
 def world() -> Callable[..., World]:
     return World
+
+
+@pytest.fixture
+def decoder_settings() -> Callable[..., DecoderSettings]:
+    """decoder_settings(field=value, ...): the default settings with some fields changed."""
+    default = settings_from_config(load_config(None, []))
+    return lambda **fields: replace(default, **fields)

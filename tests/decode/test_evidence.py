@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -17,7 +19,6 @@ from duopose.decode.evidence import (
     tag_term,
 )
 from duopose.decode.people import NONE, People
-from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import COCO
 from duopose.types import Peaks
 
@@ -61,9 +62,9 @@ def test_squared_distances() -> None:
     assert squared[0] == pytest.approx([25, np.nan], nan_ok=True)
 
 
-def test_tag_term_has_the_variance_of_a_mean_of_tags() -> None:
+def test_tag_term_has_the_variance_of_a_mean_of_tags(decoder_settings: Callable) -> None:
     peaks = make_peaks([WRIST], np.zeros((1, 2)))
-    settings = DecoderSettings(tag_sigma=0.5)
+    settings = decoder_settings(tag_sigma=0.5)
     tag, centre = np.array([[1.0], [1.0]]), np.zeros((2, 2))
     people = People.without_joints(np.full(2, NONE), tag, centre, 17)
     people.num_tags = np.array([1, 4])
@@ -71,8 +72,8 @@ def test_tag_term_has_the_variance_of_a_mean_of_tags() -> None:
     assert tag_term(people, peaks, settings)[:, 0] == pytest.approx(expected)
 
 
-def test_score_term_is_a_power_law_up_to_the_confident_score() -> None:
-    settings = DecoderSettings(confident_score=0.25, score_weight=6.0)
+def test_score_term_is_a_power_law_up_to_the_confident_score(decoder_settings: Callable) -> None:
+    settings = decoder_settings(confident_score=0.25, score_weight=6.0)
     peaks = make_peaks([0] * 5, np.zeros((5, 2)))
     peaks.score[:] = [0.0625, 0.125, 0.25, 0.5, 1.0]
     expected = [-12 * np.log(2), -6 * np.log(2), 0, 0, 0]
@@ -82,12 +83,14 @@ def test_score_term_is_a_power_law_up_to_the_confident_score() -> None:
     assert np.isfinite(score_term(peaks, settings)).all()
 
 
-def test_pairwise_evidence_is_symmetric_and_zero_without_an_edge() -> None:
+def test_pairwise_evidence_is_symmetric_and_zero_without_an_edge(
+    decoder_settings: Callable,
+) -> None:
     position = np.array([[10.0, 10.0], [20.0, 10.0], [30.0, 13.0]])
     peaks = make_peaks([SHOULDER, ELBOW, WRIST], position)
     peaks.predicted_target[1, LAYOUT.edge(ELBOW, SHOULDER)] = [10.0, 12.0]
     peaks.predicted_target[2, LAYOUT.edge(WRIST, ELBOW)] = [20.0, 10.0]
-    evidence = GroupingEvidence(peaks, COCO, LAYOUT, DecoderSettings())
+    evidence = GroupingEvidence(peaks, COCO, LAYOUT, decoder_settings())
 
     assert evidence.pairwise[0, 1] == pytest.approx(3.0 - 2.0)
     assert evidence.pairwise[1, 2] == pytest.approx(3.0)

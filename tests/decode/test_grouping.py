@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,6 @@ from duopose.decode.associative_embedding import TagGrouper
 from duopose.decode.evidence import GroupingEvidence
 from duopose.decode.grouping import Grouper, assign_joint, greedy_groups
 from duopose.decode.people import CENTRE_PEAK_SIGMA, NONE, RADIUS_MARGIN, People, gather
-from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import COCO
 from duopose.types import Peaks
 
@@ -66,26 +67,26 @@ def true_rows(count: int) -> set[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("same_tags", [False, True])
-def test_two_crossing_people(same_tags: bool) -> None:
+def test_two_crossing_people(same_tags: bool, decoder_settings: Callable) -> None:
     """Bodies overlap; with equal tags only the offsets can separate the limbs."""
     tags = np.array([0.0, 0.0 if same_tags else 2.0])
     peaks = peaks_of_people(people_side_by_side(2, 30.0), tags, np.ones(2))
-    people = Grouper(COCO, LAYOUT, DecoderSettings()).group(peaks)
+    people = Grouper(COCO, LAYOUT, decoder_settings()).group(peaks)
     assert found_sets(people) == true_rows(2)
 
 
-def test_a_person_without_a_centre_peak_is_found() -> None:
+def test_a_person_without_a_centre_peak_is_found(decoder_settings: Callable) -> None:
     tags = np.array([0.0, 2.0, 4.0])
     peaks = peaks_of_people(people_side_by_side(3, 80.0), tags, np.array([1, 0, 1]))
-    people = Grouper(COCO, LAYOUT, DecoderSettings()).group(peaks)
+    people = Grouper(COCO, LAYOUT, decoder_settings()).group(peaks)
     assert found_sets(people) == true_rows(3)
     assert sorted(people.centre_peak.tolist()) == [NONE, 51, 52]
 
 
-def test_order_of_people_does_not_matter() -> None:
+def test_order_of_people_does_not_matter(decoder_settings: Callable) -> None:
     positions, tags = people_side_by_side(4, 40.0), np.arange(4.0)
     order = np.array([2, 0, 3, 1])
-    grouper = Grouper(COCO, LAYOUT, DecoderSettings())
+    grouper = Grouper(COCO, LAYOUT, decoder_settings())
     straight = peaks_of_people(positions, tags, np.ones(4))
     permuted = peaks_of_people(positions[order], tags[order], np.ones(4))
     first, second = (
@@ -95,10 +96,10 @@ def test_order_of_people_does_not_matter() -> None:
     assert first == second and len(first) == 4
 
 
-def test_a_joint_is_assigned_optimally_not_greedily() -> None:
+def test_a_joint_is_assigned_optimally_not_greedily(decoder_settings: Callable) -> None:
     """Both people prefer peak 0; the sum is largest if the first one takes peak 1."""
     peaks = peaks_of_people(people_side_by_side(2, 30.0), np.zeros(2), np.ones(2))
-    evidence = GroupingEvidence(peaks, COCO, LAYOUT, DecoderSettings())
+    evidence = GroupingEvidence(peaks, COCO, LAYOUT, decoder_settings())
     unary = np.zeros((2, 34), np.float32)
     unary[:, :2] = [[5.0, 4.0], [4.0, 1.0]]
     peak_index = np.full((2, 17), NONE)
@@ -167,14 +168,14 @@ def test_concatenate_select_and_gather() -> None:
     assert gather(NO_EDGES, np.array([NONE]), 0.0).tolist() == [[0.0, 0.0]]
 
 
-def test_tags_alone_make_people_up_to_the_threshold() -> None:
+def test_tags_alone_make_people_up_to_the_threshold(decoder_settings: Callable) -> None:
     peaks = peaks_of_people(people_side_by_side(2, 30.0), np.array([0.0, 2.0]), np.zeros(2))
-    people = TagGrouper(COCO, DecoderSettings(tag_threshold=1.0)).group(peaks)
+    people = TagGrouper(COCO, decoder_settings(tag_threshold=1.0)).group(peaks)
     assert found_sets(people) == true_rows(2)
     assert people.tag[:, 0].tolist() == [0.0, 2.0]
 
     first, second = 2 * COCO.index("left_wrist") + np.arange(2)
     peaks.tag[first] = 1.5  # too far from the first person; the second has a nearer peak
-    people = TagGrouper(COCO, DecoderSettings(tag_threshold=1.0)).group(peaks)
+    people = TagGrouper(COCO, decoder_settings(tag_threshold=1.0)).group(peaks)
     assert people.peak_index[:, COCO.index("left_wrist")].tolist() == [NONE, second, first]
     assert people.present.sum(axis=1).tolist() == [16, 17, 1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,6 @@ from duopose.decode.mrm import (
     refine_positions,
 )
 from duopose.decode.people import NONE
-from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import COCO, OffsetLayout
 from duopose.types import Peaks
 
@@ -89,8 +90,8 @@ def test_mean_of_two_joints_with_known_variances() -> None:
     assert (np.delete(refined[0], [ELBOW, WRIST], axis=0) == 0).all()
 
 
-def test_precision_mode_is_equation_1_with_the_fitted_factors() -> None:
-    settings = DecoderSettings(mrm="precision", peak_sigma=0.5, offset_sigma=4.0)
+def test_precision_mode_is_equation_1_with_the_fitted_factors(decoder_settings: Callable) -> None:
+    settings = decoder_settings(mrm="precision", peak_sigma=0.5, offset_sigma=4.0)
     peaks, peak_index = elbow_and_wrist(FORWARD, (0.2, 1.0))
     size = person_size(peaks.position[None], np.ones((1, 2), dtype=bool))[0]
     peak_variance = (0.5 * 0.8 * size) ** 2
@@ -106,8 +107,8 @@ def test_precision_mode_is_equation_1_with_the_fitted_factors() -> None:
     assert refined[0, WRIST] == pytest.approx(WRIST_POSITION)  # nothing predicts it
 
 
-def test_a_prediction_far_from_the_peak_is_not_used() -> None:
-    settings = DecoderSettings(mrm="precision", peak_sigma=0.01, offset_sigma=1.0)
+def test_a_prediction_far_from_the_peak_is_not_used(decoder_settings: Callable) -> None:
+    settings = decoder_settings(mrm="precision", peak_sigma=0.01, offset_sigma=1.0)
     peaks, peak_index = elbow_and_wrist(FORWARD, (0.9, 0.9))
     peaks.predicted_target[1, FORWARD.edge(WRIST, ELBOW)] = [200.0, 50.0]
     refined = refine_positions(peaks, peak_index, FORWARD, settings)
@@ -124,9 +125,9 @@ def test_the_factors_that_made_the_residuals_are_fitted(a: float, b: float) -> N
     assert fit_variance_factors(residual, peak_variance, np.zeros(20000), 16.0) == (a, b)
 
 
-def test_the_published_formula() -> None:
+def test_the_published_formula(decoder_settings: Callable) -> None:
     """Equation (5): a wrist of score 0.9 moves an elbow of score 0.5."""
-    settings = DecoderSettings(mrm="paper")
+    settings = decoder_settings(mrm="paper")
     peaks, peak_index = elbow_and_wrist(FORWARD, (0.5, 0.9))
     refined = refine_positions(peaks, peak_index, FORWARD, settings)
     expected = (0.5 * ELBOW_POSITION + 0.9 * PREDICTED_ELBOW) / 1.4
@@ -138,9 +139,9 @@ def test_the_published_formula() -> None:
     assert refined[0, ELBOW] == pytest.approx(ELBOW_POSITION)
 
 
-def test_the_published_formula_from_parent_to_child() -> None:
+def test_the_published_formula_from_parent_to_child(decoder_settings: Callable) -> None:
     """Equation (6) without reverse offsets: x_parent - d; with them the parent's own prediction."""
-    settings = DecoderSettings(mrm="paper")
+    settings = decoder_settings(mrm="paper")
     peaks, peak_index = elbow_and_wrist(FORWARD, (0.9, 0.5))
     refined = refine_positions(peaks, peak_index, FORWARD, settings)
     displacement = PREDICTED_ELBOW - WRIST_POSITION
@@ -153,8 +154,8 @@ def test_the_published_formula_from_parent_to_child() -> None:
     assert refined[0, WRIST] == pytest.approx(expected)
 
 
-def test_off_keeps_the_peaks() -> None:
+def test_off_keeps_the_peaks(decoder_settings: Callable) -> None:
     peaks, peak_index = elbow_and_wrist(FORWARD, (0.2, 1.0))
-    refined = refine_positions(peaks, peak_index, FORWARD, DecoderSettings(mrm="off"))
+    refined = refine_positions(peaks, peak_index, FORWARD, decoder_settings(mrm="off"))
     assert refined[0, [ELBOW, WRIST]].tolist() == peaks.position.tolist()
     assert (np.delete(refined[0], [ELBOW, WRIST], axis=0) == 0).all()
