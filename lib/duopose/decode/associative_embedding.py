@@ -60,8 +60,9 @@ class TagGrouper:
     def _new_people(self, peaks: Peaks, found: np.ndarray) -> People:
         """A person without joints for each of the peaks."""
         no_centre_peak = np.full(len(found), NONE)
-        tag, position = peaks.tag[found], peaks.position[found]
-        return People.without_joints(no_centre_peak, tag, position, self.skeleton.num_keypoints)
+        num_joints = self.skeleton.num_keypoints
+        position = peaks.position[found]
+        return People.without_joints(no_centre_peak, peaks.tag[found], position, num_joints)
 
     def _assign(self, peaks: Peaks, found: np.ndarray, tag: np.ndarray) -> np.ndarray:
         """(N,) person of each peak of `found` (N,), NONE where no tag (P, T) is near enough."""

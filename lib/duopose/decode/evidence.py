@@ -18,8 +18,8 @@ The error of an offset grows with its length and has a lower bound:
 with the length of the longest forward offset of the peak, so that sigma is not reduced for
 foreshortened limbs.
 
-The terms are functions listed in four tuples below; to add a rule, write a function and list
-it:
+Each term is a function listed in one of four tuples. To add a rule, write a function, list it,
+and declare its setting if it has one:
 
     UNARY_TERMS     person and peak  (P, M)  tag, predicted centre, distance from centre
     PEAK_TERMS      peak             (M,)    heatmap score, NMS suppression
@@ -103,7 +103,8 @@ def max_offset_length(
     offsets get the mean of the others.
     """
     offset = predicted_target[:, :num_forward] - position[:, None]
-    squared = np.nan_to_num((offset**2).sum(axis=2))
+    squared = (offset**2).sum(axis=2)
+    squared = np.nan_to_num(squared)
     length = np.sqrt(squared.max(axis=1, initial=0.0))
 
     has_offset = length > 0
@@ -115,7 +116,8 @@ def offset_sigma(
     length: np.ndarray, windows_overlap: np.ndarray, floor: float, relative: float
 ) -> np.ndarray:
     """Equation (2): (M,) standard deviation per axis, in pixels, of the peaks' offsets."""
-    return np.hypot(floor, np.where(windows_overlap, OVERLAP_SIGMA, relative) * length)
+    relative_sigma = np.where(windows_overlap, OVERLAP_SIGMA, relative)
+    return np.hypot(floor, relative_sigma * length)
 
 
 def predicted_centres(
@@ -146,10 +148,15 @@ def predicted_centres(
 # ---- unary terms: (P, M) for people and joint peaks ----
 
 
+def tag_variance(num_tags: np.ndarray, settings: DecoderSettings) -> np.ndarray:
+    """Variance of a tag minus the mean of n others: TAG_SIGMA^2 (1 + 1/n)."""
+    return settings.tag_sigma**2 * (1 + 1 / num_tags)
+
+
 def tag_term(people: People, peaks: Peaks, settings: DecoderSettings) -> np.ndarray:
-    """Mean of n tags against the peak's tag: sigma^2 = TAG_SIGMA^2 (1 + 1/n)."""
+    """The person's mean tag against the peak's tag."""
     squared = squared_distances(people.tag, peaks.tag)
-    variance = settings.tag_sigma**2 * (1 + 1 / people.num_tags[:, None])
+    variance = tag_variance(people.num_tags, settings)[:, None]
     return log_likelihood_ratio(squared, variance, LOG_GAIN_TAG, settings.outlier_probability)
 
 
@@ -174,7 +181,7 @@ UnaryTerm = Callable[[People, Peaks, DecoderSettings], np.ndarray]
 UNARY_TERMS: tuple[UnaryTerm, ...] = (tag_term, centre_term, distance_term)
 
 
-# ---- peak terms: (M,), "somebody's joint" against "false peak" ----
+# ---- peak terms: (M,), "joint of a person" against "false peak" ----
 
 
 def score_term(peaks: Peaks, settings: DecoderSettings) -> np.ndarray:
@@ -184,7 +191,8 @@ def score_term(peaks: Peaks, settings: DecoderSettings) -> np.ndarray:
     images with a trained network: AP 46.5 without, 50.2 with this term (detection threshold 0.1).
     """
     relative = peaks.score / settings.confident_score
-    return settings.score_weight * np.log(np.clip(relative, MIN_RELATIVE_SCORE, 1.0))
+    clipped = np.clip(relative, MIN_RELATIVE_SCORE, 1.0)
+    return settings.score_weight * np.log(clipped)
 
 
 def nms_suppression_term(peaks: Peaks, settings: DecoderSettings) -> np.ndarray:

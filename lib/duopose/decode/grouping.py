@@ -1,9 +1,11 @@
 """Grouping: which peak belongs to which person, from all evidence together (Double Embedding).
 
-A person has a tag, a centre and a radius. U[p, i] is the log-likelihood ratio that peak i
-belongs to person p (tag, predicted centre, distance; minus the cost of joining), pairwise[i,
-j] that peaks i and j belong to one person (offsets between child and parent); both from
-`evidence`. For joint type k
+A person has a tag, a centre and a radius. `evidence` gives two sums of log-likelihood ratios:
+
+    U[p, i]         peak i belongs to person p: tag, predicted centre, distance; - join_cost[i]
+    pairwise[i, j]  peaks i and j belong to one person: offsets between child and parent
+
+For joint type k they are combined to
 
     (1)  L[p, i] = U[p, i] + sum over neighbours n of k of pairwise[peak_index[p, n], i].
 
@@ -61,9 +63,9 @@ class Grouper:
         people = people_from_centre_peaks(peaks, self.skeleton)
         run_assignment(people, evidence, self.skeleton)
 
-        seeded, lone_peaks = seed_from_unassigned(people, evidence)
-        if len(seeded):
-            people = people.concatenate(seeded)
+        new_people, lone_peaks = seed_from_unassigned(people, evidence)
+        if len(new_people):
+            people = people.concatenate(new_people)
             run_assignment(people, evidence, self.skeleton)
 
         singles = single_joint_people(lone_peaks, people, evidence)
@@ -75,8 +77,8 @@ def people_from_centre_peaks(peaks: Peaks, skeleton: Skeleton) -> People:
     """One person without joints for every centre peak that NMS did not suppress."""
     is_centre = peaks.joint == skeleton.centre
     rows = np.flatnonzero(is_centre & ~peaks.nms_suppressed)
-    tag, position = peaks.tag[rows], peaks.position[rows]
-    return People.without_joints(rows, tag, position, skeleton.num_keypoints)
+    tag = peaks.tag[rows]
+    return People.without_joints(rows, tag, peaks.position[rows], skeleton.num_keypoints)
 
 
 # ---- assignment ----
@@ -95,8 +97,7 @@ def run_assignment(people: People, evidence: GroupingEvidence, skeleton: Skeleto
         unary = evidence.unary(people)
 
         if iteration == 0:
-            # Torso joints have no centre offset, so limbs go first: they lead to the torso
-            # joints.
+            # Torso joints have no centre offset, so limbs go first.
             assign_joints((*reversed(limbs), *others), people, unary, evidence)
         else:
             assign_joints((*others, *limbs), people, unary, evidence)
@@ -160,10 +161,7 @@ def all_peaks_with_best_person(peak_index: np.ndarray, unary: np.ndarray) -> boo
 
 
 def seed_from_unassigned(people: People, evidence: GroupingEvidence) -> tuple[People, np.ndarray]:
-    """New people, without joints yet, from groups of unassigned peaks; and the peaks left alone.
-
-    A group gives its person the mean tag and the mean predicted centre.
-    """
+    """New people from groups of unassigned peaks, without joints yet, and the lone peaks (N,)."""
     peaks = evidence.peaks
     unassigned = unassigned_peaks(people, evidence)
     affinity = evidence.affinity(unassigned)
@@ -171,24 +169,14 @@ def seed_from_unassigned(people: People, evidence: GroupingEvidence) -> tuple[Pe
 
     lone = [group[0] for group in groups if len(group) == 1]
     several = [unassigned[group] for group in groups if len(group) > 1]
-    tag = np.zeros((len(several), peaks.tag.shape[1]))
-    centre = np.full((len(several), 2), np.nan)
-    for row, group in enumerate(several):
-        tag[row] = peaks.tag[group].mean(axis=0)
-        predicted = peaks.predicted_centre[group]
-        known = predicted[~np.isnan(predicted[:, 0])]
-        if len(known):
-            centre[row] = known.mean(axis=0)
-
-    no_centre_peak = np.full(len(several), NONE)
-    seeded = People.without_joints(no_centre_peak, tag, centre, people.peak_index.shape[1])
-    seeded.num_tags = np.array([float(len(group)) for group in several])
-    return seeded, unassigned[np.array(lone, dtype=int)]
+    new_people = people_from_groups(several, peaks, people.peak_index.shape[1])
+    return new_people, unassigned[np.array(lone, dtype=int)]
 
 
 def unassigned_peaks(people: People, evidence: GroupingEvidence) -> np.ndarray:
     """(L,) joint peaks that belong to nobody and may start people, highest score first."""
-    peaks, settings = evidence.joint_peaks, evidence.settings
+    peaks = evidence.joint_peaks
+    settings = evidence.settings
     may_start = ~peaks.nms_suppressed & (peaks.score >= settings.start_threshold)
     may_start[people.peak_index[people.present]] = False
 
@@ -214,7 +202,8 @@ def greedy_groups(affinity: np.ndarray, joint: np.ndarray) -> list[np.ndarray]:
         group = np.array([first])
         if has_partner[first]:
             partners = np.flatnonzero(free & compatible[first])
-            best_first = partners[np.argsort(-affinity[first, partners], kind="stable")]
+            order = np.argsort(-affinity[first, partners], kind="stable")
+            best_first = partners[order]
             _, best_of_type = np.unique(joint[best_first], return_index=True)
             group = np.append(group, best_first[best_of_type])
 
@@ -223,16 +212,33 @@ def greedy_groups(affinity: np.ndarray, joint: np.ndarray) -> list[np.ndarray]:
     return groups
 
 
+def people_from_groups(groups: list[np.ndarray], peaks: Peaks, num_joints: int) -> People:
+    """A person without joints for each group, with its mean tag and mean predicted centre."""
+    tag = np.zeros((len(groups), peaks.tag.shape[1]))
+    centre = np.full((len(groups), 2), np.nan)
+    for row, group in enumerate(groups):
+        tag[row] = peaks.tag[group].mean(axis=0)
+        predicted = peaks.predicted_centre[group]
+        known = predicted[~np.isnan(predicted[:, 0])]
+        if len(known):
+            centre[row] = known.mean(axis=0)
+
+    people = People.without_joints(np.full(len(groups), NONE), tag, centre, num_joints)
+    people.num_tags = np.array([float(len(group)) for group in groups])
+    return people
+
+
 def single_joint_people(
     lone_peaks: np.ndarray, people: People, evidence: GroupingEvidence
 ) -> People:
     """People of one joint each, from the peaks of `lone_peaks` that nobody has."""
     peaks = evidence.peaks
     rows = np.setdiff1d(lone_peaks, people.peak_index[people.present])
+    num_joints = people.peak_index.shape[1]
     no_centre_peak = np.full(len(rows), NONE)
-    tag, position = peaks.tag[rows], peaks.position[rows]
+    tag = peaks.tag[rows]
 
-    singles = People.without_joints(no_centre_peak, tag, position, people.peak_index.shape[1])
+    singles = People.without_joints(no_centre_peak, tag, peaks.position[rows], num_joints)
     singles.peak_index[np.arange(len(rows)), peaks.joint[rows]] = rows
     singles.update_from_peaks(peaks, evidence.settings.offset_sigma)
     return singles

@@ -32,6 +32,7 @@ from duopose.decode.evidence import (
     log_likelihood_ratio,
     score_term,
     squared_distances,
+    tag_variance,
 )
 from duopose.decode.mrm import collect_predictions
 from duopose.decode.people import NONE, People
@@ -42,12 +43,12 @@ from duopose.types import Peaks
 # Score of a joint filled in without a peak: small, but above 0, which would mean "not found".
 PREDICTED_SCORE = 0.01
 
-# Log-likelihood of a peak that another person has. Chosen on COCO val annotations with the
-# perfect-network test.
+# Subtracted from the log-likelihood of a peak that another person has. Chosen on COCO val
+# annotations with the perfect-network test.
 ASSIGNED_PEAK_PENALTY = 1.0
 
-# People without a centre peak need this many joints to be filled: fewer are mostly false
-# peaks.
+# People without a centre peak need this many joints to be filled: with fewer they are mostly
+# false peaks. Chosen on COCO val annotations with the perfect-network test.
 MIN_JOINTS = 3
 
 # Joints are looked for within this many radii of the centre. Two, because the baseline's
@@ -69,7 +70,8 @@ def fill_missing_joints(
     position, score: of the joints found by the grouping. A joint filled with a peak gets the peak's
     score, one filled by offsets alone PREDICTED_SCORE. The mask is (P, K) bool.
     """
-    position, score = position.copy(), score.copy()
+    position = position.copy()
+    score = score.copy()
     missing = ~people.present
     if layout.num_edges:  # the baseline's people never have a centre peak
         num_joints = people.present.sum(axis=1)
@@ -115,7 +117,8 @@ class JointFiller:
         best = best_of_each_joint(candidates, log_likelihood, missing.shape[1])
         best = best[log_likelihood[best] > self.settings.fill_threshold]
 
-        person, joint = candidates.person[best], candidates.joint[best]
+        person = candidates.person[best]
+        joint = candidates.joint[best]
         peak = candidates.peak[best]
         position[person, joint] = self.peaks.position[peak]
         score[person, joint] = self.peaks.score[peak]
@@ -154,7 +157,7 @@ class JointFiller:
         nearest = squared_length(difference).min(axis=1)
 
         num_tags = self.people.num_tags[candidates.person]
-        variance = self.settings.tag_sigma**2 * (1 + 1 / num_tags)
+        variance = tag_variance(num_tags, self.settings)
         return self._ratio(nearest, variance, LOG_GAIN_TAG)
 
     def prediction_term(self, candidates: Candidates) -> np.ndarray:

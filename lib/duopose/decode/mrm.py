@@ -112,11 +112,12 @@ def collect_predictions(peaks: Peaks, peak_index: np.ndarray, layout: OffsetLayo
     """All edges between joints, at the peak of the source: child -> parent and the reverse."""
     num_joints = peak_index.shape[1]
     edges = np.flatnonzero(layout.target < num_joints)
-    source, target = layout.source[edges], layout.target[edges]
+    source = layout.source[edges]
+    target = layout.target[edges]
     source_peak = peak_index[:, source]
     has_source = source_peak != NONE
 
-    # The edge differs by column, so this is no plain gather of rows.
+    # Not `gather`: column e takes edge e of its peaks.
     position = np.zeros((*source_peak.shape, 2))
     if len(peaks.joint):
         predicted = peaks.predicted_target[source_peak, edges]
@@ -145,8 +146,9 @@ def refine_by_precision(
     position: (P, K, 2). score: (P, K), 0 where the joint is missing. Returns (P, K, 2).
     """
     present = score > 0
-    size = person_size(position, present)
-    peak_variance = (settings.peak_sigma * np.maximum(1 - score, 0) * size[:, None]) ** 2
+    size = person_size(position, present)[:, None]
+    peak_sigma = settings.peak_sigma * np.maximum(1 - score, 0) * size
+    peak_variance = peak_sigma**2
     offset_variance = settings.offset_sigma**2
 
     difference = predictions.position - position[:, predictions.target]
@@ -175,7 +177,8 @@ def person_size(position: np.ndarray, present: np.ndarray) -> np.ndarray:
     weight = present / count[:, None]
     mean = (weight[..., None] * position).sum(axis=1)
     squared = ((position - mean[:, None]) ** 2).sum(axis=2)
-    return SIZE_OVER_RMS_DISTANCE * np.sqrt((weight * squared).sum(axis=1))
+    mean_squared = (weight * squared).sum(axis=1)
+    return SIZE_OVER_RMS_DISTANCE * np.sqrt(mean_squared)
 
 
 def fit_variance_factors(
@@ -207,7 +210,8 @@ def precision_weighted_mean(
     prediction_precision: np.ndarray,
 ) -> np.ndarray:
     """Equation (1) for precisions 1 / variance (P, K) and (P, E'); 0 where all of them are 0."""
-    total = peak_precision[..., None] * position + predictions.weighted_sum(prediction_precision)
+    total = peak_precision[..., None] * position
+    total += predictions.weighted_sum(prediction_precision)
     weight = peak_precision + predictions.sum_by_target(prediction_precision)
 
     has_peak = peak_precision > 0
@@ -244,7 +248,8 @@ class ScoreWeightedMean:
 
     def add_prediction(self, source: int, target: int, predicted: np.ndarray) -> None:
         """Add the position (P, 2) of joint `target` predicted by joint `source`, where accepted."""
-        source_score, target_score = self.score[:, source], self.score[:, target]
+        source_score = self.score[:, source]
+        target_score = self.score[:, target]
         accepted = (source_score > MRM_MIN_SCORE) & (source_score > target_score)
         accepted &= target_score > 0
         weight = np.where(accepted, source_score, 0.0)

@@ -84,8 +84,10 @@ class People:
     def concatenate(self, others: People) -> People:
         """These people, then the others."""
         names = [field.name for field in fields(self)]
-        pairs = {name: (getattr(self, name), getattr(others, name)) for name in names}
-        return People(**{name: np.concatenate(pair) for name, pair in pairs.items()})
+        columns = {}
+        for name in names:
+            columns[name] = np.concatenate([getattr(self, name), getattr(others, name)])
+        return People(**columns)
 
     def select(self, rows: np.ndarray) -> People:
         """The people of an index or a mask."""
