@@ -25,11 +25,11 @@ def skeleton_name(cfg: CfgNode) -> str:
 
 def build_skeleton(cfg: CfgNode) -> Skeleton:
     """The skeleton of `skeleton_name`. UserError where it is unknown or its yaml is wrong."""
-    return get_skeleton(skeleton_name(cfg))
+    name = skeleton_name(cfg)
+    return get_skeleton(name)
 
 
 def decoder_values(cfg: CfgNode) -> dict[str, Any]:
     """Field name of decode.DecoderSettings -> value, for every setting declared with `field`."""
-    return {
-        setting.field: get_setting(cfg, key) for key, setting in SETTINGS.items() if setting.field
-    }
+    fields = {setting.field: key for key, setting in SETTINGS.items() if setting.field}
+    return {field: get_setting(cfg, key) for field, key in fields.items()}

@@ -170,21 +170,25 @@ def _unsupported(name: str, value: Any) -> str:
     """What to write instead where HRNet is not as MODEL.EXTRA.`name` describes it, else ''."""
     values = list(value) if isinstance(value, (list, tuple)) else [value]
     last = name.rpartition(".")[2]
-    if last in EXTRA_FIXED and any(found != EXTRA_FIXED[last] for found in values):
-        return f"only {EXTRA_FIXED[last]!r} is supported"
+    if last in EXTRA_FIXED:
+        fixed = EXTRA_FIXED[last]
+        return "" if all(found == fixed for found in values) else f"only {fixed!r} is supported"
     if name not in EXTRA_KEYS:
         return ""
+
     if not values or not all(isinstance(number, int) for number in values):
         return "write whole numbers"
-    if values != [values[0] * 2**branch for branch in range(len(values))]:
+    doubled = [values[0] * 2**branch for branch in range(len(values))]
+    if values != doubled:
         return f"branches have C, 2 C, 4 C, 8 C channels, see {EXTRA_KEYS[name]}"
     return ""
 
 
 def _is_known(key: str) -> bool:
     name = key.removeprefix(EXTRA)
-    known = {*EXTRA_KEYS, *EXTRA_MODULES}
-    return name in known or name.rpartition(".")[2] in EXTRA_IGNORED | EXTRA_FIXED.keys()
+    last = name.rpartition(".")[2]
+    known = {*EXTRA_KEYS, *EXTRA_MODULES, *EXTRA_FIXED, *EXTRA_IGNORED}
+    return name in known or last in known
 
 
 def _check_centre(settings: Mapping[str, Any]) -> list[str]:

@@ -42,19 +42,9 @@ class Setting:
 
 def one_of(*choices: str) -> Check:
     """One of these texts; an empty text is written '' in messages."""
-    return Check(lambda value: value in choices, " | ".join(choice or "''" for choice in choices))
-
-
-def _positive_numbers(values: list[float]) -> bool:
-    return len(values) > 0 and all(value > 0 for value in values)
-
-
-def _factor_per_stride(values: list[float]) -> bool:
-    return len(values) == 2 and all(value >= 0 for value in values)
-
-
-def _three_positive(values: list[int]) -> bool:
-    return len(values) == 3 and all(value >= 1 for value in values)
+    names = [choice or "''" for choice in choices]
+    allowed = " | ".join(names)
+    return Check(lambda value: value in choices, allowed)
 
 
 SWITCH = Check(lambda value: isinstance(value, bool), "True | False")
@@ -72,6 +62,12 @@ ODD = Check(lambda value: value > 0 and value % 2 == 1, "an odd number greater t
 # HRNet halves its maps five times; see network/hrnet.py.
 MULTIPLE_OF_32 = Check(lambda value: value > 0 and value % 32 == 0, "a multiple of 32")
 
-POSITIVE_NUMBERS = Check(_positive_numbers, "a list of at least one positive number")
-FACTOR_PER_STRIDE = Check(_factor_per_stride, "two numbers, 0 or more")
-THREE_POSITIVE = Check(_three_positive, "three whole numbers, 1 or more")
+POSITIVE_NUMBERS = Check(
+    lambda values: len(values) > 0 and min(values) > 0, "a list of at least one positive number"
+)
+FACTOR_PER_STRIDE = Check(
+    lambda values: len(values) == 2 and min(values) >= 0, "two numbers, 0 or more"
+)
+THREE_POSITIVE = Check(
+    lambda values: len(values) == 3 and min(values) >= 1, "three whole numbers, 1 or more"
+)

@@ -29,12 +29,14 @@ def load_config(path: str | Path | None, overrides: Sequence[Any] = ()) -> CfgNo
     """
     if path is None:
         return _resolve({}, overrides, "the settings")
-    return _resolve(read_yaml(Path(path)), overrides, str(path))
+    tree = read_yaml(Path(path))
+    return _resolve(tree, overrides, str(path))
 
 
 def config_from_text(text: str, overrides: Sequence[Any] = ()) -> CfgNode:
     """`load_config` of settings written by `config_text`, e.g. those in a model file."""
-    return _resolve(yaml.safe_load(text), overrides, "the saved settings")
+    tree = yaml.safe_load(text)
+    return _resolve(tree, overrides, "the saved settings")
 
 
 def config_text(cfg: CfgNode) -> str:
@@ -48,8 +50,10 @@ def saved_settings(text: str) -> dict[str, Any]:
     Settings that did not exist when it was written have their default. Nothing is checked: paths
     that were valid then may be gone.
     """
-    settings, _ = translate(flatten(yaml.safe_load(text)), {})
-    return flatten(default_config()) | settings
+    tree = yaml.safe_load(text)
+    saved, _ = translate(flatten(tree), {})
+    defaults = {key: setting.default for key, setting in SETTINGS.items()}
+    return defaults | saved
 
 
 def _resolve(tree: Mapping[str, Any], overrides: Sequence[Any], source: str) -> CfgNode:
@@ -152,6 +156,7 @@ def convert(value: Any, default: Any) -> Any:
         if isinstance(value, bool):
             return value
         raise TypeError("expected True or False")
+
     if isinstance(default, list):
         return _to_list(value, default)
     if isinstance(default, float):
@@ -160,6 +165,7 @@ def convert(value: Any, default: Any) -> Any:
         if isinstance(value, int) and not isinstance(value, bool):
             return value
         raise TypeError("expected a whole number")
+
     if isinstance(value, str):
         return value
     if value is None:  # KEY: without a value in yaml
@@ -170,7 +176,8 @@ def convert(value: Any, default: Any) -> Any:
 def _to_list(value: Any, default: list[Any]) -> list[Any]:
     if not isinstance(value, (list, tuple)):
         raise TypeError("expected a list such as [1, 2]")
-    return [convert(item, default[0]) for item in value]
+    element = default[0]
+    return [convert(item, element) for item in value]
 
 
 def _to_float(value: Any) -> float:

@@ -105,9 +105,8 @@ MODEL = (
     Setting(
         "MODEL.BACKBONE",
         "hrnet",
-        TEXT,
-        "The backbone: hrnet, resnet50 (ResNet-50 with a top-down neck), or another name in "
-        "`BACKBONES` of lib/duopose/network/build.py, which checks it.",
+        one_of("hrnet", "resnet50"),  # the keys of BACKBONES in network/build.py
+        "The backbone. resnet50: ResNet-50 with a top-down neck.",
     ),
     Setting(
         "MODEL.WIDTH",
@@ -135,8 +134,8 @@ MODEL = (
         "MODEL.UPSAMPLE",
         "",
         one_of("", "nearest", "bilinear"),
-        "hrnet only: upsampling of coarser branches. HigherHRNet's weights need nearest, those of public DE "
-        "bilinear. '': that of the public weights of MODEL.NAME.",
+        "hrnet only: upsampling of coarser branches. HigherHRNet's weights need nearest, those of "
+        "public DE bilinear. '': that of the public weights of MODEL.NAME.",
     ),
     Setting(
         "MODEL.DECONV_CHANNELS",
@@ -182,8 +181,8 @@ MODEL = (
         "MODEL.PRETRAINED",
         "",
         TEXT,
-        "Weight file to start training from: ImageNet HRNet or ResNet-50, HigherHRNet, public DE or "
-        "Duopose. '': random weights.",
+        "Weight file to start training from: ImageNet HRNet or ResNet-50, HigherHRNet, public DE "
+        "or Duopose. '': random weights.",
     ),
     Setting(
         "MODEL.INIT_WEIGHTS",

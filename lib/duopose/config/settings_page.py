@@ -84,8 +84,9 @@ def _allowed(setting: Setting) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """Write the page to the file named, or to docs/settings.md."""
-    path = Path(arguments[0] if arguments else "docs/settings.md")
-    path.write_text(settings_page())
+    name = arguments[0] if arguments else "docs/settings.md"
+    page = settings_page()
+    Path(name).write_text(page)
 
 
 if __name__ == "__main__":

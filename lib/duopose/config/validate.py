@@ -20,7 +20,8 @@ from duopose.skeletons import SKELETONS, get_skeleton
 
 def validate(cfg: CfgNode) -> list[str]:
     """One sentence per setting whose value cannot work; an empty list if all are valid."""
-    return [*_invalid_values(cfg), *_model_problems(cfg), *_data_problems(cfg)]
+    checks = (_invalid_values, _model_problems, _data_problems)
+    return [problem for check in checks for problem in check(cfg)]
 
 
 def _invalid_values(cfg: CfgNode) -> Iterator[str]:
@@ -37,8 +38,9 @@ def _invalid_values(cfg: CfgNode) -> Iterator[str]:
 
 
 def _is_finite(value: Any) -> bool:
-    numbers = value if isinstance(value, list) else [value]
-    return all(math.isfinite(number) for number in numbers if isinstance(number, float))
+    if isinstance(value, list):
+        return all(_is_finite(item) for item in value)
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _model_problems(cfg: CfgNode) -> Iterator[str]:
@@ -54,6 +56,7 @@ def _model_problems(cfg: CfgNode) -> Iterator[str]:
             "MODEL.REVERSE_OFFSETS: the baseline pose_higher_hrnet has no offset maps; use "
             "MODEL.NAME pose_higher_hrnet_de"
         )
+
     if train.BEGIN_EPOCH > train.END_EPOCH:
         yield f"TRAIN.BEGIN_EPOCH: {train.BEGIN_EPOCH} is after TRAIN.END_EPOCH {train.END_EPOCH}"
 
