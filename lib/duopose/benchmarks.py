@@ -27,7 +27,7 @@ from duopose.evaluate.submission import (
     write_crowdpose_submission,
     write_mpii_submission,
 )
-from duopose.skeletons import COCO, CROWDPOSE, MPII, Skeleton
+from duopose.skeletons import COCO, CROWDPOSE, MPII, SKELETONS, Skeleton
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Benchmark:
     """A benchmark's data, metrics and submission."""
 
     name: str  # value of DATASET.DATASET
-    skeleton: Skeleton  # where DATASET.SKELETON is empty
+    skeleton: Skeleton  # of its annotations
     layout: Layout  # of the files below DATASET.ROOT
     required: RequiredField
     # Called as evaluate(annotations, results, skeleton, image_ids, **options).
@@ -114,13 +114,25 @@ BENCHMARKS = {
 
 
 def build_benchmark(cfg: CfgNode) -> Benchmark:
-    """The benchmark of DATASET.DATASET; UserError where there is none of that name."""
+    """The benchmark of DATASET.DATASET.
+
+    UserError where there is none of that name, or DATASET.SKELETON is the skeleton of another
+    benchmark, which this one cannot score.
+    """
     name = cfg.DATASET.DATASET
     if name not in BENCHMARKS:
         raise UserError(
             f"DATASET.DATASET: '{name}' is not a benchmark; use one of {', '.join(BENCHMARKS)}"
         )
-    return BENCHMARKS[name]
+
+    benchmark = BENCHMARKS[name]
+    other_skeletons = set(SKELETONS).difference([benchmark.skeleton.name])
+    if cfg.DATASET.SKELETON in other_skeletons and not benchmark.any_skeleton:
+        raise UserError(
+            f"DATASET.SKELETON: '{cfg.DATASET.SKELETON}' cannot be scored by the benchmark "
+            f"DATASET.DATASET '{name}'"
+        )
+    return benchmark
 
 
 class Evaluator(Protocol):

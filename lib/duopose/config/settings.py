@@ -197,8 +197,9 @@ DATASET = (
     Setting(
         "DATASET.DATASET",
         "coco",
-        one_of("coco", "crowdpose", "mpii"),
-        "Benchmark: selects the metric, the file layout and the name of the run folder.",
+        TEXT,  # checked by `benchmarks.build_benchmark`
+        "Benchmark, a record of lib/duopose/benchmarks.py: coco, crowdpose or mpii. Selects the "
+        "metric, the file layout and the name of the run folder.",
     ),
     Setting("DATASET.ROOT", "data/coco", TEXT, "Folder of the data set."),
     Setting(

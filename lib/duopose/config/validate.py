@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 from duopose.config.build import get_setting, skeleton_name
 from duopose.config.settings import SETTINGS
 from duopose.errors import UserError
-from duopose.skeletons import SKELETONS, get_skeleton
+from duopose.skeletons import get_skeleton
 
 
 def validate(cfg: CfgNode) -> list[str]:
@@ -69,13 +69,8 @@ def _data_problems(cfg: CfgNode) -> Iterator[str]:
             f"DATASET.MIN_SCALE: {data.MIN_SCALE} is larger than DATASET.MAX_SCALE {data.MAX_SCALE}"
         )
 
-    name = skeleton_name(cfg)
     try:
-        get_skeleton(name)
+        get_skeleton(skeleton_name(cfg))
     except UserError as error:
-        yield f"DATASET.SKELETON: {error}"
-    if data.DATASET != "coco" and name in SKELETONS and name != data.DATASET:
-        yield (
-            f"DATASET.SKELETON: '{name}' cannot be scored by the benchmark DATASET.DATASET "
-            f"'{data.DATASET}'"
-        )
+        key = "DATASET.SKELETON" if data.SKELETON else "DATASET.DATASET"
+        yield f"{key}: {error}"

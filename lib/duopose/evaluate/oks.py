@@ -156,7 +156,8 @@ def _with_numbered_images(
         "images": [{"id": number} for number in number_of.values()],
         "annotations": renumbered(ground_truth["annotations"]),
     }
-    return numbered, renumbered(entries), [number_of[image_id] for image_id in image_ids]
+    ids: Ids = [number_of[image_id] for image_id in image_ids]
+    return numbered, renumbered(entries), ids
 
 
 def _evaluate_with_hotcoco(

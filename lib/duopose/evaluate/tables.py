@@ -52,8 +52,8 @@ def metrics_table(metrics: Metrics, label: str) -> str:
     if not metrics.values:
         return "\n".join(metrics.notes)
 
-    numbers = [format_number(value, metrics.headline) for value in metrics.values.values()]
-    table = format_table(["", *metrics.values], [[label, *numbers]])
+    cells = [format_number(value, metrics.headline) for value in metrics.values.values()]
+    table = format_table(["", *metrics.values], [[label, *cells]])
     return "\n".join([table, *metrics.notes])
 
 
@@ -90,8 +90,8 @@ def _metrics_side_by_side(first: Metrics, second: Metrics, labels: tuple[str, st
         difference = NOT_AVAILABLE
         if a is not None and b is not None:
             difference = _with_sign(b - a, first.headline)
-        numbers = [format_number(value, first.headline) for value in (a, b)]
-        rows.append([name, *numbers, difference])
+        cells = [format_number(value, first.headline) for value in (a, b)]
+        rows.append([name, *cells, difference])
     return format_table(["", *labels, "difference"], rows)
 
 

@@ -1,4 +1,4 @@
-"""What scoring costs, as a share of pycocotools' time, and writing the results file, as a share of `json.dump`'s."""
+"""Time of scoring relative to pycocotools, and of writing results relative to `json.dump`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from duopose.profiling.measure import Row, measure, print_row
 from duopose.skeletons import COCO
 from duopose.types import ImageResult, Poses
 
-MOST_REPEATS = 3  # pycocotools takes a quarter of a minute
+MAX_REPEATS = 3  # pycocotools takes 10 seconds
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -34,8 +34,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> dict[str, list[Row]]:
-    """Both libraries from files to numbers; ours also from memory, as in validation during training."""
-    repeats = min(args.repeats, MOST_REPEATS)
+    """Both libraries from files to metrics; ours also from memory."""
+    repeats = min(args.repeats, MAX_REPEATS)
     truth, results = generate(args.images, args.detections)
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -50,7 +50,7 @@ def _scoring(folder: Path, results: list[ImageResult], repeats: int) -> Row:
     truth, rounded, exact = folder / "truth.json", folder / "rounded.json", folder / "exact.json"
     write_results(rounded, results)
     write_entries(exact, _exact_entries(results))
-    numbers = evaluate_coco(truth, exact, COCO).values
+    metrics = evaluate_coco(truth, exact, COCO).values
     times = measure(
         {
             "pycocotools": lambda: _pycocotools(truth, exact),
@@ -61,7 +61,7 @@ def _scoring(folder: Path, results: list[ImageResult], repeats: int) -> Row:
         repeats,
         warm_up=0,
     )
-    same = list(numbers.values()) == _pycocotools(truth, exact)
+    same = list(metrics.values()) == _pycocotools(truth, exact)
     ratios = {
         name: times["pycocotools"] / value for name, value in times.items() if name != "pycocotools"
     }
@@ -121,7 +121,11 @@ def _pycocotools(truth: Path, results: Path) -> list[float]:
 def generate(
     num_images: int, detections: int, seed: int = 0
 ) -> tuple[dict[str, Any], list[ImageResult]]:
-    """COCO-format truth with 0 to 4 people an image, and people found: 17 keypoints a few pixels off somebody, or anywhere."""
+    """COCO-format ground truth and detections.
+
+    An image has 0 to 4 people. The 17 keypoints of a detection are a few pixels off those of an
+    annotated person, or anywhere.
+    """
     rng = np.random.default_rng(seed)
     annotations: list[dict[str, Any]] = []
     results: list[ImageResult] = []

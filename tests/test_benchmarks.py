@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from yacs.config import CfgNode
 
-from duopose.benchmarks import BENCHMARKS, build_evaluator
+from duopose.benchmarks import BENCHMARKS, build_benchmark, build_evaluator
 from duopose.config import default_config
 from duopose.errors import UserError
 from duopose.skeletons import COCO, CROWDPOSE, MPII, Skeleton
@@ -130,3 +130,11 @@ def test_a_record_fits_its_evaluator(tmp_path: Path, benchmark: str) -> None:
     else:
         with pytest.raises(UserError, match=record.required.name):
             evaluate(found, path)
+
+
+def test_a_skeleton_of_another_benchmark() -> None:
+    """OKS scores any skeleton; CrowdPose's and MPII's metrics do not."""
+    assert build_benchmark(config(DATASET__SKELETON="crowdpose")).name == "coco"
+    assert build_benchmark(config(DATASET__DATASET="mpii", DATASET__SKELETON="mpii")).name == "mpii"
+    with pytest.raises(UserError, match=r"DATASET\.SKELETON.*'coco'.*'mpii'"):
+        build_benchmark(config(DATASET__DATASET="mpii", DATASET__SKELETON="coco"))
