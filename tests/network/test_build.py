@@ -1,5 +1,7 @@
 """Sizes, shapes and settings of the networks."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,9 @@ from yacs.config import CfgNode
 
 from duopose.config import default_config
 from duopose.errors import UserError
-from duopose.network import build_network
+from duopose.network import build_network, load_weights
+from duopose.network.build import BACKBONES
+from duopose.network.pose_net import Backbone
 from duopose.skeletons import COCO, get_skeleton
 
 
@@ -117,8 +121,38 @@ def test_parameters_are_in_the_order_of_old_checkpoints(network: nn.Module) -> N
     assert parts == [*stem, *stages, "heads.global_head", "heads.local_head"]
 
 
+class OneConvolution(Backbone):
+    """The smallest backbone."""
+
+    def __init__(self, out_channels: int) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.patch_embed = nn.Conv2d(3, out_channels, 4, stride=4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.patch_embed(images)
+
+
+@pytest.mark.parametrize("name", ["pose_higher_hrnet_de", "pose_higher_hrnet"])
+def test_a_new_backbone_needs_an_entry_in_build_only(
+    tiny_cfg: CfgNode, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.setitem(BACKBONES, "one_convolution", lambda cfg: OneConvolution(12))
+    tiny_cfg.MODEL.NAME = name
+    tiny_cfg.MODEL.BACKBONE = "one_convolution"
+    network = build_network(tiny_cfg, COCO)
+    output = network(torch.rand(1, 3, 64, 64))
+    assert [tuple(maps.shape[-2:]) for maps in output.heatmaps] == [(16, 16), (32, 32)]
+
+    weights = torch.rand(12, 3, 4, 4)
+    path = tmp_path / "imagenet.pth"
+    torch.save({"patch_embed.weight": weights, "patch_embed.bias": torch.zeros(12)}, path)
+    assert load_weights(network, path).matched == 2
+    assert torch.equal(network.backbone.patch_embed.weight, weights)
+
+
 @pytest.mark.parametrize("backbone", ["hrnet", "resnet50"])
-def test_initialization_of_higher_hrnet(tiny_cfg: CfgNode, backbone: str) -> None:
+def test_initialisation_of_higher_hrnet(tiny_cfg: CfgNode, backbone: str) -> None:
     tiny_cfg.MODEL.BACKBONE = backbone
     network = build_network(tiny_cfg, COCO)
     convolutions = [

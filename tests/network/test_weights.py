@@ -172,7 +172,7 @@ def test_imagenet_hrnet(network: nn.Module, tmp_path: Path) -> None:
 def test_imagenet_resnet50(resnet_cfg: CfgNode, tmp_path: Path) -> None:
     network = build_network(resnet_cfg, COCO)
     state = torchvision_resnet50_state(network)
-    # torchvision's resnet50 has 161 parameters and 3 buffers in each of its 53 normalizations
+    # torchvision's resnet50 has 161 parameters and 3 buffers in each of its 53 normalisations
     assert len(state) == 161 + 3 * 53
     assert tuple(state["layer4.0.downsample.0.weight"].shape) == (2048, 1024, 1, 1)
 

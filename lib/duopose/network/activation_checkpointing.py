@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 def checkpointed(module: nn.Module, *inputs: Any, enabled: bool = True) -> Any:
     """`module(*inputs)`, with activation checkpointing if `enabled` and in training mode.
 
-    The second forward pass does not update the running statistics of batch normalization: the
+    The second forward pass does not update the running statistics of batch normalisation: the
     first one has counted the batch already.
     """
     if not (enabled and module.training):
@@ -41,7 +41,7 @@ def _contexts(
 
 @contextmanager
 def _frozen_running_statistics(module: nn.Module) -> Iterator[None]:
-    """Normalize by the batch's statistics, but leave the running statistics as they are."""
+    """Normalise by the batch's statistics, but leave the running statistics as they are."""
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
     saved = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
 

@@ -15,7 +15,7 @@ EXPANSION = 4  # output channels of a bottleneck / channels of its 3x3 convoluti
 def conv_bn(
     in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, relu: bool = True
 ) -> nn.Sequential:
-    """Convolution without bias and with "same" padding, batch normalization, optional ReLU."""
+    """Convolution without bias and with "same" padding, batch normalisation, optional ReLU."""
     padding = kernel // 2
     layers: list[nn.Module] = [
         nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=False),
@@ -40,7 +40,7 @@ class BasicBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        # In place: batch normalization keeps its input for the backward pass, not its output.
+        # In place: batch normalisation keeps its input for the backward pass, not its output.
         y += x
         return self.relu(y)
 
@@ -91,9 +91,9 @@ def basic_blocks(channels: int, count: int) -> nn.Sequential:
 
 
 def initialize_weights(network: nn.Module) -> None:
-    """HigherHRNet's initialization, in place.
+    """HigherHRNet's initialisation, in place.
 
-    Convolutions: normal with standard deviation 0.001, biases 0. Batch normalization: weight 1,
+    Convolutions: normal with standard deviation 0.001, biases 0. Batch normalisation: weight 1,
     bias 0. Source: `init_weights` in the public HigherHRNet and HRNet code.
     """
     for module in network.modules():

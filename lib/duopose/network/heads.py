@@ -137,7 +137,7 @@ class EmbeddingHead(nn.Module):
 
 
 class UpsampleBlock(nn.Module):
-    """Deconvolution, batch normalization, ReLU and basic blocks.
+    """Deconvolution, batch normalisation, ReLU and basic blocks.
 
     (B, in_channels, h, w) -> (B, out_channels, 2h, 2w).
     """

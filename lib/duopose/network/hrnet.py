@@ -59,7 +59,7 @@ class HRNet(Backbone):
         self.stage4 = _stage(channels, modules[2], num_blocks, upsample, last_num_out=1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalized images (B, 3, H, W) -> features (B, width, H/4, W/4)."""
+        """Normalised images (B, 3, H, W) -> features (B, width, H/4, W/4)."""
         x = self.relu(self.bn1(self.conv1(images)))
         x = self.relu(self.bn2(self.conv2(x)))
         x = checkpointed(self.layer1, x, enabled=self.checkpointing)

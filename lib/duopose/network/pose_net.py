@@ -40,7 +40,7 @@ class PoseNet(nn.Module):
         self.heads = heads
 
     def forward(self, images: torch.Tensor) -> NetworkOutput:
-        """Normalized images (B, 3, H, W) -> maps at strides 4 and 2.
+        """Normalised images (B, 3, H, W) -> maps at strides 4 and 2.
 
         H and W must be multiples of 32; ValueError on any other shape.
         """

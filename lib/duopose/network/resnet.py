@@ -56,7 +56,7 @@ class ResNet(Backbone):
         self.neck = TopDownNeck(channels, out_channels)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalized images (B, 3, H, W) -> features (B, out_channels, H/4, W/4)."""
+        """Normalised images (B, 3, H, W) -> features (B, out_channels, H/4, W/4)."""
         x = self.relu(self.bn1(self.conv1(images)))
         x = self.maxpool(x)
 

@@ -1,8 +1,8 @@
 """Loading weights of several codebases into a network, with a report of what was loaded.
 
 Names in a network are `backbone.<name in the backbone>` and `heads.<name in the heads>`. Files
-without these prefixes (ImageNet, HigherHRNet, public Double Embedding, Duopose 0.x) get them in
-`translate_state_dict`, the only place where names are changed.
+of ImageNet networks, HigherHRNet, public Double Embedding and earlier Duopose versions do not have
+these prefixes; `translate_state_dict`, the only place where names are changed, adds them.
 """
 
 from __future__ import annotations
@@ -282,7 +282,7 @@ def _from_public_de(name: str) -> str:
     """The name of a tensor in the public Double Embedding code -> its name in a head here.
 
     stem1 and *_off are the local head, stem2 and *_ae the global one. Item 0 of deconv_layers_* is
-    a Sequential: its item 0 holds deconvolution and normalization, items 1, 2 ... are each a
+    a Sequential: its item 0 holds deconvolution and normalisation, items 1, 2 ... are each a
     Sequential of one basic block. Names of the backbone are the same in both codes.
     """
     first_part, _, rest = name.partition(".")
