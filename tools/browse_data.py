@@ -1,8 +1,11 @@
-"""Look at training data: python tools/browse_data.py --cfg X.yaml [--ids ID,ID] [--number N] [--out FOLDER] [KEY VALUE ...]
+"""Draw training data and targets, to look for wrong labels.
 
-Three sheets an image: <id>_people.png (truth, mirrored, augmented; the red is left out of the loss), <id>_heatmaps.png and
-<id>_offsets.png (targets of the augmented sample). Look whether joints have the right names, light limbs are the person's
-left ones, arrows end at parents and centres, and the red covers crowds.
+python tools/browse_data.py --cfg X.yaml [--ids ID,ID] [--number N] [--out FOLDER] [KEY VALUE ...]
+
+Three images per sample: <id>_people.png (annotations, mirrored, augmented; ignored regions red),
+<id>_heatmaps.png and <id>_offsets.png (targets of the augmented sample). Check that joints have the
+right names, the person's left limbs are the light ones, arrows end at parents and centres, and the
+red regions cover crowds.
 """
 
 from __future__ import annotations
@@ -15,15 +18,16 @@ import cv2
 import numpy as np
 from yacs.config import CfgNode
 
-from duopose.config import load_config
+from duopose.benchmarks import build_benchmark
+from duopose.config import build_skeleton, load_config
 from duopose.datasets.build import build_augmentation, build_dataset
 from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.loader import collate
-from duopose.datasets.transforms import warp_sample
+from duopose.datasets.transforms import mirror_sample
 from duopose.errors import UserError, path_errors_as_user_errors
 from duopose.geometry import MapFrame
 from duopose.targets import build_targets
-from duopose.types import Sample
+from duopose.types import STRIDES, Sample
 from duopose.visualize.maps import sheet, shrink
 from duopose.visualize.samples import (
     edges_by_target,
@@ -33,116 +37,112 @@ from duopose.visualize.samples import (
     tag_image,
 )
 
+MIN_TARGET_WIDTH = 900  # pixels; small inputs are enlarged by a whole factor to about this width
+HEATMAP_WIDTH = 320  # pixels of one of the K + 1 heatmaps
+
 
 def main(arguments: list[str]) -> int:
-    """Exit code 0, or 2 with a sentence."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--cfg", required=True, type=Path, help="the yaml of the training")
-    parser.add_argument(
-        "--ids",
-        default="",
-        metavar="ID,ID",
-        help="image ids; by default the first images with the most people",
-    )
-    parser.add_argument(
-        "--number", type=int, default=8, help="how many images where no ids are given"
-    )
-    parser.add_argument(
-        "--epoch",
-        type=int,
-        default=0,
-        help="the augmentation is that of this epoch and of the next",
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("output/browse_data"), help="folder of the PNG files"
-    )
-    parser.add_argument(
-        "opts", nargs="*", metavar="KEY VALUE", help="settings that differ from the yaml"
-    )
-    args = parser.parse_intermixed_args(arguments)
+    """Exit code 0, or 2 with a message."""
+    args = parse(arguments)
+    ids = [image_id for image_id in args.ids.split(",") if image_id]
     try:
         with path_errors_as_user_errors():
             cfg = load_config(args.cfg, args.opts)
-            dataset = build_dataset(cfg, cfg.DATASET.TRAIN, train=True)
+            skeleton = build_skeleton(cfg)
+            layout = build_benchmark(cfg).layout
+            dataset = build_dataset(cfg, skeleton, layout, cfg.DATASET.TRAIN, train=True)
             args.out.mkdir(parents=True, exist_ok=True)
-            for index in choose(dataset, [one for one in args.ids.split(",") if one], args.number):
-                for name, image in zip(
-                    ("people", "heatmaps", "offsets"),
-                    draw_sheets(cfg, dataset, index, args.epoch),
-                    strict=True,
-                ):
-                    path = args.out / f"{dataset.image_ids[index]}_{name}.png"
-                    cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-                    print(path)
+            for index in choose(dataset, ids, args.number):
+                sheets = draw_sheets(cfg, dataset, index, args.epoch)
+                write_sheets(args.out, dataset.image_ids[index], sheets)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--cfg", required=True, type=Path, help="the yaml of the training")
+    add("--ids", default="", metavar="ID,ID", help="image ids; default: those with most people")
+    add("--number", type=int, default=8, help="how many images where no ids are given")
+    add("--epoch", type=int, default=0, help="draw the augmentation of this epoch and the next")
+    add("--out", type=Path, default=Path("output/browse_data"), help="folder of the PNG files")
+    add("opts", nargs="*", metavar="KEY VALUE", help="settings that replace the yaml's")
+    return parser.parse_intermixed_args(arguments)
+
+
 def choose(dataset: CocoFormatDataset, ids: list[str], number: int) -> list[int]:
-    """Items of the given image ids, or those with the most people; UserError for an id that is not there."""
+    """Indices of the given image ids, or of the images with the most people.
+
+    UserError for ids that are not in the data set.
+    """
     if not ids:
-        counts = np.array([len(dataset.people.of_image(index)) for index in range(len(dataset))])
-        return np.argsort(-counts, kind="stable")[:number].tolist()
-    places = {str(image_id): index for index, image_id in enumerate(dataset.image_ids)}
-    unknown = [one for one in ids if one not in places]
+        num_people = np.diff(dataset.people.first)
+        return np.argsort(-num_people, kind="stable")[:number].tolist()
+
+    index_of = {str(image_id): index for index, image_id in enumerate(dataset.image_ids)}
+    unknown = [image_id for image_id in ids if image_id not in index_of]
     if unknown:
         raise UserError(
-            f"{dataset.annotation_path} has no annotated images with the ids {', '.join(unknown)}; ids are like {dataset.image_ids[0]}"
+            f"{dataset.annotation_path} has no annotated images with the ids "
+            f"{', '.join(unknown)}; an example of an id is {dataset.image_ids[0]}"
         )
-    return [places[one] for one in ids]
+    return [index_of[image_id] for image_id in ids]
 
 
 def draw_sheets(
     cfg: CfgNode, dataset: CocoFormatDataset, index: int, epoch: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The three sheets of an image: people, heatmap targets, tag and offset targets."""
-    original, skeleton = dataset.load(index), dataset.skeleton
+) -> dict[str, np.ndarray]:
+    """The three sheets of an image by name: people, heatmaps, offsets (and tags)."""
     augmented = [dataset[(epoch, index)], dataset[(epoch + 1, index)]]
-    mirrored = mirror_whole(cfg, dataset, original)
-    titles = [
-        "as annotated",
-        "whole and mirrored",
-        f"augmented, epoch {epoch}",
-        f"augmented, epoch {epoch + 1}",
-    ]
-    people = sheet(
-        [sample_image(sample, skeleton) for sample in (original, mirrored, *augmented)], titles
-    )
-    sample, batch = augmented[0], collate(augmented[:1])
-    maker = build_targets(cfg, skeleton)
-    targets, frame = maker(batch), MapFrame(4, maker.legacy_alignment)
-    heatmaps = heatmap_images(shrink(sample.image, 320), targets.heatmaps[-1][0].numpy(), skeleton)
-    width, enlarge = targets.heatmaps[0].shape[-1], max(1, round(900 / sample.image.shape[1]))
-    images = {
-        "cells where tags are read, a colour a person": tag_image(
-            sample, targets.tags, 0, width, frame, enlarge
-        )
+    original = dataset.load(index)
+    flip_index = dataset.skeleton.flip_index
+    mirrored = mirror_sample(original, build_augmentation(cfg), flip_index, dataset.max_people)
+
+    titled = {
+        "as annotated": original,
+        "whole and mirrored": mirrored,
+        f"augmented, epoch {epoch}": augmented[0],
+        f"augmented, epoch {epoch + 1}": augmented[1],
     }
-    if maker.layout is not None:
-        for name, edges in edges_by_target(maker.layout, skeleton).items():
+    people = [sample_image(sample, dataset.skeleton) for sample in titled.values()]
+    targets = draw_targets(cfg, dataset, augmented[0])
+    return {"people": sheet(people, list(titled)), **targets}
+
+
+def draw_targets(cfg: CfgNode, dataset: CocoFormatDataset, sample: Sample) -> dict[str, np.ndarray]:
+    """Sheets of an augmented sample's targets: heatmaps; offsets (and tags)."""
+    skeleton = dataset.skeleton
+    builder = build_targets(cfg, skeleton)
+    targets = builder(collate([sample]))
+    small = shrink(sample.image, HEATMAP_WIDTH)
+    heatmaps = heatmap_images(small, targets.heatmaps[-1][0].numpy(), skeleton)
+
+    frame = MapFrame(STRIDES[0], builder.legacy_alignment)
+    width = targets.heatmaps[0].shape[-1]
+    enlarge = max(1, round(MIN_TARGET_WIDTH / sample.image.shape[1]))
+    tags = tag_image(sample, targets.tags, 0, width, frame, enlarge)
+
+    images = {"cells where tags are read, one colour per person": tags}
+    if builder.layout is not None:
+        for name, edges in edges_by_target(builder.layout, skeleton).items():
             images[name] = offset_image(
                 sample, targets.offsets[0], 0, edges, width, frame, skeleton, enlarge
             )
-    return people, heatmaps, sheet(list(images.values()), list(images))
+    return {"heatmaps": heatmaps, "offsets": sheet(list(images.values()), list(images))}
 
 
-def mirror_whole(cfg: CfgNode, dataset: CocoFormatDataset, sample: Sample) -> Sample:
-    """All of an image as a mirrored training sample, through the training's own warp."""
-    augmentation = build_augmentation(cfg)
-    height, width = sample.image.shape[:2]
-    affine = augmentation.affine(width, height, max(width, height), 0.0, (0.0, 0.0), mirror=True)
-    return warp_sample(
-        sample,
-        affine,
-        dataset.skeleton.flip_index,
-        augmentation.input_size,
-        augmentation.strides,
-        dataset.max_people,
-    )
+def write_sheets(folder: Path, image_id: int | str, sheets: dict[str, np.ndarray]) -> None:
+    """Write <id>_<name>.png for each sheet, and print the paths."""
+    for name, image in sheets.items():
+        path = folder / f"{image_id}_{name}.png"
+        cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        print(path)
 
 
 if __name__ == "__main__":

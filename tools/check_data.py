@@ -1,4 +1,7 @@
-"""Check the data of a config before training: python tools/check_data.py --cfg X.yaml [--skip-images] [KEY VALUE ...]"""
+"""Check the data of a config before training.
+
+python tools/check_data.py --cfg X.yaml [--skip-images] [KEY VALUE ...]
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from duopose.benchmarks import Benchmark, build_benchmark
 from duopose.config import build_skeleton, load_config
 from duopose.datasets.build import find_files
 from duopose.datasets.check.findings import Findings
@@ -18,62 +22,74 @@ from duopose.errors import UserError
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 0: nothing wrong; 1: problems; 2: the settings themselves are wrong."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Exit code 0: no problems; 1: problems in the data; 2: wrong settings."""
+    args = parse(arguments)
+    try:
+        cfg = load_config(args.cfg, args.opts)
+        skeleton = build_skeleton(cfg)
+        benchmark = build_benchmark(cfg)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+    data = cfg.DATASET
+    rules = Rules(skeleton, benchmark.required, data.MAX_NUM_PEOPLE)
+    decode = not args.skip_images
+    train = check_one(cfg, benchmark, data.TRAIN, rules, train=True, decode=decode)
+    test = check_one(cfg, benchmark, data.TEST, rules, train=False, decode=decode)
+    skeleton_findings = Findings("skeleton")
+    check_skeleton(skeleton, skeleton_findings)
+    all_findings = [skeleton_findings, train.findings, test.findings, check_pair(train, test)]
+
+    for report in (train, test):
+        print("\n".join([report.findings.where, *report.summary]))
+    for findings in all_findings:
+        for line in findings.lines():
+            print(line)
+
+    num_problems = sum(len(findings.problems) for findings in all_findings)
+    print(f"{num_problems} kinds of problems found" if num_problems else "no problems found")
+    return 1 if num_problems else 0
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cfg", required=True, type=Path, help="the yaml of the training")
     parser.add_argument(
         "--skip-images",
         action="store_true",
-        help="do not open the images (their presence is checked all the same)",
+        help="do not open the images (missing ones are still found)",
     )
     parser.add_argument(
-        "opts", nargs="*", metavar="KEY VALUE", help="settings that differ from the yaml"
+        "opts", nargs="*", metavar="KEY VALUE", help="settings that replace the yaml's"
     )
-    args = parser.parse_intermixed_args(arguments)
-    try:
-        cfg = load_config(args.cfg, args.opts)
-        reports = [
-            check_one(cfg, cfg.DATASET.TRAIN, True, args.skip_images),
-            check_one(cfg, cfg.DATASET.TEST, False, args.skip_images),
-        ]
-        of_skeleton = Findings("skeleton")
-        check_skeleton(build_skeleton(cfg), of_skeleton)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    everything = [of_skeleton, *(report.findings for report in reports), check_pair(*reports)]
-    for report in reports:
-        print("\n".join([report.findings.where, *report.summary]))
-    for findings in everything:
-        print("".join(f"{line}\n" for line in findings.lines()), end="")
-    problems = sum(len(findings.problems) for findings in everything)
-    print(
-        f"{problems} kinds of problems found"
-        if problems
-        else "the data are in order: no problems found"
-    )
-    return 1 if problems else 0
+    return parser.parse_intermixed_args(arguments)
 
 
-def check_one(cfg: CfgNode, split: str, train: bool, skip_images: bool) -> SplitReport:
-    """A split's report; a missing file or folder is its only problem."""
+def check_one(
+    cfg: CfgNode, benchmark: Benchmark, split: str, rules: Rules, *, train: bool, decode: bool
+) -> SplitReport:
+    """The report of one split; a missing file or folder is its only problem."""
     try:
-        annotations, images = find_files(cfg, split, train)
+        annotations, images = find_files(cfg, benchmark.layout, split, train=train)
     except UserError as error:
         report = SplitReport(Findings(split))
         report.findings.problem(str(error))
         return report
-    print(f"checking {annotations}", file=sys.stderr)
-    rules = Rules(build_skeleton(cfg), cfg.DATASET.DATASET, cfg.DATASET.MAX_NUM_PEOPLE)
-    with tqdm(desc=f"images of {split}", unit="image", disable=not sys.stderr.isatty()) as bar:
 
-        def show(done: int, total: int) -> None:
+    print(f"checking {annotations}", file=sys.stderr)
+    threads = max(cfg.WORKERS, 1)
+    is_terminal = sys.stderr.isatty()
+    with tqdm(desc=f"images of {split}", unit="image", disable=not is_terminal) as bar:
+
+        def update_bar(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        return check_split(
-            split, annotations, images, rules, not skip_images, max(cfg.WORKERS, 1), show
-        )
+        return check_split(split, annotations, images, rules, decode, threads, update_bar)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from yacs.config import CfgNode
 
+from duopose.coco_annotations import RequiredField
 from duopose.datasets.layout import COCO_ANNOTATIONS, COCO_IMAGES, Layout
 from duopose.errors import UserError
 from duopose.evaluate.coco import evaluate_coco
@@ -28,15 +29,6 @@ from duopose.evaluate.submission import (
     write_mpii_submission,
 )
 from duopose.skeletons import COCO, CROWDPOSE, MPII, SKELETONS, Skeleton
-
-
-@dataclass(frozen=True)
-class RequiredField:
-    """The field of an annotation without which a person cannot be scored."""
-
-    name: str
-    reason: str
-    is_sometimes_missing: bool = False  # in the official files, so a lack is no mistake of the user
 
 
 @dataclass(frozen=True)

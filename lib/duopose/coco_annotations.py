@@ -27,6 +27,15 @@ class AnnotationFile:
     categories: list[Record]
 
 
+@dataclass(frozen=True)
+class RequiredField:
+    """The field of an annotation without which a benchmark cannot score a person."""
+
+    name: str
+    reason: str
+    is_sometimes_missing: bool = False  # in the official files, so a lack is no mistake of the user
+
+
 def read_annotation_file(path: str | Path) -> AnnotationFile:
     """Parse a COCO file. 'annotations' and 'categories' may be missing, as in COCO's test splits.
 

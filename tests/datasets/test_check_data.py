@@ -1,4 +1,4 @@
-"""Broken data sets: each gets its sentence from tools/check_data.py, none a traceback; clean ones are called so."""
+"""tools/check_data.py names the keys and ids of broken data, without a traceback."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import random
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,8 @@ import numpy as np
 import orjson
 import pytest
 from tests.datasets.conftest import HEIGHT, WIDTH, keypoints_at, tiny_content, write_tiny
+
+from duopose.skeletons import COCO
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONFIG = PROJECT / "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
@@ -68,9 +69,9 @@ def check(root: Path, capsys: pytest.CaptureFixture[str], *extra: str) -> tuple[
     return code, capsys.readouterr().out
 
 
-def test_clean_data_are_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_clean_data_have_no_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, text = check(write_both(tmp_path), capsys)
-    assert code == 0 and "no problems found" in text and "PROBLEM" not in text
+    assert code == 0 and "PROBLEM" not in text
     assert "people with labelled keypoints 2" in text and "left_ankle" in text
 
 
@@ -98,150 +99,134 @@ def nobody_labelled(content: Content) -> None:
     content["annotations"] = content["annotations"][2:]
 
 
-BREAKS: dict[str, tuple[Callable[[Content], object], str]] = {
-    "images empty": (empty, "'images' is empty"),
+ONE = "(1 annotation: 1)"  # how the id of `person` is listed
+CROWDS = "(2 annotations: 3, 5)"  # they share one segmentation
+# What is broken, and the keys and ids that the line about it must contain.
+BREAKS: dict[str, tuple[Callable[[Content], object], tuple[str, ...]]] = {
+    "images empty": (empty, ("'images'",)),
     "image id twice": (
         lambda c: c["images"].append(dict(c["images"][0], file_name="p20.png")),
-        "the same 'id' is given to several images (1 id: 10)",
+        ("images", "'id'", "(1 id: 10)"),
     ),
     "annotation id twice": (
         lambda c: person(c).update(id=2),
-        "the same 'id' is given to several annotations (1 id: 2)",
+        ("annotations", "'id'", "(1 id: 2)"),
     ),
-    "no id": (lambda c: person(c).pop("id"), "1 annotations have no 'id'"),
-    "orphan": (
-        lambda c: person(c).update(image_id=999),
-        "'image_id' is no id of 'images' (1 annotation: 1)",
-    ),
-    "strange image id": (
-        lambda c: person(c).update(image_id=[1]),
-        "'image_id' is no id of 'images' (1 annotation: 1)",
-    ),
+    "no id": (lambda c: person(c).pop("id"), ("1 annotations", "'id'")),
+    "orphan": (lambda c: person(c).update(image_id=999), ("'image_id'", ONE)),
+    "strange image id": (lambda c: person(c).update(image_id=[1]), ("'image_id'", ONE)),
     "no size": (
         lambda c: c["images"][1].pop("width"),
-        "'width' and 'height' must be the image's size in pixels (1 image: 20)",
+        ("'width' and 'height'", "(1 image: 20)"),
     ),
-    "no name": (lambda c: c["images"][1].pop("file_name"), "'file_name' is missing (1 image: 20)"),
+    "no name": (lambda c: c["images"][1].pop("file_name"), ("'file_name'", "(1 image: 20)")),
     "name twice": (
         lambda c: c["images"][1].update(file_name="p10.png"),
-        "have the same 'file_name' (1 name: p10.png)",
+        ("'file_name'", "(1 name: p10.png)"),
     ),
     "keypoint count": (
         lambda c: person(c).update(keypoints=keypoints_at(3, 3)[:42]),
-        "'keypoints' has 42 numbers, skeleton 'coco' needs 51",
+        ("'keypoints' has 42", "51", ONE),
     ),
     "words as keypoints": (
         lambda c: person(c).update(keypoints=["a"] * 51),
-        "'keypoints' must be a flat list of finite numbers (1 annotation: 1)",
+        ("'keypoints'", "numbers", ONE),
     ),
     "nested keypoints": (
         lambda c: person(c).update(keypoints=[[1, 2, 2]] * 17),
-        "'keypoints' must be a flat list",
+        ("'keypoints'", "flat list", ONE),
     ),
     "visibility": (
         lambda c: person(c).update(keypoints=keypoints_at(3, 3, 3)),
-        "must be 0 (not labelled), 1 (hidden) or 2 (visible)",
+        ("visibility", "0 (not labelled), 1 (hidden) or 2 (visible)", ONE),
     ),
     "outside": (
         lambda c: person(c).update(keypoints=keypoints_at(75, 3)),
-        "labelled keypoints lie outside the image (1 annotation: 1)",
+        ("keypoints", "outside", ONE),
     ),
     "zero marked": (
         lambda c: person(c).update(keypoints=[0, 0, 2, *keypoints_at(5, 5)[3:]]),
-        "keypoints at 0, 0 are marked as labelled",
+        ("keypoints at 0, 0", ONE),
     ),
-    "num_keypoints": (lambda c: person(c).pop("num_keypoints"), "'num_keypoints' is missing"),
-    "area 0": (
-        lambda c: person(c).update(area=0),
-        "'area' of a person with keypoints must be greater than 0",
-    ),
-    "no area": (
-        lambda c: person(c).pop("area"),
-        "'area' is missing: OKS divides by it (1 annotation: 1)",
-    ),
-    "box 0": (
-        lambda c: person(c).update(bbox=[30, 5, 0, 17]),
-        "'bbox' of a person with keypoints has no width or height",
-    ),
-    "box of three": (lambda c: person(c).update(bbox=[30, 5, 17]), "'bbox' must be four numbers"),
+    "num_keypoints": (lambda c: person(c).pop("num_keypoints"), ("'num_keypoints'", ONE)),
+    "area 0": (lambda c: person(c).update(area=0), ("'area'", "positive", ONE)),
+    "no area": (lambda c: person(c).pop("area"), ("'area' is missing", ONE)),
+    "box 0": (lambda c: person(c).update(bbox=[30, 5, 0, 17]), ("'bbox'", "width", ONE)),
+    "box of three": (lambda c: person(c).update(bbox=[30, 5, 17]), ("'bbox'", "four", ONE)),
     "box outside": (
         lambda c: person(c).update(bbox=[300, 5, 17, 17]),
-        "'bbox' lies outside the image",
+        ("'bbox'", "outside", ONE),
     ),
     "polygon": (
         lambda c: person(c).update(segmentation=[[1, 2, 3, 4]]),
-        "polygons must be lists of at least three points",
+        ("'segmentation'", "three points", ONE),
     ),
     "rle size": (
         lambda c: crowd(c)["segmentation"].update(size=[WIDTH, HEIGHT]),
-        "run lengths are of another image size",
+        ("'segmentation'", "'size'", CROWDS),
     ),
     "rle sum": (
         lambda c: crowd(c)["segmentation"].update(counts=[5, 5]),
-        "run lengths must be whole numbers whose sum",
+        ("'segmentation'", "height * width", CROWDS),
     ),
     "rle packed": (
         lambda c: crowd(c)["segmentation"].update(counts="!!nonsense"),
-        "packed run lengths that cannot be unpacked",
+        ("'segmentation'", "decoded", CROWDS),
     ),
     "rle empty": (
         lambda c: crowd(c)["segmentation"].pop("counts"),
-        "'segmentation' has no 'counts'",
+        ("'segmentation'", "'counts'", CROWDS),
     ),
     "segmentation word": (
         lambda c: crowd(c).update(segmentation="all"),
-        "must be a list of polygons or a run-length code",
+        ("'segmentation'", "polygons", "(1 annotation: 3)"),
     ),
-    "category": (
-        lambda c: person(c).update(category_id=7),
-        "'category_id' is no id of 'categories'",
-    ),
-    "nobody": (nobody_labelled, "nobody has a labelled keypoint"),
+    "category": (lambda c: person(c).update(category_id=7), ("'category_id'", ONE)),
+    "nobody": (nobody_labelled, ("no person", "labelled keypoint")),
     "names reversed": (
         lambda c: c["categories"][0].update(keypoints=coco_names()[::-1]),
-        "stand in another order than in skeleton 'coco'",
+        ("'categories'", "order", "'coco'"),
     ),
     "names are a number": (
         lambda c: c["categories"][0].update(keypoints=17),
-        "a list of names as 'keypoints'",
+        ("'categories'", "'keypoints'"),
     ),
     "category id is a list": (
         lambda c: c["categories"][0].update(id=[1]),
-        "needs a number or word as 'id'",
+        ("'categories'", "'id'"),
     ),
     "category of a person is a list": (
         lambda c: person(c).update(category_id=[1]),
-        "'category_id' is no id of 'categories'",
+        ("'category_id'", ONE),
     ),
     "size beyond belief": (
         lambda c: c["images"][0].update(width=10**30),
-        "'width' and 'height' must be the image's size in pixels",
+        ("'width' and 'height'", "(1 image: 10)"),
     ),
     "14 names": (
         lambda c: c["categories"][0].update(keypoints=coco_names()[:14]),
-        "another number of keypoints ('person' 14)",
+        ("'categories'", "'person' 14", "(17)"),
     ),
 }
 
 
 def coco_names() -> list[str]:
-    from duopose.skeletons import COCO
-
     return list(COCO.keypoints)
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_broken_annotations_get_their_sentence(
+def test_broken_annotations_are_named(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    damage, sentence = BREAKS[name]
+    damage, fragments = BREAKS[name]
     write_both(tmp_path)
     content = tiny_content()
     damage(content)
     (tmp_path / "annotations" / f"person_keypoints_{TRAIN}.json").write_text(json.dumps(content))
     code, text = check(tmp_path, capsys)
     assert code == 1 and "Traceback" not in text
-    assert any(line.startswith("PROBLEM") and sentence in line for line in text.splitlines()), text
+    problems = [line for line in text.splitlines() if line.startswith("PROBLEM")]
+    assert any(all(fragment in line for fragment in fragments) for line in problems), text
 
 
 ODD = [None, "x", "", [], {}, -1, 1.5, True, [1], [[1]], {"a": 1}, 10**30, [None] * 51, ["a", 1, 2]]
@@ -282,18 +267,18 @@ def test_layout_paths_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
-    [("[1]", "not in COCO format"), ("{", "not valid json"), ('{"a": 1}', "not in COCO format")],
+    ("content", "fragment"),
+    [("[1]", "COCO format"), ("{", "json"), ('{"a": 1}', "'images'")],
 )
 def test_files_that_are_not_coco(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, sentence: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, fragment: str
 ) -> None:
     (write_both(tmp_path) / "annotations" / f"person_keypoints_{VAL}.json").write_text(content)
     code, text = check(tmp_path, capsys)
-    assert code == 1 and sentence in text
+    assert code == 1 and f"person_keypoints_{VAL}.json" in text and fragment in text
 
 
-def test_images_missing_unreadable_cut_off_resized_turned_unused(
+def test_images_missing_unreadable_truncated_resized_rotated_unused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = tiny_content()
@@ -309,14 +294,17 @@ def test_images_missing_unreadable_cut_off_resized_turned_unused(
     (tmp_path / "images" / VAL / "v110.png").unlink()
     code, text = check(tmp_path, capsys)
     assert code == 1
-    for sentence in (
-        "cut off: a JPEG without its end (1 image: 10 (p10.jpg))", "cannot be read as an image (1 image: 20 (p20.jpg))",
-        "width and height are exchanged", "another size than 'width' and 'height' say (1 image: 40 (p40.jpg))",
-        "(1 image: 110 (v110.png))", "not in 'images' and will not be used (1 file: extra.jpg)",
-    ):  # fmt: skip
-        assert sentence in text, sentence
+    for fragments in (
+        ("JPEG", "(1 image: 10 (p10.jpg))"),
+        ("cannot be read", "(1 image: 20 (p20.jpg))"),
+        ("width and height are swapped", "(1 image: 30 (p30.jpg))"),
+        ("'width' and 'height'", "(1 image: 40 (p40.jpg))"),
+        (f"{VAL}", "(1 image: 110 (v110.png))"),
+        ("'images'", "(1 file: extra.jpg)"),
+    ):
+        assert any(all(part in line for part in fragments) for line in text.splitlines()), fragments
     code, text = check(tmp_path, capsys, "--skip-images")
-    assert code == 1 and "cut off" not in text and "v110.png" in text
+    assert code == 1 and "p10.jpg" not in text and "v110.png" in text
 
 
 def test_zip_missing_member_and_broken_zip(
@@ -333,21 +321,19 @@ def test_zip_missing_member_and_broken_zip(
     assert code == 1 and "(1 image: 20 (p20.png))" in text
     (tmp_path / "images" / f"{VAL}.zip").write_bytes(b"PK nonsense")
     code, text = check(tmp_path, capsys, "DATASET.DATA_FORMAT", "zip")
-    assert code == 1 and "cannot be opened as a zip" in text
+    assert code == 1 and f"{VAL}.zip" in text
 
 
 def test_splits_that_share_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, text = check(write_both(tmp_path, val=tiny_content()), capsys)
-    assert (
-        code == 1
-        and "the same 'file_name' as images of the training split (4 images: 10, 20, 30, 40)"
-        in text
-    )
+    problems = [line for line in text.splitlines() if line.startswith("PROBLEM")]
+    assert code == 1
+    assert "'file_name'" in problems[0] and "(4 images: 10, 20, 30, 40)" in problems[0]
 
 
 def test_same_split_twice_is_a_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, text = check(write_both(tmp_path), capsys, "DATASET.TEST", TRAIN)
-    assert code == 0 and "both splits are the same file" in text
+    assert code == 0 and f"notice  train and test: both splits are the same file {tmp_path}" in text
 
 
 def test_skeleton_with_forgotten_pair_and_sigmas(
@@ -360,7 +346,8 @@ def test_skeleton_with_forgotten_pair_and_sigmas(
     names = "[nose, left_hand, right_hand]"
     skeleton = tmp_path / "mine.yaml"
     skeleton.write_text(
-        f"name: mine\nkeypoints: {names}\nflip_pairs: []\ntorso: [nose]\nparents: {{}}\ncentre_only: [left_hand, right_hand]\n"
+        f"name: mine\nkeypoints: {names}\nflip_pairs: []\ntorso: [nose]\nparents: {{}}\n"
+        "centre_only: [left_hand, right_hand]\n"
     )
     val = val_content()
     for annotation, other in zip(val["annotations"], content["annotations"], strict=True):
@@ -368,11 +355,9 @@ def test_skeleton_with_forgotten_pair_and_sigmas(
     code, text = check(
         write_both(tmp_path, content, val), capsys, "DATASET.SKELETON", str(skeleton)
     )
-    assert (
-        code == 1
-        and "'left_hand' and 'right_hand' are not in flip_pairs" in text
-        and "gives no sigmas" in text
-    )
+    assert code == 1
+    assert "'left_hand' and 'right_hand'" in text and "flip_pairs" in text
+    assert "'mine' has no sigmas" in text
     assert text.count("PROBLEM") == 1
 
 
@@ -393,7 +378,7 @@ def test_exit_codes_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_file_of_cocos_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """5,000 images and 11,000 people; took about a second when written. Not a timed assertion but for a gross slip."""
+    """5,000 images and 11,000 people; about one second."""
     images = [
         {"id": i, "file_name": f"{i:012d}.jpg", "width": 640, "height": 480} for i in range(1, 5001)
     ]
@@ -419,11 +404,9 @@ def test_a_file_of_cocos_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         "categories": [{"id": 1, "name": "person"}],
     }
     (tmp_path / "annotations" / f"person_keypoints_{TRAIN}.json").write_bytes(orjson.dumps(content))
-    start = time.perf_counter()
     code, text = check(tmp_path, capsys, "--skip-images")
     assert (
         code == 1
         and "(5000 images: 1 (000000000001.jpg)" in text
         and "people with labelled keypoints 11000" in text
     )
-    print(f"{time.perf_counter() - start:.1f} s")

@@ -13,9 +13,11 @@ import pytest
 from pycocotools.coco import COCO as CocoApi
 from tests.datasets.conftest import HEIGHT, WIDTH, keypoints_at, tiny_content, write_tiny
 
+from duopose.benchmarks import BENCHMARKS
+from duopose.coco_annotations import read_annotation_file
 from duopose.config import load_config
 from duopose.datasets import build_dataset
-from duopose.datasets.annotations import collect_people, read_annotation_file
+from duopose.datasets.annotations import collect_people
 from duopose.datasets.ignore_mask import decode_mask, encode_regions
 from duopose.datasets.image_files import FolderImages, ZipImages, read_image
 from duopose.errors import UserError
@@ -27,7 +29,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 def dataset_of(root: Path, train: bool = False, *overrides: object):
     cfg = load_config(PROJECT / CONFIG, ["DATASET.ROOT", str(root), *overrides])
-    return build_dataset(cfg, "train2017", train)
+    return build_dataset(cfg, COCO, BENCHMARKS["coco"].layout, "train2017", train=train)
 
 
 def test_people_regions_and_order(tiny_root: Path) -> None:
@@ -89,7 +91,9 @@ def test_packed_run_lengths_and_polygons_agree_with_pycocotools(real_data: Path)
     with_regions = 0
     for index, image_id in enumerate(people.image_ids):
         width, height = people.sizes[index].tolist()
-        mask = decode_mask(encode_regions(people.regions[index], width, height), width, height)
+        mask = decode_mask(
+            encode_regions(people.ignored_regions[index], width, height), width, height
+        )
         expected = np.ones_like(mask)
         for annotation in api.loadAnns(api.getAnnIds(imgIds=[image_id])):
             if annotation["iscrowd"] or not annotation["num_keypoints"]:
@@ -110,7 +114,7 @@ def test_real_crowdpose_layout(real_data: Path) -> None:
         PROJECT / "experiments/crowd_pose/higher_hrnet/w32_512_adam_lr1e-3.yaml",
         ["DATASET.ROOT", str(real_data / "crowdpose")],
     )
-    dataset = build_dataset(cfg, "test", False)
+    dataset = build_dataset(cfg, CROWDPOSE, BENCHMARKS["crowdpose"].layout, "test", train=False)
     assert (
         dataset.skeleton is CROWDPOSE
         and len(dataset) == 2

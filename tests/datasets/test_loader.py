@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from duopose.benchmarks import BENCHMARKS
 from duopose.config import load_config
 from duopose.datasets import build_dataset
 from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.loader import build_loader, collate
 from duopose.errors import UserError
+from duopose.skeletons import COCO
 from duopose.types import Batch, Sample
 
 CONFIG = (
@@ -22,12 +24,9 @@ KEYS = [[(0, 0), (0, 2)], [(0, 1), (3, 0)], [(3, 1)]]
 
 
 def training_set(root: Path, size: int = 128, *overrides: object) -> CocoFormatDataset:
+    settings = ["DATASET.ROOT", str(root), "DATASET.INPUT_SIZE", str(size), *overrides]
     return build_dataset(
-        load_config(
-            CONFIG, ["DATASET.ROOT", str(root), "DATASET.INPUT_SIZE", str(size), *overrides]
-        ),
-        "train2017",
-        True,
+        load_config(CONFIG, settings), COCO, BENCHMARKS["coco"].layout, "train2017", train=True
     )
 
 

@@ -22,7 +22,8 @@ from tests.datasets.mpii_mat import (
     write_mat,
 )
 
-from duopose.datasets.annotations import collect_people, read_annotation_file
+from duopose.coco_annotations import read_annotation_file
+from duopose.datasets.annotations import collect_people
 from duopose.datasets.prepare.mpii_mat import read_groups, read_release
 from duopose.datasets.prepare.mpii_to_coco import image_sizes, split_images, to_coco
 from duopose.errors import UserError
@@ -134,7 +135,7 @@ def test_the_data_set_class_takes_them(mat: Path, tmp_path: Path) -> None:
     path.write_text(json.dumps(to_coco(read_release(mat), range(6), GROUPS, SIZES)))
     people = collect_people(read_annotation_file(path), MPII)
     assert np.diff(people.first).tolist() == [2, 1, 1, 0, 0]
-    assert people.regions[0] and people.regions[3], (
+    assert people.ignored_regions[0] and people.ignored_regions[3], (
         "people without keypoints are left out of the loss"
     )
 

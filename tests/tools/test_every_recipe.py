@@ -59,7 +59,8 @@ def train_and_score(run_tool: Run, recipe: str, settings: list[Any], out: Path) 
     assert len(rows) >= 1 and all(math.isfinite(float(row["value"])) for row in rows)
     people = json.loads((folder / "results" / "results.json").read_text())
     assert people and all(
-        len(person["keypoints"]) == 3 * build_skeleton(cfg).num_keypoints for person in people
+        len(person["keypoints"]) == 3 * build_skeleton(cfg).num_keypoints
+        for person in people
     )
     metrics = json.loads((folder / "results" / "metrics.json").read_text())
     names = NUMBERS[cfg.DATASET.DATASET]
@@ -80,7 +81,13 @@ def test_recipe_on_drawn_images(
     cfg = load_config(PROJECT / recipe)
     benchmark = cfg.DATASET.DATASET
     make_sample_data(
-        tmp_path / "data", 5, 3, seed=1, size=96, skeleton=build_skeleton(cfg), workers=1
+        tmp_path / "data",
+        5,
+        3,
+        seed=1,
+        size=96,
+        skeleton=build_skeleton(cfg),
+        workers=1,
     )
     LAYOUTS[benchmark](tmp_path / "data", cfg.DATASET.TRAIN, cfg.DATASET.TEST)
     metrics = train_and_score(

@@ -1,45 +1,44 @@
-"""COCO-format annotation files: reading them, and the people of each image in compact arrays."""
+"""The people of an annotation file in compact arrays, as training and evaluation need them.
+
+Every annotation of the person category (`coco_annotations.person_category`) is one of:
+
+- a labelled person: `iscrowd` is 0 and at least one keypoint has visibility > 0;
+- an ignored region: all others; the losses skip it (`ignore_mask`).
+
+`num_keypoints` is not used, because CrowdPose has people with labelled keypoints and 0 there.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import orjson
 
+from duopose.coco_annotations import AnnotationFile, Record, is_person, person_category
+from duopose.datasets.ignore_mask import pack_ignored_regions
 from duopose.errors import UserError
 from duopose.skeletons import Skeleton
 
-Record = dict[str, Any]
-MOST_PIXELS = 100_000  # of a side; more is a mistake of the file
-
-
-@dataclass(frozen=True)
-class AnnotationFile:
-    """The three lists of a COCO file, as they stand there."""
-
-    path: Path
-    images: list[Record]
-    annotations: list[Record]  # empty for a test split without truth
-    categories: list[Record]
+# Longest plausible side in pixels. JPEG's limit is 65,535; larger values are mistakes of the file.
+MAX_IMAGE_SIDE = 100_000
 
 
 @dataclass(frozen=True)
 class People:
-    """What training and evaluation need of an annotation file; arrays, so that loader processes share or copy it cheaply.
+    """Images and labelled people; arrays, so that loader processes share or copy them cheaply.
 
-    Images stand in the file's order. Person p of image i is row first[i] + p, the largest first.
+    N images in the file's order, M people. Person p of image i is row first[i] + p; the people of
+    an image are sorted by area, largest first.
     """
 
     image_ids: list[int | str]
-    names: list[str]
+    file_names: list[str]
     sizes: np.ndarray  # (N, 2) int32 width, height
-    first: np.ndarray  # (N + 1,) int64
-    keypoints: np.ndarray  # (M, K, 3) float32 x, y, visibility in the image frame; people with at least one labelled keypoint
-    regions: list[bytes]  # per image what `datasets.regions` needs, b"" where nothing is left out
-    annotated: np.ndarray  # (N,) bool: the image has an annotation of any kind
+    first: np.ndarray  # (N + 1,) int64 row of each image's first person
+    keypoints: np.ndarray  # (M, K, 3) float32 x, y, visibility in the image frame
+    ignored_regions: list[bytes]  # N, of `pack_ignored_regions`; b"" where nothing is ignored
+    is_annotated: np.ndarray  # (N,) bool: the image has at least one person or ignored region
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -48,162 +47,153 @@ class People:
         """(P, K, 3) keypoints of the people of one image."""
         return self.keypoints[self.first[index] : self.first[index + 1]]
 
+    def only_annotated(self) -> People:
+        """The same without the images that have no annotation at all."""
+        chosen = np.flatnonzero(self.is_annotated).tolist()
+        counts = np.diff(self.first)[self.is_annotated]
 
-def read_annotation_file(path: Path) -> AnnotationFile:
-    """Parse a COCO file; UserError saying why it is none."""
-    try:
-        content = orjson.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"annotation file {path} cannot be read: {error.strerror}") from error
-    except orjson.JSONDecodeError as error:
-        raise UserError(f"annotation file {path} is not valid json: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(
-            f"annotation file {path} is not in COCO format: its top level is a {type(content).__name__}, not a mapping"
+        return People(
+            image_ids=[self.image_ids[index] for index in chosen],
+            file_names=[self.file_names[index] for index in chosen],
+            sizes=self.sizes[self.is_annotated],
+            first=np.concatenate([[0], np.cumsum(counts)]),
+            keypoints=self.keypoints,
+            ignored_regions=[self.ignored_regions[index] for index in chosen],
+            is_annotated=self.is_annotated[self.is_annotated],
         )
-    lists = {key: content.get(key, []) for key in ("images", "annotations", "categories")}
-    problems = [
-        key
-        for key, value in lists.items()
-        if not (isinstance(value, list) and all(isinstance(record, dict) for record in value))
-    ]
-    if "images" not in content or problems:
-        what = ", ".join(f"'{key}'" for key in problems) or "'images'"
-        raise UserError(
-            f"annotation file {path} is not in COCO format: {what} must be a list of records; it has the keys {list(content)[:8]}"
-        )
-    return AnnotationFile(path, **lists)
 
 
 def collect_people(file: AnnotationFile, skeleton: Skeleton, limit: int = 0) -> People:
-    """The people of the first `limit` images (0: all). UserError at the first record that cannot be used.
-
-    Crowds and people without any labelled keypoint become regions to leave out; `num_keypoints` is not looked at, since
-    CrowdPose has people with 0 there who have labelled keypoints.
-    """
+    """The people of the first `limit` images (0: all); UserError at the first unusable record."""
     images = file.images[:limit] if limit else file.images
-    position = _positions(file.path, images)
-    of_image: list[list[Record]] = [[] for _ in images]
-    wanted = person_categories(file.categories, skeleton.num_keypoints)
-    for annotation in file.annotations:
-        image_id = annotation.get("image_id")
-        index = position.get(image_id) if isinstance(image_id, (int, str)) else None
-        if index is not None and is_of(annotation, wanted):
-            of_image[index].append(annotation)
+    annotations = _annotations_by_image(file, images, skeleton)
+
     rows: list[np.ndarray] = []
-    first, regions = [0], []
-    for of_one in of_image:
-        labelled, left_out = _split_people(file.path, of_one, skeleton)
+    first = [0]
+    ignored_regions: list[bytes] = []
+    for of_image in annotations:
+        labelled, ignored = _split_people(file.path, of_image, skeleton)
         rows += labelled
         first.append(len(rows))
-        regions.append(left_out)
-    keypoints = (
-        np.stack(rows) if rows else np.zeros((0, skeleton.num_keypoints, 3), dtype=np.float32)
-    )
+        ignored_regions.append(ignored)
+
+    no_people = np.zeros((0, skeleton.num_keypoints, 3), dtype=np.float32)
+    sizes = [(image["width"], image["height"]) for image in images]
     return People(
         image_ids=[image["id"] for image in images],
-        names=[image["file_name"] for image in images],
-        sizes=np.array(
-            [(image["width"], image["height"]) for image in images], dtype=np.int32
-        ).reshape(-1, 2),
+        file_names=[image["file_name"] for image in images],
+        sizes=np.array(sizes, dtype=np.int32).reshape(-1, 2),
         first=np.array(first),
-        keypoints=keypoints,
-        regions=regions,
-        annotated=np.array([bool(of_one) for of_one in of_image], dtype=bool),
+        keypoints=np.stack(rows) if rows else no_people,
+        ignored_regions=ignored_regions,
+        is_annotated=np.array([bool(of_image) for of_image in annotations], dtype=bool),
     )
 
 
-def person_categories(categories: list[Record], num_keypoints: int) -> set[Any] | None:
-    """The ids of the categories whose keypoints are the skeleton's, None (all) where the file names no keypoints."""
-    with_keypoints = {
-        category["id"]: category["keypoints"]
-        for category in categories
-        if isinstance(category.get("id"), (int, str))
-        and isinstance(category.get("keypoints"), list)
-        and category["keypoints"]
-    }
-    return (
-        {key for key, names in with_keypoints.items() if len(names) == num_keypoints}
-        or set(with_keypoints)
-        or None
-    )
+def _annotations_by_image(
+    file: AnnotationFile, images: list[Record], skeleton: Skeleton
+) -> list[list[Record]]:
+    """The annotations of people, a list for each image."""
+    index_of = _check_images(file.path, images)
+    grouped: list[list[Record]] = [[] for _ in images]
+    if not file.annotations:
+        return grouped
+
+    category = person_category(file.categories, skeleton.num_keypoints, file.path)
+    for annotation in file.annotations:
+        image_id = annotation.get("image_id")
+        index = index_of.get(image_id) if isinstance(image_id, (int, str)) else None
+        if index is not None and is_person(annotation, category):
+            grouped[index].append(annotation)
+    return grouped
 
 
-def is_of(annotation: Record, wanted: set[Any] | None) -> bool:
-    """Whether the annotation is of one of the `wanted` categories (None: all)."""
-    category = annotation.get("category_id")
-    return wanted is None or (isinstance(category, (int, str)) and category in wanted)
-
-
-def _positions(path: Path, images: list[Record]) -> dict[int | str, int]:
-    """Image id -> place in the file."""
-    for number, image in enumerate(images):
+def _check_images(path: Path, images: list[Record]) -> dict[int | str, int]:
+    """Image id -> index in the file; UserError where an image lacks id, name or size."""
+    for index, image in enumerate(images):
         missing = [key for key in ("id", "file_name", "width", "height") if key not in image]
         if missing:
             raise UserError(
-                f"annotation file {path}: images[{number}] (id {image.get('id')}) has no {', '.join(missing)}"
+                f"annotation file {path}: images[{index}] (id {image.get('id')}) "
+                f"has no {', '.join(missing)}"
             )
         if not isinstance(image["id"], (int, str)) or not isinstance(image["file_name"], str):
             raise UserError(
-                f"annotation file {path}: images[{number}] must have a number or word as 'id' and a word as 'file_name'"
+                f"annotation file {path}: images[{index}] must have a number or a string as 'id' "
+                "and a string as 'file_name'"
             )
-        size = (image["width"], image["height"])
-        if not all(isinstance(side, (int, float)) and 1 <= side <= MOST_PIXELS for side in size):
+        if not has_valid_size(image):
             raise UserError(
-                f"annotation file {path}: images[{number}] (id {image['id']}) has width and height {size}; they must be pixels"
+                f"annotation file {path}: images[{index}] (id {image['id']}) has width and height "
+                f"{(image['width'], image['height'])}; they must be pixels"
             )
-    return {image["id"]: number for number, image in enumerate(images)}
+    return {image["id"]: index for index, image in enumerate(images)}
+
+
+def has_valid_size(image: Record) -> bool:
+    """Whether 'width' and 'height' are numbers between 1 and MAX_IMAGE_SIDE."""
+    return _is_valid_side(image.get("width")) and _is_valid_side(image.get("height"))
+
+
+def _is_valid_side(side: object) -> bool:
+    if not isinstance(side, (int, float)) or isinstance(side, bool):
+        return False
+    return 1 <= side <= MAX_IMAGE_SIDE
 
 
 def _split_people(
     path: Path, annotations: list[Record], skeleton: Skeleton
 ) -> tuple[list[np.ndarray], bytes]:
-    """Keypoints of the people who have any, the largest first, and the regions of the others."""
-    labelled: list[tuple[float, np.ndarray, Any]] = []
-    segmentations: list[Any] = []
-    boxes: list[Any] = []
+    """Keypoints of the labelled people of an image, largest first, and its ignored regions."""
+    labelled: list[tuple[Record, np.ndarray]] = []
+    segmentations: list[object] = []
+    boxes: list[object] = []
     for annotation in annotations:
-        keypoints = _keypoints(path, annotation, skeleton)
-        if keypoints is not None and not annotation.get("iscrowd") and (keypoints[:, 2] > 0).any():
-            labelled.append((person_area(annotation, keypoints), keypoints, annotation.get("bbox")))
+        keypoints = _read_keypoints(path, annotation, skeleton)
+        is_crowd = bool(annotation.get("iscrowd"))
+        if keypoints is not None and not is_crowd and (keypoints[:, 2] > 0).any():
+            labelled.append((annotation, keypoints))
         elif annotation.get("segmentation"):
             segmentations.append(annotation["segmentation"])
         elif annotation.get("bbox"):
             boxes.append(annotation["bbox"])
-    labelled.sort(key=lambda person: -person[0])
-    kept = [box for _, _, box in labelled if box] if boxes else []
-    content = {"segmentations": segmentations, "boxes": boxes, "kept_boxes": kept}
-    return [keypoints for _, keypoints, _ in labelled], orjson.dumps(
-        content
-    ) if segmentations or boxes else b""
+
+    labelled.sort(key=lambda person: -person_area(*person))
+    labelled_boxes = [annotation["bbox"] for annotation, _ in labelled if annotation.get("bbox")]
+    ignored = pack_ignored_regions(segmentations, boxes, labelled_boxes)
+    return [keypoints for _, keypoints in labelled], ignored
 
 
-def _keypoints(path: Path, annotation: Record, skeleton: Skeleton) -> np.ndarray | None:
-    """(K, 3) float32, None where the annotation has none; unlabelled ones are 0, 0, 0."""
+def _read_keypoints(path: Path, annotation: Record, skeleton: Skeleton) -> np.ndarray | None:
+    """(K, 3) float32, unlabelled keypoints set to 0, 0, 0; None where the annotation has none."""
     flat = annotation.get("keypoints")
     if not flat:
         return None
+
+    annotation_id = annotation.get("id")
     if len(flat) != 3 * skeleton.num_keypoints:
         raise UserError(
-            f"annotation file {path}: annotation {annotation.get('id')} has {len(flat)} numbers in 'keypoints', "
-            f"skeleton '{skeleton.name}' needs {3 * skeleton.num_keypoints} (x, y, visibility of {skeleton.num_keypoints}); "
-            f"is DATASET.SKELETON right?"
+            f"annotation file {path}: annotation {annotation_id} has {len(flat)} numbers in "
+            f"'keypoints', skeleton '{skeleton.name}' needs {3 * skeleton.num_keypoints} "
+            f"(x, y, visibility of {skeleton.num_keypoints}); is DATASET.SKELETON right?"
         )
     try:
         keypoints = np.array(flat, dtype=np.float32).reshape(-1, 3)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"annotation file {path}: 'keypoints' of annotation {annotation.get('id')} are not all numbers"
+            f"annotation file {path}: 'keypoints' of annotation {annotation_id} are not all numbers"
         ) from error
+
     keypoints[keypoints[:, 2] <= 0] = 0
     return keypoints
 
 
 def person_area(annotation: Record, keypoints: np.ndarray) -> float:
-    """The annotated area, else the box's, else that of the box round the labelled keypoints."""
+    """'area', else the area of 'bbox', else that of the box around the labelled keypoints."""
     if annotation.get("area"):
         return float(annotation["area"])
     if annotation.get("bbox"):
-        return float(annotation["bbox"][2] * annotation["bbox"][3])
+        box = annotation["bbox"]
+        return float(box[2] * box[3])
     points = keypoints[keypoints[:, 2] > 0, :2]
     return float(np.prod(points.max(0) - points.min(0)))

@@ -1,66 +1,71 @@
-"""From the settings to a data set and its batches."""
+"""From the settings to a data set."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from yacs.config import CfgNode
 
-from duopose.config import build_skeleton
-from duopose.datasets.annotations import People, collect_people, read_annotation_file
+from duopose.coco_annotations import read_annotation_file
+from duopose.datasets.annotations import collect_people
 from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.image_files import ImageSource
-from duopose.datasets.layout import find_annotations, find_images
+from duopose.datasets.layout import Layout, find_annotations, find_images
 from duopose.datasets.transforms import Augmentation
 from duopose.errors import UserError
+from duopose.skeletons import Skeleton
 
 
-def build_dataset(cfg: CfgNode, split: str, train: bool) -> CocoFormatDataset:
-    """The data set of a split. `train`: augmented, and without the images that have no annotation at all, as in the family.
+def build_dataset(
+    cfg: CfgNode, skeleton: Skeleton, layout: Layout, split: str, *, train: bool
+) -> CocoFormatDataset:
+    """The data set of a split; `layout` is the benchmark's (`benchmarks.build_benchmark(cfg)`).
 
-    DATASET.LIMIT counts the file's images before those are dropped, so that training and evaluation see the same ones.
-    UserError where files are missing (with the paths tried), are not COCO, or hold nothing to train on.
+    train: augment, use DATASET.TRAIN_ANNOTATIONS and TRAIN_IMAGES, and leave out images without any
+    annotation, as HigherHRNet does. DATASET.LIMIT counts images before these are left out, so that
+    training and evaluation use the same ones. UserError where files are missing (with the paths
+    tried), are not in COCO format, or contain no labelled person to train on.
     """
-    annotations, images = find_files(cfg, split, train)
-    skeleton = build_skeleton(cfg)
+    annotations, images = find_files(cfg, layout, split, train=train)
     people = collect_people(read_annotation_file(annotations), skeleton, cfg.DATASET.LIMIT)
+
     if train:
-        people = _keep(people, people.annotated)
+        people = people.only_annotated()
         if not len(people.keypoints):
             raise UserError(
-                f"there is nothing to train on: no image of {annotations} has a person with a labelled keypoint"
+                f"annotation file {annotations} has nothing to train on: "
+                "no image has a person with a labelled keypoint"
             )
     if not len(people):
         raise UserError(f"annotation file {annotations} lists no images")
-    augmentation = build_augmentation(cfg) if train else None
+
     return CocoFormatDataset(
-        people,
-        images,
-        skeleton,
-        str(annotations),
-        augmentation,
-        cfg.DATASET.MAX_NUM_PEOPLE,
-        cfg.SEED,
+        people=people,
+        images=images,
+        skeleton=skeleton,
+        annotation_path=str(annotations),
+        augmentation=build_augmentation(cfg) if train else None,
+        max_people=cfg.DATASET.MAX_NUM_PEOPLE,
+        seed=cfg.SEED,
     )
 
 
-def find_files(cfg: CfgNode, split: str, train: bool) -> tuple[Path, ImageSource]:
-    """The annotation file and the images of a split; DATASET.TRAIN_... or TEST_... keys rule over the layout."""
-    data, root = cfg.DATASET, Path(cfg.DATASET.ROOT)
-    annotations, images = (
-        (data.TRAIN_ANNOTATIONS, data.TRAIN_IMAGES)
-        if train
-        else (data.TEST_ANNOTATIONS, data.TEST_IMAGES)
-    )
-    return (
-        find_annotations(root, data.DATASET, split, annotations),
-        find_images(root, data.DATASET, split, data.DATA_FORMAT, images),
-    )
+def find_files(
+    cfg: CfgNode, layout: Layout, split: str, *, train: bool
+) -> tuple[Path, ImageSource]:
+    """Annotation file and images of a split: the paths in the settings, else the layout's."""
+    data = cfg.DATASET
+    given_annotations = data.TRAIN_ANNOTATIONS if train else data.TEST_ANNOTATIONS
+    given_images = data.TRAIN_IMAGES if train else data.TEST_IMAGES
+
+    root = Path(data.ROOT)
+    annotations = find_annotations(root, layout, split, given_annotations)
+    images = find_images(root, layout, split, data.DATA_FORMAT, given_images)
+    return annotations, images
 
 
 def build_augmentation(cfg: CfgNode) -> Augmentation:
-    """What happens to training images."""
+    """The augmentation of training images."""
     data = cfg.DATASET
     return Augmentation(
         input_size=data.INPUT_SIZE,
@@ -71,19 +76,4 @@ def build_augmentation(cfg: CfgNode) -> Augmentation:
         max_translate=data.MAX_TRANSLATE,
         flip=data.FLIP,
         legacy_alignment=data.HEATMAP_CENTRES == "rounded",
-    )
-
-
-def _keep(people: People, wanted: np.ndarray) -> People:
-    """Only the images where `wanted` (N,) bool is set; people belong to wanted images anyway."""
-    chosen = np.flatnonzero(wanted).tolist()
-    counts = np.diff(people.first)[wanted]
-    return People(
-        image_ids=[people.image_ids[index] for index in chosen],
-        names=[people.names[index] for index in chosen],
-        sizes=people.sizes[wanted],
-        first=np.concatenate([[0], np.cumsum(counts)]),
-        keypoints=people.keypoints,
-        regions=[people.regions[index] for index in chosen],
-        annotated=people.annotated[wanted],
     )

@@ -1,4 +1,8 @@
-"""Where annotations and images of a split lie: each benchmark's own layout, and what to say where nothing is found."""
+"""Layouts: where the annotations and images of a split are, relative to DATASET.ROOT.
+
+Each benchmark has one (`benchmarks.BENCHMARKS`), as its authors or HigherHRNet's README lay the
+files out.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,11 @@ from duopose.errors import UserError
 
 @dataclass(frozen=True)
 class Layout:
-    """Paths below the root, tried in this order. {split}: the split's name; {images}: the same without "-dev" (test-dev2017)."""
+    """Path patterns relative to the root; the first existing path is used.
+
+    Patterns may contain {split}, the split's name, and {images}, the same without "-dev": COCO's
+    split test-dev2017 uses the images of test2017.
+    """
 
     annotations: tuple[str, ...]
     images: tuple[str, ...]
@@ -22,76 +30,56 @@ COCO_ANNOTATIONS = (
     "annotations/image_info_{split}.json",
 )
 COCO_IMAGES = ("images/{images}", "{images}")
-LAYOUTS = {
-    "coco": Layout(COCO_ANNOTATIONS, COCO_IMAGES),
-    "crowdpose": Layout(
-        ("json/crowdpose_{split}.json", "annotations/crowdpose_{split}.json", *COCO_ANNOTATIONS),
-        (*COCO_IMAGES, "images"),
-    ),
-    "mpii": Layout(
-        ("annotations/mpii_{split}.json", "annot/mpii_{split}.json", *COCO_ANNOTATIONS),
-        (*COCO_IMAGES, "images"),
-    ),
-}
 
 
-def find_annotations(root: Path, benchmark: str, split: str, given: str = "") -> Path:
-    """The annotation file of a split; `given` (absolute or below root) rules. UserError with the paths tried."""
-    return _first(
-        root,
-        given,
-        _layout(benchmark).annotations,
-        split,
-        "",
-        f"annotation file of split '{split}'",
-        "ANNOTATIONS",
-    )
+def find_annotations(root: Path, layout: Layout, split: str, given: str = "") -> Path:
+    """The annotation file of a split; UserError with the paths tried.
+
+    given: a path (absolute or relative to root) that replaces the layout's patterns.
+    """
+    names = _candidates(layout.annotations, split, given)
+    candidates = [root / name for name in names]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise _not_found(root, f"annotation file of split '{split}'", candidates, "ANNOTATIONS")
 
 
 def find_images(
-    root: Path, benchmark: str, split: str, data_format: str, given: str = ""
+    root: Path, layout: Layout, split: str, data_format: str, given: str = ""
 ) -> ImageSource:
-    """The folder (data_format jpg) or zip of a split; `given` rules. UserError with the paths tried."""
+    """The folder (data_format 'jpg') or zip ('zip') of a split; UserError with the paths tried.
+
+    given: a path (absolute or relative to root) that replaces the layout's patterns.
+    """
+    names = _candidates(layout.images, split, given)
     is_zip = data_format == "zip" or given.endswith(".zip")
+    if is_zip and not given:
+        names = [f"{name}.zip" for name in names]
+
+    candidates = [root / name for name in names]
+    for path in candidates:
+        if is_zip and path.is_file():
+            return ZipImages(path)
+        if not is_zip and path.is_dir():
+            return FolderImages(path)
+
     kind = "zip" if is_zip else "folder"
-    path = _first(
-        root,
-        given,
-        _layout(benchmark).images,
-        split,
-        ".zip" if is_zip else "",
-        f"{kind} of images of split '{split}'",
-        "IMAGES",
-    )
-    return ZipImages(path) if is_zip else FolderImages(path)
+    raise _not_found(root, f"{kind} of images of split '{split}'", candidates, "IMAGES")
 
 
-def _layout(benchmark: str) -> Layout:
-    if benchmark not in LAYOUTS:
-        raise UserError(
-            f"there is no data layout '{benchmark}'; DATASET.DATASET is one of {', '.join(LAYOUTS)}"
-        )
-    return LAYOUTS[benchmark]
+def _candidates(patterns: tuple[str, ...], split: str, given: str) -> list[str]:
+    """The given path alone, else the layout's paths of the split."""
+    if given:
+        return [given]
+    images = split.replace("-dev", "")
+    return [pattern.format(split=split, images=images) for pattern in patterns]
 
 
-def _first(
-    root: Path, given: str, patterns: tuple[str, ...], split: str, suffix: str, what: str, key: str
-) -> Path:
-    names = (
-        [given]
-        if given
-        else [
-            pattern.format(split=split, images=split.replace("-dev", "")) + suffix
-            for pattern in patterns
-        ]
-    )
-    tried = [root / name for name in names]
-    want_folder = key == "IMAGES" and not str(tried[0]).endswith(".zip")
-    for path in tried:
-        if path.is_dir() if want_folder else path.is_file():
-            return path
-    listed = "".join(f"\n  {path}" for path in tried)
-    raise UserError(
-        f"the {what} was not found; tried{listed}\nset DATASET.ROOT (now '{root}'), or DATASET.TRAIN_{key} / DATASET.TEST_{key} "
-        f"to a path of your own; data/README.md shows the layouts"
+def _not_found(root: Path, what: str, candidates: list[Path], key: str) -> UserError:
+    listed = "".join(f"\n  {path}" for path in candidates)
+    return UserError(
+        f"the {what} was not found; tried{listed}\n"
+        f"set DATASET.ROOT (now '{root}'), or give a path in DATASET.TRAIN_{key} or "
+        f"DATASET.TEST_{key}; data/README.md shows the layouts"
     )

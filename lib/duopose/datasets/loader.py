@@ -1,4 +1,4 @@
-"""Batches, made by worker processes."""
+"""Batches of samples, made by worker processes."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from duopose.datasets.dataset import SampleKey
 from duopose.errors import UserError
 from duopose.types import Batch, Sample
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples of one size as a batch; people are padded with unlabelled ones to the largest number, at least one.
+    """Samples of one size as a batch; people are padded with unlabelled ones to the largest P >= 1.
 
-    Images lie in memory as they were read (channels last), which is the order the network's fast kernels want.
+    Images keep their memory layout (channels last), the layout of cuDNN's fast kernels.
     """
-    images = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2)
-    people = max(1, *(len(sample.keypoints) for sample in samples))
-    keypoints = torch.zeros(len(samples), people, *samples[0].keypoints.shape[1:])
+    pixels = np.stack([sample.image for sample in samples])
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+    num_people = max(1, *(len(sample.keypoints) for sample in samples))
+    keypoints = torch.zeros(len(samples), num_people, *samples[0].keypoints.shape[1:])
     for row, sample in zip(keypoints, samples, strict=True):
         row[: len(sample.keypoints)] = torch.from_numpy(sample.keypoints)
-    masks = tuple(
-        torch.from_numpy(np.stack(level))
-        for level in zip(*(sample.masks for sample in samples), strict=True)
-    )
+
+    masks_by_stride = zip(*(sample.masks for sample in samples), strict=True)
+    masks = tuple(torch.from_numpy(np.stack(of_stride)) for of_stride in masks_by_stride)
     return Batch(images, keypoints, masks, [sample.image_id for sample in samples])
-
-
-Key = int | tuple[int, int]  # index, or (epoch, index)
 
 
 class KeyedDataset(Protocol):
@@ -46,7 +45,7 @@ class KeyedDataset(Protocol):
 
 
 class BatchLoader:
-    """An iterable of batches that raises a worker's UserError as the plain sentence it is (torch wraps it in a traceback)."""
+    """An iterable of batches that raises a worker's UserError without torch's worker traceback."""
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         self.loader = loader
@@ -63,22 +62,23 @@ class BatchLoader:
 
 def build_loader(
     dataset: KeyedDataset,
-    batches: Iterable[Sequence[Key]],
+    batches: Iterable[Sequence[SampleKey]],
     workers: int = 0,
     pin_memory: bool = False,
     context: str | None = None,
     collate_samples: Callable[[Sequence[Sample]], Batch] = collate,
 ) -> BatchLoader:
-    """A batch for each list of keys; with (epoch, index) its augmentation does not depend on who makes it.
+    """A loader giving one batch for each list of keys; the batches do not depend on `workers`.
 
-    workers: processes that live on between iterations; 0 loads in this process. context: fork | spawn | forkserver, None for
-    the platform's own; all give the same batches. Making and using the loader leaves torch's random generator alone.
+    workers: processes that stay alive between epochs; 0 loads in this process. context: fork,
+    spawn, forkserver, or None for the platform's default. Creating and using the loader does not
+    advance torch's global random generator.
     """
     loader: DataLoader[Any] = DataLoader(
-        _Telling(dataset),
+        _ErrorsAsValues(dataset),
         batch_sampler=batches,  # type: ignore[arg-type]
         num_workers=workers,
-        collate_fn=partial(_collate_or_tell, collate_samples),
+        collate_fn=partial(_collate_or_error, collate_samples),
         pin_memory=pin_memory,
         worker_init_fn=_prepare_worker,
         persistent_workers=workers > 0,
@@ -88,8 +88,8 @@ def build_loader(
     return BatchLoader(loader)
 
 
-class _Telling(Dataset[Any]):
-    """Hands a UserError on as a value, so that it reaches the main process whole."""
+class _ErrorsAsValues(Dataset[Any]):
+    """Returns a UserError instead of raising it, so that it reaches the main process unchanged."""
 
     def __init__(self, dataset: KeyedDataset) -> None:
         self.dataset = dataset
@@ -97,37 +97,42 @@ class _Telling(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: Key) -> Sample | UserError:
+    def __getitem__(self, key: SampleKey) -> Sample | UserError:
         try:
             return self.dataset[key]
         except UserError as error:
             return error
         except OSError as error:
             return UserError(
-                f"the sample with the key {key} could not be read: {error}; is the data folder still there?"
+                f"the sample with the key {key} could not be read: {error}; "
+                "is the data folder still there?"
             )
 
 
-def _collate_or_tell(
+def _collate_or_error(
     collate_samples: Callable[[Sequence[Sample]], Batch], samples: Sequence[Sample | UserError]
 ) -> Batch | UserError:
+    """The batch, or the first error among the samples."""
+    usable: list[Sample] = []
     for sample in samples:
         if isinstance(sample, UserError):
             return sample
-    return collate_samples(samples)  # type: ignore[arg-type]
+        usable.append(sample)
+    return collate_samples(usable)
 
 
-def _prepare_worker(_worker: int) -> None:
-    """One thread a worker, the cores being shared out by their number; and when workers end is for their parent to decide.
+def _prepare_worker(_worker_id: int) -> None:
+    """One thread per worker, and signals ignored until the parent process ends the worker.
 
-    Ctrl-C reaches every process of a terminal, and schedulers send SIGTERM to every process of a job: a worker that obeyed
-    would break the step that its parent wants to finish.
+    Ctrl-C and a scheduler's SIGTERM reach every process of a job. A worker that stopped at the
+    first one would break the training step that its parent still finishes.
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _second_time_ends)
+    signal.signal(signal.SIGTERM, _ignore_first_sigterm)
 
 
-def _second_time_ends(_number: int, _frame: FrameType | None) -> None:
+def _ignore_first_sigterm(_number: int, _frame: FrameType | None) -> None:
+    """The next SIGTERM ends the process, as by default."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

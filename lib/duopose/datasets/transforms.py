@@ -1,4 +1,10 @@
-"""From an image to a training sample: one affine warp for image, keypoints and masks; and what the device does on top."""
+"""Augmentation: one random affine warp for image, keypoints and masks; normalisation on the device.
+
+A = Augmentation.draw(...)                       image frame -> input frame
+image'     = cv2.warpAffine(image, A)            the pixels and the keypoints
+keypoints' = A keypoints                         use the same matrix (`geometry`)
+mask'_t    = cv2.warpAffine(mask, resize(1/t) A) per map stride t
+"""
 
 from __future__ import annotations
 
@@ -11,18 +17,22 @@ import torch
 from duopose.geometry import PIXEL_STD, Affine, legacy_train_affine, train_affine
 from duopose.types import STRIDES, Sample
 
-# Mean and standard deviation of ImageNet's RGB, on which HRNet's backbones were trained (torchvision's values, in 0 ... 255).
-MEAN = tuple(255 * value for value in (0.485, 0.456, 0.406))
-STD = tuple(255 * value for value in (0.229, 0.224, 0.225))
+# ImageNet's RGB mean and standard deviation (torchvision) for pixels 0 ... 255: HRNet's backbones
+# were trained with them.
+IMAGENET_MEAN = tuple(255 * value for value in (0.485, 0.456, 0.406))
+IMAGENET_STD = tuple(255 * value for value in (0.229, 0.224, 0.225))
+
+MASK_THRESHOLD = 127  # of 255: a map cell counts where at least half of its area counts
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training image; the family's recipe and names.
+    """Ranges of the random warp; names and defaults are HigherHRNet's.
 
-    A square of side `scale` * the image's short (or long) side fills the input, `scale` uniform in min_scale ... max_scale,
-    turned by at most `max_rotation` degrees, its centre moved by at most `max_translate` / 200 of its side along x and y
-    (in the family's terms: max_translate pixels times the scale in units of 200 px), and mirrored with probability `flip`.
+    A square of the image fills the input. Its side is scale * the short (or long) side of the
+    image, scale uniform in [min_scale, max_scale]. It is rotated by at most `max_rotation` degrees,
+    its centre is moved by at most max_translate / PIXEL_STD of its side along x and y, and it is
+    mirrored with probability `flip`. All draws are uniform.
     """
 
     input_size: int = 512
@@ -32,28 +42,21 @@ class Augmentation:
     scale_type: str = "short"  # short | long
     max_translate: float = 40.0
     flip: float = 0.5
-    strides: tuple[int, ...] = STRIDES  # of the maps, for which masks are made
-    legacy_alignment: bool = (
-        False  # the family's own matrix, half a pixel off (geometry.family_train_affine)
-    )
+    strides: tuple[int, ...] = STRIDES  # of the maps for which masks are made
+    legacy_alignment: bool = False  # HigherHRNet's matrix (`geometry.legacy_train_affine`)
 
     def draw(self, rng: np.random.Generator, width: int, height: int) -> tuple[Affine, bool]:
-        """A random affine image -> input, and whether it mirrors."""
-        scale, turn, mirror = (
-            rng.uniform(self.min_scale, self.max_scale),
-            rng.uniform(-1, 1),
-            bool(rng.random() < self.flip),
-        )
-        side = scale * (min(width, height) if self.scale_type == "short" else max(width, height))
+        """A random affine map image -> input, and whether it mirrors."""
+        scale = rng.uniform(self.min_scale, self.max_scale)
+        rotation = rng.uniform(-1, 1) * self.max_rotation
+        mirror = bool(rng.random() < self.flip)
+
+        image_side = min(width, height) if self.scale_type == "short" else max(width, height)
+        side = scale * image_side
         shift = rng.uniform(-1, 1, 2) * self.max_translate / PIXEL_STD * side
-        return self.affine(
-            width,
-            height,
-            side,
-            turn * self.max_rotation,
-            (float(shift[0]), float(shift[1])),
-            mirror,
-        ), mirror
+
+        shift_xy = (float(shift[0]), float(shift[1]))
+        return self.affine(width, height, side, rotation, shift_xy, mirror), mirror
 
     def affine(
         self,
@@ -64,16 +67,17 @@ class Augmentation:
         shift: tuple[float, float],
         mirror: bool,
     ) -> Affine:
-        """The affine of given choices: a square of `side` image pixels round the image's middle + `shift`, turned by degrees."""
+        """The affine map of given values.
+
+        side: of the square, image pixels; shift: x, y of the square's centre relative to the
+        image's centre, image pixels; rotation: degrees.
+        """
         if not self.legacy_alignment:
             centre = ((width - 1) / 2 + shift[0], (height - 1) / 2 + shift[1])
             return train_affine(centre, side, rotation, self.input_size, mirror)
-        affine = legacy_train_affine(
-            (width / 2 + shift[0], height / 2 + shift[1]),
-            side / PIXEL_STD,
-            rotation,
-            self.input_size,
-        )
+
+        legacy_centre = (width / 2 + shift[0], height / 2 + shift[1])
+        affine = legacy_train_affine(legacy_centre, side / PIXEL_STD, rotation, self.input_size)
         return affine.then(Affine.mirror(self.input_size)) if mirror else affine
 
 
@@ -105,63 +109,87 @@ def warp_sample(
     strides: tuple[int, ...],
     max_people: int,
 ) -> Sample:
-    """The sample seen through `affine` (image frame -> input frame), in a square of side `input_size`.
+    """The sample warped by `affine` (image frame -> input frame) to a square of side `input_size`.
 
-    flip_index: (K,) given where the affine mirrors, so that left and right swap their names. Keypoints that leave the
-    square become unlabelled, people of whom none is left drop out, and of more than `max_people` the first ones stay (the
-    data set sorts by size). Outside the image the square is black and counts as background.
+    flip_index: (K,) where the affine map mirrors (left and right keypoints swap), else None.
+    Keypoints outside the square become unlabelled, people without any labelled keypoint are
+    removed, and the first `max_people` are kept (the data set sorts by area). Pixels outside the
+    image are black and count as background.
     """
-    image = cv2.warpAffine(
-        sample.image, affine.matrix, (input_size, input_size), flags=cv2.INTER_LINEAR
-    )
+    size = (input_size, input_size)
+    image = cv2.warpAffine(sample.image, affine.matrix, size, flags=cv2.INTER_LINEAR)
     masks = warp_masks(sample.mask, affine, input_size, strides)
+
     keypoints = warp_keypoints(sample.keypoints, affine, flip_index, input_size)
-    keypoints = keypoints[(keypoints[:, :, 2] > 0).any(1)][:max_people]
+    is_labelled = (keypoints[:, :, 2] > 0).any(1)
+    keypoints = keypoints[is_labelled][:max_people]
+
     return Sample(
         image=image, keypoints=keypoints, mask=sample.mask, image_id=sample.image_id, masks=masks
+    )
+
+
+def mirror_sample(
+    sample: Sample, augmentation: Augmentation, flip_index: np.ndarray, max_people: int
+) -> Sample:
+    """The whole image, mirrored, as a training sample: to look at the data."""
+    height, width = sample.image.shape[:2]
+    affine = augmentation.affine(width, height, max(width, height), 0.0, (0.0, 0.0), mirror=True)
+    return warp_sample(
+        sample,
+        affine,
+        flip_index,
+        augmentation.input_size,
+        augmentation.strides,
+        max_people,
     )
 
 
 def warp_keypoints(
     keypoints: np.ndarray, affine: Affine, flip_index: np.ndarray | None, input_size: int
 ) -> np.ndarray:
-    """(P, K, 3) float32 in the input frame; those outside the square, and the unlabelled, are 0, 0, 0."""
-    moved = affine.apply(keypoints if flip_index is None else keypoints[:, flip_index]).astype(
-        np.float32
-    )
-    inside = ((moved[..., :2] >= -0.5) & (moved[..., :2] <= input_size - 0.5)).all(-1)
-    moved[~(inside & (moved[..., 2] > 0))] = 0
+    """(P, K, 3) float32 in the input frame; unlabelled keypoints and those outside are 0, 0, 0."""
+    if flip_index is not None:
+        keypoints = keypoints[:, flip_index]
+    moved = affine.apply(keypoints).astype(np.float32)
+
+    position = moved[..., :2]
+    inside = ((position >= -0.5) & (position <= input_size - 0.5)).all(-1)
+    labelled = moved[..., 2] > 0
+    moved[~(inside & labelled)] = 0
     return moved
 
 
 def warp_masks(
     mask: np.ndarray, affine: Affine, input_size: int, strides: tuple[int, ...]
 ) -> tuple[np.ndarray, ...]:
-    """The mask per stride, (input_size / stride,) * 2 uint8 of 0 and 1, straight from the image's mask."""
+    """The mask per stride, (input_size / stride,) * 2 uint8 of 0 and 1, from the image's mask."""
     sizes = [input_size // stride for stride in strides]
     if mask.all():
         return tuple(np.ones((size, size), dtype=np.uint8) for size in sizes)
+
+    grey = mask * np.uint8(255)
     return tuple(
-        _warp_mask(mask * np.uint8(255), affine, size, stride)
-        for size, stride in zip(sizes, strides, strict=True)
+        _warp_mask(grey, affine, size, stride) for size, stride in zip(sizes, strides, strict=True)
     )
 
 
-def _warp_mask(mask: np.ndarray, affine: Affine, size: int, stride: int) -> np.ndarray:
+def _warp_mask(grey: np.ndarray, affine: Affine, size: int, stride: int) -> np.ndarray:
+    """grey: (H, W) uint8 of 0 and 255. Cells outside the image are 1."""
     to_cells = affine.then(Affine.resize(1 / stride, 1 / stride))
     warped = cv2.warpAffine(
-        mask,
+        grey,
         to_cells.matrix,
         (size, size),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=255,
     )
-    return (warped > 127).astype(np.uint8)
+    return (warped > MASK_THRESHOLD).astype(np.uint8)
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
-    """(B, 3, H, W) uint8 RGB -> float32, ImageNet's mean taken off and divided by its deviation; on the images' device."""
-    mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
+    """(B, 3, H, W) uint8 RGB -> float32 (x - IMAGENET_MEAN) / IMAGENET_STD, on the same device."""
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=images.device).view(1, 3, 1, 1)
     return (images.float() - mean) / std

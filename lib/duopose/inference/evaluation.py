@@ -92,7 +92,10 @@ def score_file(cfg: CfgNode, results: Path, out: Path) -> Metrics:
     """
     skeleton = build_skeleton(cfg)
     data = cfg.DATASET
-    annotations = find_annotations(Path(data.ROOT), data.DATASET, data.TEST, data.TEST_ANNOTATIONS)
+    benchmark = build_benchmark(cfg)
+    annotations = find_annotations(
+        Path(data.ROOT), benchmark.layout, data.TEST, data.TEST_ANNOTATIONS
+    )
     image_ids = None
     if data.LIMIT:
         images = read_annotation_file(annotations).images
@@ -100,7 +103,7 @@ def score_file(cfg: CfgNode, results: Path, out: Path) -> Metrics:
     metrics = build_evaluator(cfg, skeleton)(results, annotations, image_ids)
     out.mkdir(parents=True, exist_ok=True)
     if not metrics.values:  # a split without public ground truth
-        path = build_benchmark(cfg).write_submission(out, results, annotations, skeleton, data.TEST)
+        path = benchmark.write_submission(out, results, annotations, skeleton, data.TEST)
         metrics = replace(metrics, notes=(*metrics.notes, f"to submit: {path}"))
     stamp = {
         key: protocol(cfg)[key]

@@ -11,7 +11,7 @@ from torch import nn
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from duopose.benchmarks import build_evaluator
+from duopose.benchmarks import build_benchmark, build_evaluator
 from duopose.datasets import build_dataset
 from duopose.datasets.dataset import CocoFormatDataset
 from duopose.distributed.context import DistributedContext
@@ -67,7 +67,9 @@ def validate(
 
     folder: where rank 0 writes results.json, metrics.json and drawn images. The network is left in evaluation mode.
     """
-    source = build_dataset(cfg, cfg.DATASET.TEST, train=False)
+    source = build_dataset(
+        cfg, skeleton, build_benchmark(cfg).layout, cfg.DATASET.TEST, train=False
+    )
     predictor = Predictor.from_config(cfg, network, skeleton, context.device)
     indices = range(context.rank, len(source), context.world)
     times, drawn = (

@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from yacs.config import CfgNode
 
 from duopose.config import load_config
-from duopose.datasets.loader import Key, KeyedDataset, collate
+from duopose.datasets.dataset import SampleKey
+from duopose.datasets.loader import KeyedDataset, collate
 from duopose.datasets.transforms import normalise
 from duopose.distributed.context import DistributedContext
 from duopose.errors import UserError
@@ -108,7 +109,7 @@ class Repeated:
     def __len__(self) -> int:
         return EPOCH
 
-    def __getitem__(self, key: Key) -> Sample:
+    def __getitem__(self, key: SampleKey) -> Sample:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         return self.dataset[(epoch + index // len(self.dataset), index % len(self.dataset))]
 

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import orjson
 
-from duopose.datasets.annotations import collect_people, read_annotation_file
+from duopose.coco_annotations import read_annotation_file
+from duopose.datasets.annotations import collect_people
 from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.image_files import FolderImages
 from duopose.datasets.loader import build_loader, collate
@@ -53,7 +54,7 @@ def run(args: Namespace) -> dict[str, list[Row]]:
 def _one_core(dataset: CocoFormatDataset, repeats: int) -> Row:
     files = [
         np.frombuffer(dataset.images.read_bytes(name), dtype=np.uint8)
-        for name in dataset.people.names
+        for name in dataset.people.file_names
     ]
     count = len(dataset)
     found = measure(

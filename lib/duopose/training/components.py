@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from duopose.benchmarks import build_benchmark
 from duopose.config import build_skeleton
 from duopose.datasets import build_dataset
 from duopose.datasets.loader import KeyedDataset, collate
@@ -58,13 +59,13 @@ ComponentsBuilder = Callable[[CfgNode, DistributedContext, RunFolder], Component
 def build_components(cfg: CfgNode, context: DistributedContext, run: RunFolder) -> Components:
     """The real parts. Data and weights are opened here, so that mistakes show before the first step."""
     skeleton = build_skeleton(cfg)
-    dataset = build_dataset(cfg, cfg.DATASET.TRAIN, train=True)
+    layout = build_benchmark(cfg).layout
+    dataset = build_dataset(cfg, skeleton, layout, cfg.DATASET.TRAIN, train=True)
     network = build_network(cfg, skeleton)
     notices = (str(load_weights(network, cfg.MODEL.PRETRAINED)),) if cfg.MODEL.PRETRAINED else ()
     if cfg.TRAIN.VAL_EVERY:
-        build_dataset(
-            cfg, cfg.DATASET.TEST, train=False
-        )  # a missing validation split should not be found after ten epochs
+        # Finds a missing validation split now, not after the first epochs.
+        build_dataset(cfg, skeleton, layout, cfg.DATASET.TEST, train=False)
 
     def score(weights: nn.Module) -> Scores | None:
         from duopose.inference.validation import validate

@@ -1,4 +1,4 @@
-"""Collecting findings: the same sentence about many records is told once, with the first ids and how many there are."""
+"""Collected problems and notices: a message about many records appears once, with the first ids."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-FIRST_IDS = 5
+MAX_IDS_SHOWN = 5
+MAX_NUMBER = 1e15  # beyond it float64 does not hold every whole number; no such pixel value exists
 
 
 @dataclass
@@ -15,67 +16,89 @@ class Finding:
     """One kind of problem, or a notice, in one file."""
 
     where: str
-    sentence: str
+    message: str
     is_problem: bool
-    noun: str = ""
+    noun: str = ""  # what the ids are of: image, annotation ...; "" for a message about the file
     ids: list[Any] = field(default_factory=list)
     count: int = 0
 
     def line(self) -> str:
-        """For people to read."""
-        text = f"{'PROBLEM' if self.is_problem else 'notice '} {self.where}: {self.sentence}"
+        """The message with the first ids and the number of records."""
+        text = f"{'PROBLEM' if self.is_problem else 'notice '} {self.where}: {self.message}"
         if not self.noun:
             return text
+        noun = self.noun if self.count == 1 else f"{self.noun}s"
+        ids = ", ".join(map(str, self.ids))
         more = " ..." if self.count > len(self.ids) else ""
-        plural = self.noun if self.count == 1 else f"{self.noun}s"
-        return f"{text} ({self.count} {plural}: {', '.join(map(str, self.ids))}{more})"
+        return f"{text} ({self.count} {noun}: {ids}{more})"
 
 
 @dataclass
 class Findings:
-    """What the checks of one file found; `where` names the file in each sentence."""
+    """The findings of one file; `where` names it in each message."""
 
     where: str
-    found: dict[str, Finding] = field(default_factory=dict)
+    by_message: dict[str, Finding] = field(default_factory=dict)
 
-    def problem(self, sentence: str, noun: str = "", record_id: Any = None) -> None:
+    def problem(self, message: str, noun: str = "", record_id: Any = None) -> None:
         """Something that makes training or scoring wrong or impossible."""
-        self._add(sentence, True, noun, record_id)
+        self._add(message, True, noun, record_id)
 
-    def notice(self, sentence: str, noun: str = "", record_id: Any = None) -> None:
-        """Something unusual that may be meant so."""
-        self._add(sentence, False, noun, record_id)
+    def notice(self, message: str, noun: str = "", record_id: Any = None) -> None:
+        """Something unusual that may be intended."""
+        self._add(message, False, noun, record_id)
 
-    def _add(self, sentence: str, is_problem: bool, noun: str, record_id: Any) -> None:
-        finding = self.found.setdefault(sentence, Finding(self.where, sentence, is_problem, noun))
+    def about(self, noun: str, record_id: Any) -> RecordFindings:
+        """The same two methods for one record."""
+        return RecordFindings(self, noun, record_id)
+
+    def _add(self, message: str, is_problem: bool, noun: str, record_id: Any) -> None:
+        new = Finding(self.where, message, is_problem, noun)
+        finding = self.by_message.setdefault(message, new)
         finding.count += 1
-        if len(finding.ids) < FIRST_IDS:
+        if len(finding.ids) < MAX_IDS_SHOWN:
             finding.ids.append(record_id)
 
     @property
     def problems(self) -> list[Finding]:
         """The findings that are problems."""
-        return [finding for finding in self.found.values() if finding.is_problem]
+        return [finding for finding in self.by_message.values() if finding.is_problem]
 
     def lines(self) -> list[str]:
-        """All findings, problems first."""
-        return [
-            finding.line()
-            for finding in sorted(self.found.values(), key=lambda finding: not finding.is_problem)
-        ]
+        """All findings as text, problems first."""
+        ordered = sorted(self.by_message.values(), key=lambda finding: not finding.is_problem)
+        return [finding.line() for finding in ordered]
 
 
-def numbers(value: Any) -> bool:
-    """Whether a value is a list of finite numbers."""
-    if not isinstance(value, list):
-        return False
-    try:
-        array = np.array(value)
-    except ValueError:  # lists of different lengths inside
-        return False
-    return array.ndim == 1 and (array.dtype.kind in "iuf" or not value)
+@dataclass(frozen=True)
+class RecordFindings:
+    """Adds findings about one record."""
+
+    findings: Findings
+    noun: str
+    record_id: Any
+
+    def problem(self, message: str) -> None:
+        """See `Findings.problem`."""
+        self.findings.problem(message, self.noun, self.record_id)
+
+    def notice(self, message: str) -> None:
+        """See `Findings.notice`."""
+        self.findings.notice(message, self.noun, self.record_id)
 
 
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number (json has neither infinity nor NaN)."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
+    is_numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_numeric and abs(value) < MAX_NUMBER
+
+
+def is_number_list(value: Any) -> bool:
+    """Whether a value is a flat list of finite numbers."""
+    if not isinstance(value, list):
+        return False
+    try:
+        array = np.array(value)
+    except ValueError:  # nested lists of different lengths
+        return False
+    return array.ndim == 1 and (array.dtype.kind in "iuf" or not value)

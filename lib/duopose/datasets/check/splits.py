@@ -1,20 +1,32 @@
-"""The checks of one split in their order, and of two splits against each other."""
+"""Checks of a split in their order, of its image files, and of two splits against each other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from duopose.datasets.annotations import AnnotationFile, collect_people, read_annotation_file
+import numpy as np
+
+from duopose.coco_annotations import AnnotationFile, Record, RequiredField, read_annotation_file
+from duopose.datasets.annotations import People, collect_people
 from duopose.datasets.check.findings import Findings
-from duopose.datasets.check.images import check_files, check_files_exist
-from duopose.datasets.check.people import check_people
-from duopose.datasets.check.records import check_categories, check_lists
-from duopose.datasets.check.summary import summary_lines
-from duopose.datasets.image_files import ImageSource
+from duopose.datasets.check.records import (
+    check_categories,
+    check_lists,
+    check_people,
+)
+from duopose.datasets.image_files import ImageSource, decode_image
 from duopose.errors import UserError
 from duopose.skeletons import Skeleton
+
+START_OF_JPEG = b"\xff\xd8"
+END_OF_JPEG = b"\xff\xd9"
+END_SEARCH_BYTES = 2048  # some cameras write a few bytes after the end marker
+
+# Ranges of people per image in the summary; the last has no upper limit.
+PEOPLE_RANGES = ((0, 0), (1, 1), (2, 4), (5, 9), (10, 29), (30, None))
 
 
 @dataclass(frozen=True)
@@ -22,13 +34,13 @@ class Rules:
     """What the data must fit."""
 
     skeleton: Skeleton
-    benchmark: str  # coco | crowdpose | mpii
-    max_people: int  # an image may have more; that is told
+    required: RequiredField  # of the benchmark
+    max_people: int  # an image may have more; that is a notice
 
 
 @dataclass
 class SplitReport:
-    """What was found in one split."""
+    """The findings and the summary of one split."""
 
     findings: Findings
     file: AnnotationFile | None = None
@@ -44,69 +56,208 @@ def check_split(
     threads: int = 2,
     progress: Callable[[int, int], object] | None = None,
 ) -> SplitReport:
-    """All checks of a split. decode False: the images are looked for but not opened; `progress` is told how many were and of how many."""
-    report = SplitReport(Findings(f"{split} ({annotations.name})"))
+    """All checks of a split.
+
+    decode: also open every image, not only look whether it exists. progress: called with the number
+    of images done and the number of all images.
+    """
+    findings = Findings(f"{split} ({annotations.name})")
+    report = SplitReport(findings)
     try:
-        report.file = read_annotation_file(annotations)
+        file = read_annotation_file(annotations)
     except UserError as error:
-        report.findings.problem(str(error))
+        findings.problem(str(error))
         return report
-    check_lists(report.file, report.findings)
-    check_categories(report.file, rules.skeleton, report.findings)
-    check_people(report.file, rules.skeleton, rules.benchmark, report.findings)
-    check_files_exist(report.file, images, report.findings)
+
+    report.file = file
+    check_lists(file, findings)
+    check_categories(file, rules.skeleton, findings)
+    check_people(file, rules.skeleton, rules.required, findings)
+    check_files_exist(file, images, findings)
     if decode:
-        check_files(report.file, images, report.findings, threads, progress)
-    _summarise(report, rules)
+        check_files(file, images, findings, threads, progress)
+
+    _summarise(file, report, rules)
     return report
 
 
 def check_pair(train: SplitReport, test: SplitReport) -> Findings:
-    """Images that both splits hold: a score on them says nothing."""
+    """Images that are in both splits: a score on them is meaningless."""
     findings = Findings("train and test")
     if train.file is None or test.file is None:
         return findings
     if train.file.path == test.file.path:
         findings.notice(
-            f"both splits are the same file {train.file.path}: good for a trial whether it learns, not for a score"
+            f"both splits are the same file {train.file.path}: "
+            "this shows whether a model can learn, but is not a valid score"
         )
         return findings
-    for field_name in ("id", "file_name"):
-        there = {str(image.get(field_name)) for image in train.file.images}
+
+    for key, add in (("id", findings.notice), ("file_name", findings.problem)):
+        in_train = {str(image.get(key)) for image in train.file.images}
         for image in test.file.images:
-            if str(image.get(field_name)) in there:
-                same_name = field_name == "file_name"
-                report = findings.problem if same_name else findings.notice
-                report(
-                    f"images of the test split have the same '{field_name}' as images of the training split",
-                    "image",
-                    image.get("id"),
-                )
+            if str(image.get(key)) in in_train:
+                message = f"images of the test split have the same '{key}' as training images"
+                add(message, "image", image.get("id"))
     return findings
 
 
-def _summarise(report: SplitReport, rules: Rules) -> None:
-    """The table, where the file can be read for training at all."""
-    if report.file is None:
-        return
+# ---- image files ----
+
+
+def check_files_exist(file: AnnotationFile, images: ImageSource, findings: Findings) -> None:
+    """Missing image files; a notice about files that 'images' does not list."""
     try:
-        people = collect_people(report.file, rules.skeleton)
-    except (
-        UserError,
-        TypeError,
-        ValueError,
-        KeyError,
-    ) as error:  # of a file whose problems have been told, mostly
-        if not report.findings.problems:
+        existing = images.names()
+    except UserError as error:
+        findings.problem(str(error))
+        return
+
+    listed: set[str] = set()
+    for image in file.images:
+        name = image.get("file_name")
+        if not isinstance(name, str):
+            continue
+        listed.add(name)
+        if name not in existing:
+            message = f"the file of an image is not in {images.path}"
+            findings.problem(message, "image", f"{image.get('id')} ({name})")
+
+    for name in sorted(existing - listed):
+        findings.notice(f"files in {images.path} are not in 'images': not used", "file", name)
+
+
+def check_files(
+    file: AnnotationFile,
+    images: ImageSource,
+    findings: Findings,
+    threads: int = 2,
+    progress: Callable[[int, int], object] | None = None,
+) -> None:
+    """Decode every image: unreadable, truncated, or not of the annotated size."""
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        problems = pool.map(lambda image: _image_problem(image, images), file.images)
+        pairs = zip(file.images, problems, strict=True)
+        for done, (image, problem) in enumerate(pairs, start=1):
+            if problem:
+                findings.problem(problem, "image", f"{image.get('id')} ({image.get('file_name')})")
+            if progress:
+                progress(done, len(file.images))
+
+
+def _image_problem(image: Record, images: ImageSource) -> str:
+    """A message, empty for a good file and for a missing one (see `check_files_exist`)."""
+    name = image.get("file_name")
+    if not isinstance(name, str):
+        return ""
+    try:
+        content = images.read_bytes(name)
+    except (OSError, KeyError, UserError):
+        return ""
+    except Exception:  # zipfile raises many kinds for a damaged file
+        return "the file of an image cannot be unpacked"
+
+    is_jpeg = content[:2] == START_OF_JPEG
+    if is_jpeg and END_OF_JPEG not in content[-END_SEARCH_BYTES:]:
+        return "the file is truncated: a JPEG without its end"
+    decoded = decode_image(content)
+    if decoded is None:
+        return "the file cannot be read as an image"
+
+    height, width = decoded.shape[:2]
+    annotated = (image.get("width"), image.get("height"))
+    if annotated == (width, height):
+        return ""
+    if annotated == (height, width):
+        return "width and height are swapped between file and annotation (EXIF orientation?)"
+    return "the file does not have the annotated 'width' and 'height'"
+
+
+# ---- summary ----
+
+
+def _summarise(file: AnnotationFile, report: SplitReport, rules: Rules) -> None:
+    """The summary, where the file can be used for training at all."""
+    try:
+        people = collect_people(file, rules.skeleton)
+    except (UserError, TypeError, ValueError, KeyError) as error:
+        if not report.findings.problems:  # else it is one of the problems found before
             report.findings.problem(f"the people cannot be collected: {error}")
         return
+
     report.summary = summary_lines(people, rules.skeleton)
-    if report.file.annotations and not len(people.keypoints):
-        report.findings.problem("nobody has a labelled keypoint")
-    for image_id, count in zip(people.image_ids, people.first[1:] - people.first[:-1], strict=True):
+    if file.annotations and not len(people.keypoints):
+        report.findings.problem("no person has a labelled keypoint")
+
+    counts = np.diff(people.first)
+    for image_id, count in zip(people.image_ids, counts, strict=True):
         if count > rules.max_people:
-            report.findings.notice(
-                f"more people than DATASET.MAX_NUM_PEOPLE {rules.max_people}: the largest are trained on",
-                "image",
-                image_id,
+            message = (
+                f"more people than DATASET.MAX_NUM_PEOPLE ({rules.max_people}): "
+                "training uses the largest"
             )
+            report.findings.notice(message, "image", image_id)
+
+
+def summary_lines(people: People, skeleton: Skeleton) -> list[str]:
+    """Images, people per image, sizes, and how often each keypoint is labelled and visible."""
+    counts = np.diff(people.first)
+    num_ignoring = sum(bool(region) for region in people.ignored_regions)
+    lines = [
+        f"  images {len(people)}, with labelled people {int((counts > 0).sum())}, "
+        f"with ignored regions {num_ignoring}",
+        f"  people with labelled keypoints {len(people.keypoints)}",
+    ]
+
+    if len(people):
+        widths = _percentiles(people.sizes[:, 0])
+        heights = _percentiles(people.sizes[:, 1])
+        lines += [
+            f"  people per image: mean {counts.mean():.2f}, max {counts.max()}",
+            f"  images with ... people: {_counts_by_range(counts)}",
+            f"  image sizes: width {widths}, height {heights}",
+        ]
+    if len(people.keypoints):
+        extents = _percentiles(_extents(people.keypoints))
+        lines.append(f"  people's sizes (longer side of the keypoints' box, pixels): {extents}")
+        lines += _joint_table(people.keypoints, skeleton)
+    return lines
+
+
+def _counts_by_range(counts: np.ndarray) -> str:
+    """How many images have 0, 1, 2-4 ... people."""
+    parts = []
+    for low, high in PEOPLE_RANGES:
+        in_range = counts >= low
+        if high is None:
+            name = f"{low} or more"
+        else:
+            name = str(low) if low == high else f"{low}-{high}"
+            in_range &= counts <= high
+        parts.append(f"{name}: {int(in_range.sum())}")
+    return ", ".join(parts)
+
+
+def _percentiles(values: np.ndarray) -> str:
+    low, middle, high = np.percentile(values, (0, 50, 100))
+    return f"{low:.0f} / {middle:.0f} / {high:.0f} (min / median / max)"
+
+
+def _extents(keypoints: np.ndarray) -> np.ndarray:
+    """(M,) longer side of the box around each person's labelled keypoints."""
+    labelled = keypoints[:, :, 2:] > 0
+    low = np.where(labelled, keypoints[:, :, :2], np.inf).min(1)
+    high = np.where(labelled, keypoints[:, :, :2], -np.inf).max(1)
+    return (high - low).max(1)
+
+
+def _joint_table(keypoints: np.ndarray, skeleton: Skeleton) -> list[str]:
+    """Fractions of people whose keypoint is labelled, and visible."""
+    labelled = (keypoints[:, :, 2] > 0).mean(0)
+    visible = (keypoints[:, :, 2] == 2).mean(0)
+
+    width = max(len(name) for name in skeleton.keypoints)
+    lines = [f"  {'keypoint':<{width}}  labelled  visible"]
+    for joint, name in enumerate(skeleton.keypoints):
+        lines.append(f"  {name:<{width}}  {labelled[joint]:8.1%}  {visible[joint]:7.1%}")
+    return lines

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from duopose.datasets.annotations import AnnotationFile, Record, read_annotation_file
+from duopose.coco_annotations import AnnotationFile, Record, read_annotation_file
 from duopose.errors import UserError
 from duopose.files import write_atomically
 from duopose.skeletons import CROWDPOSE
