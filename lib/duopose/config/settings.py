@@ -105,8 +105,9 @@ MODEL = (
     Setting(
         "MODEL.BACKBONE",
         "hrnet",
-        one_of("hrnet", "resnet50"),  # the keys of BACKBONES in network/build.py
-        "The backbone. resnet50: ResNet-50 with a top-down neck.",
+        TEXT,  # checked by build_network, so that a new backbone is declared in one place
+        "The backbone: hrnet, resnet50 (ResNet-50 with a top-down neck), or another name in "
+        "`BACKBONES` of lib/duopose/network/build.py.",
     ),
     Setting(
         "MODEL.WIDTH",
