@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from duopose.decode.peaks import find_cells
+from duopose.decode.peaks import find_peak_cells
 
 RADIUS = np.array([1, 2, 3])
 THRESHOLD = 0.5
@@ -52,21 +52,21 @@ def test_peaks_are_what_the_definition_says(
     lit = np.zeros(maps.shape, dtype=bool)
     lit[corner] = True
     maps[~lit & (generator.random(maps.shape) > share)] = 0
-    cells, heights, nms_suppressed = find_cells(
+    cells, scores, nms_suppressed = find_peak_cells(
         torch.from_numpy(maps), THRESHOLD, RADIUS, limit=1000
     )
     assert {
         tuple(cell): bool(shadow) for cell, shadow in zip(cells.tolist(), nms_suppressed)
     } == defined_peaks(maps)
-    assert np.array_equal(heights, maps[tuple(cells.T)])
+    assert np.array_equal(scores, maps[tuple(cells.T)])
 
 
 def test_best_first_and_never_more_than_the_limit() -> None:
     maps = torch.zeros(2, 32, 32)
     maps[0, 4::8, 4::8] = torch.linspace(0.6, 0.9, 16).reshape(4, 4)
-    cells, heights, _ = find_cells(maps, THRESHOLD, np.array([2, 2]), limit=5)
+    cells, scores, _ = find_peak_cells(maps, THRESHOLD, np.array([2, 2]), limit=5)
     assert cells.shape == (5, 3) and (cells[:, 0] == 0).all()
-    assert np.allclose(heights, np.linspace(0.9, 0.6, 16)[:5])
+    assert np.allclose(scores, np.linspace(0.9, 0.6, 16)[:5])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -77,4 +77,4 @@ def test_a_broken_cell_anywhere_is_an_error_that_names_its_channel(
     maps = torch.zeros(3, 9, 8)
     maps[place] = value
     with pytest.raises(ValueError, match="channel 1 holds NaN or infinity"):
-        find_cells(maps, THRESHOLD, RADIUS, limit=10)
+        find_peak_cells(maps, THRESHOLD, RADIUS, limit=10)

@@ -144,7 +144,7 @@ def test_mrm_moves_an_uncertain_peak_towards_the_truth(world: Callable) -> None:
     errors = {}
     for mode in ("off", "paper", "precision"):
         decoder = replace(here.decoder, settings=replace(here.decoder.settings, mrm=mode))
-        poses = decoder.finish(peaks, decoder.grouper.group(peaks))
+        poses = decoder.to_poses(peaks, decoder.grouper.group(peaks))
         errors[mode] = np.linalg.norm(poses.keypoints[0, 7, :2] - truth)
     assert errors["off"] == pytest.approx(6 * np.sqrt(2), abs=1e-6)
     assert errors["precision"] < errors["off"] / 4

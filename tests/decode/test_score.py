@@ -5,44 +5,53 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from duopose.decode.score import not_duplicates, person_scores
+from duopose.decode.score import find_duplicates, person_scores
 
 
-def people(count: int) -> np.ndarray:
+def row_of_people(count: int) -> np.ndarray:
     """(count, 5, 2) people a hundred pixels tall, far from each other."""
     shape = np.array([[0, 0], [20, 30], [-20, 30], [10, 100], [-10, 100]], dtype=float)
     return shape + np.arange(count)[:, None, None] * [300.0, 0.0]
 
 
-def test_a_missing_joint_counts_nothing() -> None:
-    assert person_scores(np.array([[1.0, 0.5, 0.0, 0.5], [0.0, 0.0, 0.0, 0.0]])) == pytest.approx(
-        [0.5, 0.0]
-    )
+def test_a_missing_joint_counts_0() -> None:
+    scores = np.array([[1.0, 0.5, 0.0, 0.5], [0.0, 0.0, 0.0, 0.0]])
+    assert person_scores(scores) == pytest.approx([0.5, 0.0])
 
 
-def test_who_lies_where_a_better_one_does_is_a_duplicate() -> None:
-    place, found = people(4), np.ones((4, 5), dtype=bool)
-    place[2] = place[0] + 3  # nearer than a twentieth of the extent, 5 pixels
-    place[3] = place[1] + 8
-    assert not_duplicates(place, found).tolist() == [True, True, False, True]
+def test_a_person_at_the_position_of_a_better_one_is_a_duplicate() -> None:
+    position = row_of_people(4)
+    found = np.ones((4, 5), dtype=bool)
+    position[2] = position[0] + 3  # nearer than 0.05 of the extent, 5 pixels
+    position[3] = position[1] + 8
+    assert find_duplicates(position, found).tolist() == [False, False, True, False]
 
 
-def test_most_of_the_found_joints_decide() -> None:
-    place, found = people(2), np.ones((2, 5), dtype=bool)
-    place[1, :2] = place[0, :2]
-    assert not_duplicates(place, found).tolist() == [True, True]  # two of five
+def test_more_than_half_of_the_found_joints_decide() -> None:
+    position = row_of_people(2)
+    found = np.ones((2, 5), dtype=bool)
+    position[1, :2] = position[0, :2]
+    assert find_duplicates(position, found).tolist() == [False, False]  # two of five
     found[1, 3:] = False
-    assert not_duplicates(place, found).tolist() == [True, False]  # two of three
-    found[0, 0] = False
-    assert not_duplicates(place, found).tolist() == [
-        True,
-        True,
-    ]  # what the better one lacks is shared with nobody
+    assert find_duplicates(position, found).tolist() == [False, True]  # two of three
+    found[0, 0] = False  # one of three: the better person has no such joint
+    assert find_duplicates(position, found).tolist() == [False, False]
 
 
-def test_a_duplicate_hides_nobody() -> None:
-    """Three in a row, each near the one before only: the third is near a duplicate, which does not count."""
-    place, found = people(3), np.ones((3, 5), dtype=bool)
-    place[1], place[2] = place[0] + [4, 0], place[0] + [8, 0]
-    assert not_duplicates(place, found).tolist() == [True, False, True]
-    assert not_duplicates(place[:0], found[:0]).tolist() == []
+def test_people_of_one_joint_are_the_same_within_one_pixel() -> None:
+    position = np.zeros((3, 5, 2))
+    position[1, 0] = [0.9, 0.0]
+    position[2, 0] = [0.0, 1.1]
+    found = np.zeros((3, 5), dtype=bool)
+    found[:, 0] = True
+    assert find_duplicates(position, found).tolist() == [False, True, False]
+
+
+def test_nobody_is_compared_with_a_duplicate() -> None:
+    """Three in a row, each near the one before only; the second one is a duplicate."""
+    position = row_of_people(3)
+    found = np.ones((3, 5), dtype=bool)
+    position[1] = position[0] + [4, 0]
+    position[2] = position[0] + [8, 0]
+    assert find_duplicates(position, found).tolist() == [False, True, False]
+    assert find_duplicates(position[:0], found[:0]).tolist() == []

@@ -1,4 +1,4 @@
-"""From maps to people: merging of passes, peaks, grouping, refinement, filling, scores."""
+"""From maps to people: merging of passes, peaks, grouping, refinement, filling, ranking."""
 
 from duopose.decode.build import build_decoder, build_merger
 from duopose.decode.decoder import Decoder

@@ -1,4 +1,4 @@
-"""The decoder that the configuration asks for."""
+"""Builds the decoder and the merger from the configuration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 
 from duopose.config.build import decoder_values
 from duopose.decode.associative_embedding import TagGrouper
-from duopose.decode.decoder import Decoder, GroupsPeaks
+from duopose.decode.decoder import Decoder, PeakGrouper
 from duopose.decode.grouping import Grouper
 from duopose.decode.merge_passes import Pass, merge_passes
 from duopose.decode.settings import DecoderSettings
@@ -20,21 +20,22 @@ from duopose.geometry import InputFrame
 from duopose.skeletons import OffsetLayout, Skeleton
 from duopose.types import PoseMaps
 
-NO_OFFSETS = OffsetLayout(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), 0)
+NO_INDICES = np.zeros(0, np.int64)
+NO_OFFSETS = OffsetLayout(NO_INDICES, NO_INDICES, NO_INDICES, num_forward=0)
 
 
 def build_decoder(cfg: CfgNode, skeleton: Skeleton) -> Decoder:
-    """The decoder of cfg.TEST for MODEL.NAME: Double Embedding's, or the baseline's by tags alone."""
+    """The decoder of MODEL.NAME: Double Embedding's, or the baseline's, which groups by tags alone."""
     layout = build_layout(cfg, skeleton)
     settings = decoder_settings(cfg)
-    grouper: GroupsPeaks = (
-        Grouper(skeleton, layout, settings) if layout.num_edges else TagGrouper(skeleton, settings)
-    )
+    grouper: PeakGrouper = TagGrouper(skeleton, settings)
+    if layout.num_edges:
+        grouper = Grouper(skeleton, layout, settings)
     return Decoder(skeleton, layout, grouper, settings)
 
 
 def build_layout(cfg: CfgNode, skeleton: Skeleton) -> OffsetLayout:
-    """The offset maps that MODEL.NAME has; the baseline has none."""
+    """The edges of the offset maps of MODEL.NAME; the baseline has none."""
     layouts = {
         "pose_higher_hrnet_de": skeleton.offset_layout(cfg.MODEL.REVERSE_OFFSETS),
         "pose_higher_hrnet": NO_OFFSETS,
@@ -49,7 +50,7 @@ def build_layout(cfg: CfgNode, skeleton: Skeleton) -> OffsetLayout:
 def build_merger(
     cfg: CfgNode, skeleton: Skeleton
 ) -> Callable[[Sequence[Pass], InputFrame], PoseMaps]:
-    """`merge_passes` with everything that the configuration knows: merger(passes, merged input frame) -> maps to decode."""
+    """`merge_passes` with its settings: merger(passes, merged input frame) -> maps to decode."""
     layout = build_layout(cfg, skeleton)
     return partial(
         merge_passes,
@@ -61,7 +62,7 @@ def build_merger(
 
 
 def decoder_settings(cfg: CfgNode) -> DecoderSettings:
-    """The decoder's plain settings: those declared with a field name, after TEST.PRESET."""
+    """The decoder's settings in cfg.TEST, after applying TEST.PRESET."""
     settings = DecoderSettings(**decoder_values(cfg))
     if cfg.TEST.PRESET == "clean":
         return replace(settings, fill=False, duplicate_score_factor=0.0)

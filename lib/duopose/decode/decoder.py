@@ -1,107 +1,151 @@
-"""From merged maps to people: peaks, grouping, refinement, filling, scores, in this order."""
+"""From merged maps of one image to its people.
+
+peaks      cells by non-maximum suppression; their tags and offsets; sub-pixel positions
+grouping   which peaks belong to one person
+refining   Mutual Refine Machine: peaks move towards their neighbours' predictions
+filling    joints that the grouping did not find
+ranking    scores, people found twice, the best `max_people`
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from duopose.decode.evidence import max_offset_length, offset_sigma, predicted_centres
-from duopose.decode.map_reading import read_tags_around, read_votes, window_overlaps
+from duopose.decode.map_reading import count_window_overlaps, read_offsets, read_tags_around
 from duopose.decode.missing_joints import fill_missing_joints
 from duopose.decode.mrm import refine_positions
-from duopose.decode.peaks import check_values, find_cells
+from duopose.decode.peaks import check_values, find_peak_cells
 from duopose.decode.people import People, gather
-from duopose.decode.score import not_duplicates, person_scores
+from duopose.decode.score import find_duplicates, person_scores
 from duopose.decode.settings import DecoderSettings
-from duopose.decode.subpixel import sub_pixel
+from duopose.decode.subpixel import refine_subpixel
 from duopose.skeletons import OffsetLayout, Skeleton
 from duopose.types import Peaks, PoseMaps, Poses
 
 
-class GroupsPeaks(Protocol):
-    """Says which peak is whose."""
+class PeakGrouper(Protocol):
+    """Assigns peaks to people."""
 
     def group(self, peaks: Peaks) -> People:
-        """The people that have any joint."""
+        """The people who have at least one joint."""
         ...
+
+
+class Offsets(NamedTuple):
+    """What the offset maps hold at M peaks."""
+
+    predicted_target: np.ndarray  # (M, E, 2), as in `Peaks`
+    windows_overlap: np.ndarray  # (M,) bool, as in `Peaks`
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """Maps of one image to its people."""
+    """Decodes the maps of one image."""
 
     skeleton: Skeleton
     layout: OffsetLayout  # without edges for the baseline
-    grouper: GroupsPeaks
+    grouper: PeakGrouper
     settings: DecoderSettings
 
     def decode(self, maps: PoseMaps) -> Poses:
-        """The people of one image in the merged input frame.
+        """The people of one image, in the merged input frame.
 
-        ValueError where the heatmaps hold NaN or +infinity, or the tags or offsets at a peak are not finite.
+        ValueError where the heatmaps hold NaN or +infinity, or where the tags or offsets at a peak
+        are not finite.
         """
         peaks = self.find_peaks(maps)
         people = self.grouper.group(peaks)
-        return self.finish(peaks, people)
+        return self.to_poses(peaks, people)
+
+    # ---- peaks ----
 
     def find_peaks(self, maps: PoseMaps) -> Peaks:
-        """All peaks with their tags and the votes of their offsets."""
+        """All peaks, with the tags and offsets at them."""
         settings = self.settings
         radius = np.full(len(maps.heatmaps), settings.nms_kernel // 2)
         radius[self.skeleton.centre :] = settings.nms_kernel_centre // 2
-        cells, score, nms_suppressed = find_cells(
-            maps.heatmaps, settings.detection_threshold, radius, 2 * settings.max_people
+        # twice max_people: the limit counts suppressed peaks too
+        cells, score, nms_suppressed = find_peak_cells(
+            maps.heatmaps, settings.detection_threshold, radius, limit=2 * settings.max_people
         )
         joint = cells[:, 0]
-        position = maps.frame.to_input(cells[:, 2:0:-1] + maps.frame.peak_shift)
-        around = read_tags_around(maps.tags, joint, position, settings.fill_radius)
-        check_values("tags", around)
-        vote, windows_overlap = self._votes(maps, joint, position)
+        column_row = cells[:, 2:0:-1]
+        position = maps.frame.to_input(column_row + maps.frame.peak_shift)
+
+        tags_around = read_tags_around(maps.tags, joint, position, settings.fill_radius)
+        check_values("tags", tags_around)
+        offsets = self._read_offsets(maps, joint, position)
+
         if settings.subpixel:
-            position = sub_pixel(maps.layers, joint, position, limit=maps.frame.stride)
-        reach = max_offset_length(position, vote, self.layout.num_forward)
-        sigma = offset_sigma(
-            reach, windows_overlap, settings.offset_sigma, settings.offset_sigma_relative
-        )
-        centre_vote = predicted_centres(joint, position, vote, self.layout, self.skeleton.centre)
-        return Peaks(
-            joint,
-            position,
-            score,
-            nms_suppressed,
-            around[:, around.shape[1] // 2],
-            around,
-            vote,
-            reach,
-            sigma,
-            centre_vote,
-            windows_overlap,
-        )
+            limit = maps.frame.stride  # one cell
+            position = refine_subpixel(maps.layers, joint, position, limit)
+        return self._to_peaks(joint, position, score, nms_suppressed, tags_around, offsets)
 
-    def _votes(
-        self, maps: PoseMaps, joint: np.ndarray, position: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Votes (M, E, 2) from the layers where a peak is alone in its window; whether (M,) it is so in none.
+    def _read_offsets(self, maps: PoseMaps, joint: np.ndarray, position: np.ndarray) -> Offsets:
+        """Offsets at the peaks, averaged over layers.
 
-        Then the votes are those of the layer with the smallest window.
+        Where windows of several people overlap, an offset is the mean over these people. So only
+        layers count in which a peak is in no other peak's window. Where there is no such layer,
+        `windows_overlap` is True and the layers with the smallest window count.
         """
-        overlaps = window_overlaps(maps.offsets, joint, position, self.settings.offset_radius)
+        overlaps = count_window_overlaps(maps.offsets, joint, position, self.settings.offset_radius)
         alone = overlaps == 0
         windows_overlap = ~alone.any(axis=1)
-        finest = np.array([1 / abs(layer.factor[0]) for layer in maps.offsets])
-        usable = np.where(windows_overlap[:, None], finest == finest.min(initial=np.inf), alone)
-        weight = usable / np.maximum(usable.sum(axis=1), 1)[:, None]
-        vote = np.full((len(joint), self.layout.num_edges, 2), np.nan)
-        peak, edge = np.nonzero(joint[:, None] == self.layout.source[None])
-        found = read_votes(maps.offsets, edge, peak, position, weight)
-        check_values("offsets", found)
-        vote[peak, edge] = found
-        return vote, windows_overlap
+        pixels_per_cell = np.array([1 / abs(layer.factor[0]) for layer in maps.offsets])
+        smallest_window = pixels_per_cell == pixels_per_cell.min(initial=np.inf)
+        usable = np.where(windows_overlap[:, None], smallest_window, alone)
+        weight = usable / np.maximum(usable.sum(axis=1, keepdims=True), 1)
 
-    def finish(self, peaks: Peaks, people: People) -> Poses:
-        """Refined, filled, scored, ranked."""
+        peak, edge = np.nonzero(joint[:, None] == self.layout.source)
+        found = read_offsets(maps.offsets, edge, peak, position, weight)
+        check_values("offsets", found)
+        predicted_target = np.full((len(joint), self.layout.num_edges, 2), np.nan)
+        predicted_target[peak, edge] = found
+        return Offsets(predicted_target, windows_overlap)
+
+    def _to_peaks(
+        self,
+        joint: np.ndarray,
+        position: np.ndarray,
+        score: np.ndarray,
+        nms_suppressed: np.ndarray,
+        tags_around: np.ndarray,
+        offsets: Offsets,
+    ) -> Peaks:
+        """The bundle, with what follows from the offsets."""
+        predicted_target, windows_overlap = offsets
+        length = max_offset_length(position, predicted_target, self.layout.num_forward)
+        sigma = offset_sigma(
+            length,
+            windows_overlap,
+            self.settings.offset_sigma,
+            self.settings.offset_sigma_relative,
+        )
+        middle = tags_around.shape[1] // 2
+        return Peaks(
+            joint=joint,
+            position=position,
+            score=score,
+            nms_suppressed=nms_suppressed,
+            tag=tags_around[:, middle],
+            tags_around=tags_around,
+            predicted_target=predicted_target,
+            max_offset_length=length,
+            offset_sigma=sigma,
+            predicted_centre=predicted_centres(
+                joint, position, predicted_target, self.layout, self.skeleton.centre
+            ),
+            windows_overlap=windows_overlap,
+        )
+
+    # ---- people ----
+
+    def to_poses(self, peaks: Peaks, people: People) -> Poses:
+        """Refine, fill and rank the grouped people."""
         settings = self.settings
         score = gather(peaks.score, people.peak_index, 0.0)
         position = refine_positions(peaks, people.peak_index, self.layout, settings)
@@ -112,11 +156,14 @@ class Decoder:
                 peaks, people, position, score, self.layout, settings
             )
 
-        ranks = person_scores(np.where(filled, settings.filled_score_weight * score, score))
-        order = np.argsort(-ranks, kind="stable")
-        duplicates = order[~not_duplicates(position[order], score[order] > 0)]
-        ranks[duplicates] *= settings.duplicate_score_factor
-        order = np.argsort(-ranks, kind="stable")[: settings.max_people]
-        order = order[(ranks[order] >= settings.person_threshold) & (ranks[order] > 0)]
+        counted_score = np.where(filled, settings.filled_score_weight * score, score)
+        ranking_score = person_scores(counted_score)
+        order = np.argsort(-ranking_score, kind="stable")
+        duplicate = find_duplicates(position[order], score[order] > 0)
+        ranking_score[order[duplicate]] *= settings.duplicate_score_factor
+
+        order = np.argsort(-ranking_score, kind="stable")[: settings.max_people]
+        kept = (ranking_score >= settings.person_threshold) & (ranking_score > 0)
+        order = order[kept[order]]
         keypoints = np.concatenate([position, score[..., None]], axis=2)
-        return Poses(keypoints[order], ranks[order], filled[order])
+        return Poses(keypoints[order], ranking_score[order], filled[order])

@@ -1,39 +1,55 @@
-"""The score by which people are ranked: the mean over all K joints of their scores, a missing joint counting 0.
+"""Scores by which people are ranked, and people who were found twice.
 
-A person of whom little was found, or found in faint peaks, is less likely to match a real one well. One who lies where
-a better one does (learned maps have second peaks beside the first) is most often the same person found twice: such people
-go to the end of the ranking, where a real one is still found and a false one costs nothing.
+The score of a person is the mean of its joint scores over all K joints; a missing joint counts 0. A
+person with few or low peaks is less likely to match an annotated one.
+
+A person who lies where a better one does is most often the same person found twice: networks give
+second peaks beside the first. Such a person goes to the end of the ranking, where a real one is still
+found and a false one costs nothing.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+# Two joints are at the same position when they are nearer than this fraction of the person's extent
+SAME_POSITION = 0.05
+MIN_SAME_POSITION = 1.0  # pixels; for people of one joint, whose extent is 0
+# A person is a duplicate when more than this fraction of its joints is at the better one's positions
+SAME_JOINTS = 0.5
 
-def person_scores(score: np.ndarray) -> np.ndarray:
-    """(P,) from joint scores (P, K)."""
-    return score.mean(axis=1)
+
+def person_scores(scores: np.ndarray) -> np.ndarray:
+    """(P,) from joint scores (P, K), 0 where missing."""
+    return scores.mean(axis=1)
 
 
-def not_duplicates(position: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """(P,) bool: False for people, in ranking order, most of whose found joints lie where a better person's do.
+def find_duplicates(position: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """(P,) bool: people most of whose found joints are at the positions of a better person's.
 
-    position: (P, K, 2). found: (P, K) bool. Joints are the same place when they are nearer than a twentieth of the extent of
-    the person ranked lower.
+    position: (P, K, 2), in ranking order, best first. found: (P, K) bool. A duplicate is not
+    compared with: three people in a row are not duplicates of each other one by one.
     """
-    keep = np.ones(len(position), dtype=bool)
+    duplicate = np.zeros(len(position), dtype=bool)
     if len(position) < 2:
-        return keep
-    low, high = (np.where(found[..., None], position, other) for other in (np.inf, -np.inf))
-    extent = np.maximum((high.max(axis=1) - low.min(axis=1)).max(axis=1), 0)
-    limit = np.maximum(0.05 * extent, 1.0).astype(np.float32)
-    places = np.where(found[..., None], position, np.nan).astype(
-        np.float32
-    )  # what was not found is near nothing
-    x, y = np.ascontiguousarray(places.T)
-    apart = (x[:, :, None] - x[:, None]) ** 2 + (y[:, :, None] - y[:, None]) ** 2
-    near = np.count_nonzero(apart < limit[:, None] ** 2, axis=0)
-    same = np.tril(near > 0.5 * found.sum(axis=1)[:, None], k=-1)
-    for person in np.flatnonzero(same.any(axis=1)):
-        keep[person] = not (same[person] & keep).any()
-    return keep
+        return duplicate
+
+    same_person = _same_person(position, found)
+    for person in range(1, len(position)):
+        better = ~duplicate[:person]
+        duplicate[person] = (same_person[person, :person] & better).any()
+    return duplicate
+
+
+def _same_person(position: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """(P, P) bool [i, j]: most of the found joints of person i are at person j's positions."""
+    lowest = np.where(found[..., None], position, np.inf).min(axis=1)
+    highest = np.where(found[..., None], position, -np.inf).max(axis=1)
+    extent = np.maximum((highest - lowest).max(axis=1), 0)
+    limit = np.maximum(SAME_POSITION * extent, MIN_SAME_POSITION).astype(np.float32)
+
+    # NaN: a joint that was not found is at no position
+    x, y = np.where(found, np.moveaxis(position, 2, 0), np.nan).astype(np.float32)
+    squared = (x[:, None] - x) ** 2 + (y[:, None] - y) ** 2  # (P, P, K)
+    near = squared < limit[:, None, None] ** 2
+    return near.sum(axis=2) > SAME_JOINTS * found.sum(axis=1)[:, None]

@@ -1,11 +1,21 @@
-"""Adjustment: where a peak is to a fraction of a cell.
+"""Sub-pixel peak positions, after DARK (Zhang et al., "Distribution-Aware Coordinate Representation
+for Human Pose Estimation", CVPR 2020), per layer and without DARK's smoothing of the heatmap.
 
-A Gaussian's logarithm is a parabola, so from three cells in a row,
-L = log h:  gradient g = (L+ - L-) / 2,  curvature q = 2 L0 - L+ - L-,  maximum at g / q from the middle cell
-(Zhang et al. 2020, "Distribution-aware coordinate representation", DARK, without its blurring). The mean over strides and scales is no
-Gaussian, its maximum is drawn to the coarse grid's cells; each layer as the network gave it is one. The
-position maximises the sum of the layers' parabolas: sum(w q p) / sum(w q), each layer weighted by its own height squared (the
-variance of log h is that of h over h^2), the fine ones by their curvature.
+The logarithm of a Gaussian is a parabola. Per axis, from three cells in a row with L = log(score):
+
+    gradient   g = (L+ - L-) / 2
+    curvature  q = 2 L0 - L+ - L-
+    maximum    d = g / q               cells from the middle one
+
+DARK does this on the mean heatmap. The mean over strides and scales is not a Gaussian, and its
+maximum is biased to cells of the coarse grid. Each layer, as the network gave it, is one. So the
+position x is where the weighted sum of the parabolas of all layers l has its maximum:
+
+    x = sum_l w_l x_l / sum_l w_l,     w_l = score_l^2 f_l^2 q_l
+
+x_l is the layer's maximum in pixels of the merged input and f_l its cells per pixel, which turns q
+per cell^2 into q per pixel^2. The square of the score is the precision of L: var(log s) =
+var(s) / s^2.
 """
 
 from __future__ import annotations
@@ -14,52 +24,64 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from duopose.decode.map_reading import cells_of, gather, points_of
+from duopose.decode.map_reading import cells_of, points_of, read_cells
 from duopose.types import MapLayer
 
-SMALLEST = 1e-6  # heatmap values are cut here before taking logarithms
-MAX_SHIFT = 1.5  # cells of a layer that its parabola's maximum may lie away
-STEPS = np.array(
-    [[0, 0], [1, 0], [0, 1], [-1, 0], [0, -1]]
-)  # x, y: the cell, its neighbours after it, those before it
+# Scores are clipped here before the logarithm, and smaller curvatures count as flat. It is far below
+# any detection threshold and far above float32 rounding of a score.
+EPSILON = 1e-6
+# Cells between a layer's maximum and its middle cell. A parabola through three neighbouring cells
+# has its maximum within 0.5 cells if the middle one is the largest; a peak of the mean heatmap can be
+# one cell away from the layer's own.
+MAX_SHIFT = 1.5
+# x, y of the middle cell, of its neighbours after it in x and in y, and of those before it
+NEIGHBOURHOOD = np.array([[0, 0], [1, 0], [0, 1], [-1, 0], [0, -1]])
 
 
-def sub_pixel(
-    layers: Sequence[MapLayer], channel: np.ndarray, points: np.ndarray, limit: float
+def refine_subpixel(
+    layers: Sequence[MapLayer], joint: np.ndarray, points: np.ndarray, limit: float
 ) -> np.ndarray:
-    """Better positions (M, 2) for peaks of joints `channel` (M,) found at `points` (M, 2), merged input frame (formula above).
+    """Sub-pixel positions (M, 2) of peaks of joints (M,) found at `points` (M, 2).
 
-    limit: largest correction per axis in pixels of the merged input.
+    Merged input frame. limit: largest correction per axis, in pixels.
     """
     if not layers:
         return points
+
     cells = cells_of(layers, points, margin=1)
-    around = cells + STEPS[:, None, None]  # (5, layers, M, 2)
-    height = np.empty(around.shape[:-1])
+    around = cells + NEIGHBOURHOOD[:, None, None]  # (5, layers, M, 2)
+    scores = np.empty(around.shape[:-1])
     for index, layer in enumerate(layers):
-        height[:, index] = gather(
-            layer.maps, layer.channel[channel], around[:, index, :, 1], around[:, index, :, 0]
-        )
-    shift, weight = _parabola(np.maximum(height, SMALLEST))
-    weight *= np.array([layer.factor**2 for layer in layers])[:, None]
-    place = points_of(
-        layers, cells + shift + np.array([layer.peak_shift for layer in layers])[:, None, None]
-    )
-    weights = weight.sum(axis=0)
-    known = weights > 0
-    shift = (
-        np.where(known, (weight * place).sum(axis=0) / np.where(known, weights, 1), points) - points
-    )
-    return points + np.minimum(np.maximum(shift, -limit), limit)
+        x = around[:, index, :, 0]
+        y = around[:, index, :, 1]
+        scores[:, index] = read_cells(layer.maps, layer.channel[joint], y, x)
+
+    shift, weight = _fit_parabola(np.maximum(scores, EPSILON))
+    peak_shift = np.array([layer.peak_shift for layer in layers])
+    positions = points_of(layers, cells + shift + peak_shift[:, None, None])
+    cells_per_pixel = np.array([layer.factor for layer in layers])
+    weight *= cells_per_pixel[:, None] ** 2
+
+    weighted_sum = (weight * positions).sum(axis=0)
+    total_weight = weight.sum(axis=0)
+    usable = total_weight > 0
+    refined = np.where(usable, weighted_sum / np.where(usable, total_weight, 1), points)
+    correction = refined - points
+    return points + np.clip(correction, -limit, limit)
 
 
-def _parabola(height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Maximum less the cell (..., M, 2) x, y, and its weight, 0 where there is none, from heights (5, ..., M) in the order of STEPS."""
-    logarithm = np.log(height)
-    plus, minus = np.moveaxis(logarithm[1:3], 0, -1), np.moveaxis(logarithm[3:], 0, -1)
-    curvature = 2 * logarithm[0, ..., None] - plus - minus
-    usable = curvature > SMALLEST
-    shift = (plus - minus) / np.where(usable, 2 * curvature, np.inf)
-    return np.minimum(np.maximum(shift, -MAX_SHIFT), MAX_SHIFT), np.where(
-        usable, curvature * height[0, ..., None] ** 2, 0.0
-    )
+def _fit_parabola(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shifts d and weights score^2 q, both (layers, M, 2) x, y, from scores (5, layers, M).
+
+    The five cells are in the order of NEIGHBOURHOOD. The weight is 0 where there is no maximum.
+    """
+    log_scores = np.log(scores)
+    middle = log_scores[0, ..., None]
+    after = np.moveaxis(log_scores[1:3], 0, -1)
+    before = np.moveaxis(log_scores[3:], 0, -1)
+
+    curvature = 2 * middle - after - before
+    usable = curvature > EPSILON
+    shift = (after - before) / np.where(usable, 2 * curvature, np.inf)
+    weight = np.where(usable, curvature * scores[0, ..., None] ** 2, 0.0)
+    return np.clip(shift, -MAX_SHIFT, MAX_SHIFT), weight

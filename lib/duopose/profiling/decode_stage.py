@@ -90,7 +90,7 @@ def time_decoding(
             "yardstick": lambda: [cv2.dilate(one, square) for one in heatmaps],
             "peaks": lambda: decoder.find_peaks(maps),
             "grouping": lambda: decoder.grouper.group(peaks),
-            "refining, filling, scoring": lambda: decoder.finish(peaks, group),
+            "refining, filling, scoring": lambda: decoder.to_poses(peaks, group),
         },
         repeats,
     )
