@@ -85,7 +85,7 @@ def test_ideal_maps_are_what_training_teaches() -> None:
     for ideal, taught in zip(output.offsets, targets.offsets):
         flat = ideal.reshape(LAYOUT.num_edges, 2, -1)
         values = flat[taught.edge, :, taught.cell]
-        assert torch.allclose(values, taught.value, atol=1e-2)
+        assert torch.allclose(values, taught.offset, atol=1e-2)
         assert int((flat.abs().sum(dim=1) > 0).sum()) <= len(taught.cell)
 
 

@@ -25,7 +25,7 @@ NO_OFFSETS = OffsetLayout(NO_INDICES, NO_INDICES, NO_INDICES, num_forward=0)
 
 
 def build_decoder(cfg: CfgNode, skeleton: Skeleton) -> Decoder:
-    """The decoder of MODEL.NAME: Double Embedding's, or the baseline's, which groups by tags alone."""
+    """The decoder of MODEL.NAME: Double Embedding, or the baseline, which groups by tags alone."""
     layout = build_layout(cfg, skeleton)
     settings = decoder_settings(cfg)
     grouper: PeakGrouper = TagGrouper(skeleton, settings)

@@ -4,8 +4,8 @@ The score of a person is the mean of its joint scores over all K joints; a missi
 person with few or low peaks is less likely to match an annotated one.
 
 A person who lies where a better one does is most often the same person found twice: networks give
-second peaks beside the first. Such a person goes to the end of the ranking, where a real one is still
-found and a false one costs nothing.
+second peaks beside the first. Such a person goes to the end of the ranking, where a real one is
+still found and a false one costs nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 # Two joints are at the same position when they are nearer than this fraction of the person's extent
 SAME_POSITION = 0.05
 MIN_SAME_POSITION = 1.0  # pixels; for people of one joint, whose extent is 0
-# A person is a duplicate when more than this fraction of its joints is at the better one's positions
+# A person is a duplicate when more than this fraction of its joints is at a better one's positions
 SAME_JOINTS = 0.5
 
 

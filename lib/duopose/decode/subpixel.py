@@ -27,12 +27,12 @@ import numpy as np
 from duopose.decode.map_reading import cells_of, points_of, read_cells
 from duopose.types import MapLayer
 
-# Scores are clipped here before the logarithm, and smaller curvatures count as flat. It is far below
-# any detection threshold and far above float32 rounding of a score.
+# Scores are clipped here before the logarithm, and smaller curvatures count as flat. It is far
+# below any detection threshold and far above float32 rounding of a score.
 EPSILON = 1e-6
 # Cells between a layer's maximum and its middle cell. A parabola through three neighbouring cells
-# has its maximum within 0.5 cells if the middle one is the largest; a peak of the mean heatmap can be
-# one cell away from the layer's own.
+# has its maximum within 0.5 cells if the middle one is the largest; a peak of the mean heatmap
+# can be one cell away from the layer's own.
 MAX_SHIFT = 1.5
 # x, y of the middle cell, of its neighbours after it in x and in y, and of those before it
 NEIGHBOURHOOD = np.array([[0, 0], [1, 0], [0, 1], [-1, 0], [0, -1]])

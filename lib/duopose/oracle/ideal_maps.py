@@ -156,4 +156,5 @@ def _clip(middle: int, reach: int, length: int) -> tuple[slice, slice]:
 
 
 def _batch(maps: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(maps)[None]
+    """A batch of one in channels-last memory format, which networks give."""
+    return torch.from_numpy(maps)[None].contiguous(memory_format=torch.channels_last)
