@@ -32,7 +32,7 @@ pytestmark = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 def test_settings_exist(page: Path) -> None:
     known = {*SETTINGS, *RENAMED_KEYS}
-    used = set(SETTING.findall(page.read_text()))
+    used = set(SETTING.findall(prose(page)))
     assert {key for key in used - known if not key.startswith("MODEL.EXTRA")} == set()
 
 
@@ -42,7 +42,7 @@ def test_functions_exist(page: Path) -> None:
 
 
 def test_files_exist(page: Path) -> None:
-    named = {name for name in FILE.findall(page.read_text()) if "*" not in name}
+    named = {name for name in FILE.findall(prose(page)) if "*" not in name}
     assert [name for name in sorted(named) if not (PROJECT / name).exists()] == []
 
 
@@ -55,6 +55,12 @@ def test_tools_have_the_options(page: Path) -> None:
     for tool, option in set(OPTION.findall(page.read_text())):
         text = (PROJECT / "tools" / f"{tool}.py").read_text()
         assert option in text or tool == "benchmark", f"{tool} {option}"
+
+
+def prose(page: Path) -> str:
+    """A page without Python code and the files that its examples create."""
+    text = re.sub(r"```python.*?```", "", page.read_text(), flags=re.DOTALL)
+    return re.sub(r"Create `[^`]+`", "", text)
 
 
 def resolves(name: str) -> bool:
