@@ -13,7 +13,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 TINY = (
     "DATASET.INPUT_SIZE", "64", "MODEL.WIDTH", "4", "MODEL.STEM_CHANNELS", "8", "MODEL.BLOCKS", "1", "MODEL.MODULES", "[1, 1, 1]",
     "MODEL.DECONV_BLOCKS", "1", "MODEL.HEAD_BLOCKS", "1", "TRAIN.IMAGES_PER_GPU", "4", "TRAIN.END_EPOCH", "2", "TRAIN.VAL_EVERY", "2",
-    "TRAIN.OPTIMIZER", "adam", "WORKERS", "0", "THREADS", "1", "GPUS", "1",
+    "TRAIN.OPTIMIZER", "adam", "WORKERS", "0", "THREADS", "1", "GPUS", "1", "DEVICE", "cpu",
 )  # fmt: skip
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -19,6 +19,7 @@ from duopose.config.compat import translate
 from duopose.config.settings import SETTINGS, default_config
 from duopose.config.validate import validate
 from duopose.errors import UserError
+from duopose.skeletons import Skeleton
 
 
 def load_config(path: str | Path | None, overrides: Sequence[Any] = ()) -> CfgNode:
@@ -33,10 +34,19 @@ def load_config(path: str | Path | None, overrides: Sequence[Any] = ()) -> CfgNo
     return _resolve(tree, overrides, str(path))
 
 
-def config_from_text(text: str, overrides: Sequence[Any] = ()) -> CfgNode:
-    """`load_config` of settings written by `config_text`, e.g. those in a model file."""
+def config_from_text(
+    text: str,
+    overrides: Sequence[Any] = (),
+    source: str = "the saved settings",
+    skeleton: Skeleton | None = None,
+) -> CfgNode:
+    """`load_config` of settings written by `config_text`, e.g. those in a model file.
+
+    source: names the file in errors. skeleton: the one saved with the settings, so that the yaml
+    named by DATASET.SKELETON is not needed.
+    """
     tree = yaml.safe_load(text)
-    return _resolve(tree, overrides, "the saved settings")
+    return _resolve(tree, overrides, source, skeleton)
 
 
 def config_text(cfg: CfgNode) -> str:
@@ -56,12 +66,17 @@ def saved_settings(text: str) -> dict[str, Any]:
     return defaults | saved
 
 
-def _resolve(tree: Mapping[str, Any], overrides: Sequence[Any], source: str) -> CfgNode:
+def _resolve(
+    tree: Mapping[str, Any],
+    overrides: Sequence[Any],
+    source: str,
+    skeleton: Skeleton | None = None,
+) -> CfgNode:
     settings, problems = translate(flatten(tree), _override_pairs(overrides))
     cfg = default_config()
     problems += _merge(cfg, settings)
     if not problems:
-        problems = validate(cfg)
+        problems = validate(cfg, skeleton)
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
         raise UserError(f"{source}: {len(problems)} problem(s) in the settings:\n{lines}")

@@ -15,13 +15,15 @@ from yacs.config import CfgNode
 from duopose.config.build import get_setting, skeleton_name
 from duopose.config.settings import SETTINGS
 from duopose.errors import UserError
-from duopose.skeletons import get_skeleton
+from duopose.skeletons import Skeleton, get_skeleton
 
 
-def validate(cfg: CfgNode) -> list[str]:
-    """One sentence per setting whose value cannot work; an empty list if all are valid."""
-    checks = (_invalid_values, _model_problems, _data_problems)
-    return [problem for check in checks for problem in check(cfg)]
+def validate(cfg: CfgNode, skeleton: Skeleton | None = None) -> list[str]:
+    """One sentence per setting whose value cannot work; an empty list if all are valid.
+
+    skeleton: the one in use, if it does not come from DATASET.SKELETON.
+    """
+    return [*_invalid_values(cfg), *_model_problems(cfg), *_data_problems(cfg, skeleton)]
 
 
 def _invalid_values(cfg: CfgNode) -> Iterator[str]:
@@ -61,7 +63,7 @@ def _model_problems(cfg: CfgNode) -> Iterator[str]:
         yield f"TRAIN.BEGIN_EPOCH: {train.BEGIN_EPOCH} is after TRAIN.END_EPOCH {train.END_EPOCH}"
 
 
-def _data_problems(cfg: CfgNode) -> Iterator[str]:
+def _data_problems(cfg: CfgNode, skeleton: Skeleton | None) -> Iterator[str]:
     """Settings of the data set that are valid alone and wrong together, and unknown skeletons."""
     data = cfg.DATASET
     if data.MIN_SCALE > data.MAX_SCALE:
@@ -70,7 +72,8 @@ def _data_problems(cfg: CfgNode) -> Iterator[str]:
         )
 
     try:
-        get_skeleton(skeleton_name(cfg))
+        if skeleton is None:
+            get_skeleton(skeleton_name(cfg))
     except UserError as error:
         key = "DATASET.SKELETON" if data.SKELETON else "DATASET.DATASET"
         yield f"{key}: {error}"

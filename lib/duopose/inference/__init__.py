@@ -1,1 +1,1 @@
-"""From images to people, and from a data set to its score."""
+"""Inference: people of an image, and the score of a data set."""

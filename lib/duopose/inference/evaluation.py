@@ -1,94 +1,186 @@
-"""An evaluation process from its start to its exit code: find weights, predict, score, tell. Every rank runs this."""
+"""Score a network on a split of a data set, or score a results file.
+
+Every rank predicts its part of the images; rank 0 gathers the people, writes results.json, runs the
+benchmark's evaluator and writes metrics.json with the protocol.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
+import cv2
+from tqdm import tqdm
 from yacs.config import CfgNode
 
 from duopose.benchmarks import build_benchmark, build_evaluator
 from duopose.coco_annotations import read_annotation_file
 from duopose.config import build_skeleton
+from duopose.datasets import build_dataset
+from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.layout import find_annotations
 from duopose.distributed.context import DistributedContext
 from duopose.errors import UserError
 from duopose.evaluate.metrics import Metrics, read_metrics, write_metrics
-from duopose.evaluate.tables import comparison_table, metrics_table, times_table
+from duopose.evaluate.results import write_results
+from duopose.evaluate.tables import comparison_table
+from duopose.geometry import Affine
+from duopose.inference.model import Model
+from duopose.inference.predict_dataset import InputImages, predict_dataset
+from duopose.inference.predictor import Predictor, PreparedImage, StageTimes
 from duopose.inference.protocol import git_commit, protocol
-from duopose.inference.validation import Validation, validate
-from duopose.network import build_network, load_weights
 from duopose.run_folder import RunFolder
 from duopose.runtime import configure_torch, seed_everything
 from duopose.skeletons import Skeleton
+from duopose.types import ImageResult, Poses
+from duopose.visualize.draw import draw_people
+
+# Pixels. An image whose long side fits into it several times is enlarged before drawing: on the
+# demo's 128-pixel images joints would hide each other.
+DRAWN_SIDE = 640
+
+logger = logging.getLogger("duopose")
 
 
 @dataclass(frozen=True)
-class EvaluationOptions:
-    """What the command line says beside the settings."""
+class Evaluation:
+    """Result of `evaluate_split`."""
 
-    config: str  # path of the yaml; names the run folder
-    out: str = ""  # folder of the results; empty: the run folder's results/
+    metrics: Metrics | None  # None on ranks other than 0
+    milliseconds: dict[str, float]  # per image and stage, of this rank
+    num_images: int
+    folder: Path
+    annotations: str  # path of the ground truth
+    drawn: tuple[Path, ...] = ()  # images with the people found
+    submission: Path | None = None  # the server's file, for a split without ground truth
+
+    @property
+    def results_file(self) -> Path:
+        """The people found, in COCO's results format."""
+        return self.folder / "results.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The numbers with their protocol."""
+        return self.folder / "metrics.json"
 
 
 def find_weights(cfg: CfgNode, run: RunFolder) -> Path:
-    """TEST.MODEL_FILE, else the run's best weights, else its last. UserError naming the places looked at."""
+    """TEST.MODEL_FILE, else the run's best weights, else its last.
+
+    Raises UserError, naming the paths tried, if there are none.
+    """
     if cfg.TEST.MODEL_FILE:
         return Path(cfg.TEST.MODEL_FILE)
     for path in (run.model_best, run.model_final):
         if path.is_file():
             return path
     raise UserError(
-        f"there are no weights to evaluate: neither {run.model_best} nor {run.model_final} exists; "
-        "train first (tools/dist_train.py with the same --cfg), or name a file with TEST.MODEL_FILE PATH"
+        f"there are no weights to evaluate: neither {run.model_best} nor {run.model_final} "
+        "exists; train first (tools/dist_train.py with the same --cfg), or name a file with "
+        "TEST.MODEL_FILE PATH or --model PATH"
     )
 
 
-def run_evaluation(context: DistributedContext, cfg: CfgNode, options: EvaluationOptions) -> int:
-    """Predict and score DATASET.TEST; rank 0 prints the tables. UserError for what the user can mend."""
+def run_evaluation(
+    context: DistributedContext, cfg: CfgNode, skeleton: Skeleton, weights: Path, folder: Path
+) -> Evaluation:
+    """Evaluate a weight file on DATASET.TEST; every rank calls it. Results go to `folder`.
+
+    Raises UserError for mistakes in settings, data or weights.
+    """
     configure_torch(cfg)
     seed_everything(cfg.SEED)
-    run, skeleton = RunFolder.from_config(cfg, options.config), build_skeleton(cfg)
-    folder = Path(options.out) if options.out else run.results
-    weights = find_weights(cfg, run)
-    network = build_network(cfg, skeleton)
-    report = load_weights(network, weights, strict=True)
+    model = Model.from_config(cfg, skeleton, weights, context.device)
     if context.is_main_process:
-        print(report)
-    layout = torch.channels_last if cfg.MODEL.CHANNELS_LAST else torch.contiguous_format
-    found = validate(network.to(memory_format=layout), cfg, skeleton, context, folder, str(weights))  # type: ignore[call-overload]
-    if context.is_main_process:
-        tell(cfg, skeleton, found)
-    return 0
+        logger.info("%s", model.load_report)
+
+    return evaluate_split(model.predictor, cfg, skeleton, context, folder, str(weights))
 
 
-def tell(cfg: CfgNode, skeleton: Skeleton, found: Validation) -> None:
-    """Print what was found and where it is."""
-    assert found.metrics is not None
-    print(metrics_table(found.metrics, f"{cfg.MODEL.NAME} {cfg.DATASET.TEST}"))
-    if cfg.VERBOSE:
-        print(
-            f"\n{times_table(found.milliseconds)}\n(stages overlap: together they may take longer than the run)\n"
+def evaluate_split(
+    predictor: Predictor,
+    cfg: CfgNode,
+    skeleton: Skeleton,
+    context: DistributedContext,
+    folder: Path,
+    weights: str = "",
+) -> Evaluation:
+    """Predict DATASET.TEST, every image once over all ranks, and score it on rank 0.
+
+    folder: where rank 0 writes results.json, metrics.json and drawn images.
+    weights: path of the weight file, for the protocol.
+    """
+    layout = build_benchmark(cfg).layout
+    dataset = build_dataset(cfg, skeleton, layout, cfg.DATASET.TEST, train=False)
+    indices = range(context.rank, len(dataset), context.world)
+    to_draw = indices[: cfg.DEBUG.SAVE_PREDICTIONS] if context.is_main_process else ()
+    drawing = _Drawing(skeleton, folder / "images", cfg.TEST.PERSON_THRESHOLD)
+    images = InputImages(dataset, predictor.transform, keep_images=frozenset(to_draw))
+    times = StageTimes()
+
+    show_progress = cfg.TEST.LOG_PROGRESS and cfg.VERBOSE and context.is_main_process
+    with tqdm(
+        total=len(indices),
+        desc=cfg.DATASET.TEST,
+        unit="image",
+        disable=None if show_progress else True,  # None: only on a terminal
+    ) as bar:
+
+        def on_image(image: PreparedImage, result: ImageResult) -> None:
+            bar.update()
+            drawing.draw(image, result)
+
+        own_results = predict_dataset(
+            predictor, images, indices, cfg.TEST.IMAGES_PER_GPU, cfg.WORKERS, times, on_image
         )
-    print(
-        f"{found.num_images} images; results: {found.results_file}, numbers and protocol: {found.metrics_file}"
+
+    per_rank = context.all_gather_object(own_results)
+    results = in_dataset_order(dataset, [result for part in per_rank for result in part])
+    results_file = folder / "results.json"
+    metrics: Metrics | None = None
+    submission: Path | None = None
+    if context.is_main_process:
+        metrics = _write_and_score(cfg, skeleton, dataset, results, folder, weights)
+        if not metrics.values:  # a split without public ground truth
+            submission = build_benchmark(cfg).write_submission(
+                folder, results_file, dataset.annotation_path, skeleton, cfg.DATASET.TEST
+            )
+
+    return Evaluation(
+        metrics=metrics,
+        milliseconds=times.milliseconds(len(indices)),
+        num_images=len(dataset),
+        folder=folder,
+        annotations=dataset.annotation_path,
+        drawn=tuple(drawing.written),
+        submission=submission,
     )
-    if not found.metrics.values:  # a split without public ground truth
-        path = build_benchmark(cfg).write_submission(
-            found.folder, found.results_file, found.annotations, skeleton, cfg.DATASET.TEST
+
+
+def in_dataset_order(
+    dataset: CocoFormatDataset, results: Sequence[ImageResult]
+) -> list[ImageResult]:
+    """The results of all ranks in the data set's order.
+
+    Raises ValueError if an image is missing or appears twice.
+    """
+    by_id = {result.image_id: result for result in results}
+    if len(by_id) != len(results) or len(by_id) != len(dataset):
+        raise ValueError(
+            f"{len(results)} results for {len(by_id)} different images of {len(dataset)}; "
+            "each must appear once"
         )
-        print(f"to submit: {path}")
-    if found.drawn:
-        print(
-            f"{len(found.drawn)} images with the people found: {found.drawn[0].parent} (e.g. {found.drawn[0]})"
-        )
+    return [by_id[image_id] for image_id in dataset.image_ids]
 
 
 def score_file(cfg: CfgNode, results: Path, out: Path) -> Metrics:
-    """Score an existing results file against DATASET.TEST's annotations, without network or images; numbers go to out/metrics.json.
+    """Score an existing results file against DATASET.TEST's annotations, without a network.
 
-    For a split without truth the file is checked and what the benchmark's server takes is written to `out`; a note says where.
+    The numbers go to out/metrics.json. For a split without ground truth the file is checked and
+    the benchmark server's file is written to `out`; a note of the metrics names it.
     """
     skeleton = build_skeleton(cfg)
     data = cfg.DATASET
@@ -98,30 +190,73 @@ def score_file(cfg: CfgNode, results: Path, out: Path) -> Metrics:
     )
     image_ids = None
     if data.LIMIT:
-        images = read_annotation_file(annotations).images
-        image_ids = [image["id"] for image in images[: data.LIMIT]]
+        records = read_annotation_file(annotations).images
+        image_ids = [record["id"] for record in records[: data.LIMIT]]
     metrics = build_evaluator(cfg, skeleton)(results, annotations, image_ids)
+
     out.mkdir(parents=True, exist_ok=True)
     if not metrics.values:  # a split without public ground truth
         path = benchmark.write_submission(out, results, annotations, skeleton, data.TEST)
         metrics = replace(metrics, notes=(*metrics.notes, f"to submit: {path}"))
-    stamp = {
-        key: protocol(cfg)[key]
-        for key in ("benchmark", "skeleton", "evaluator", "duopose", "packages")
+
+    full_protocol = protocol(cfg)
+    known = ("benchmark", "skeleton", "evaluator", "duopose", "packages")
+    record = {key: full_protocol[key] for key in known} | {
+        "results_file": str(results),
+        "annotations": str(annotations),
+        "git_commit": git_commit(),
     }
-    write_metrics(
-        out / "metrics.json",
-        metrics,
-        stamp
-        | {
-            "results_file": str(results),
-            "annotations": str(annotations),
-            "git_commit": git_commit(),
-        },
-    )
+    write_metrics(out / "metrics.json", metrics, record)
     return metrics
 
 
 def compare(first: Path, second: Path) -> str:
-    """Two metrics files side by side, with what differs in how they came about."""
+    """A table of two metrics files, with the differences of their protocols."""
     return comparison_table(read_metrics(first), read_metrics(second), (str(first), str(second)))
+
+
+def _write_and_score(
+    cfg: CfgNode,
+    skeleton: Skeleton,
+    dataset: CocoFormatDataset,
+    results: Sequence[ImageResult],
+    folder: Path,
+    weights: str,
+) -> Metrics:
+    """Write results.json, evaluate it and write metrics.json with the protocol."""
+    folder.mkdir(parents=True, exist_ok=True)
+    results_file = folder / "results.json"
+    write_results(results_file, results)
+
+    evaluate = build_evaluator(cfg, skeleton)
+    metrics = evaluate(results_file, dataset.annotation_path, dataset.image_ids)
+    write_metrics(folder / "metrics.json", metrics, protocol(cfg, weights, len(dataset)))
+    return metrics
+
+
+class _Drawing:
+    """Draws the people with a score of at least `threshold` into PNG files of `folder`."""
+
+    def __init__(self, skeleton: Skeleton, folder: Path, threshold: float) -> None:
+        self.skeleton = skeleton
+        self.folder = folder
+        self.threshold = threshold
+        self.written: list[Path] = []
+
+    def draw(self, image: PreparedImage, result: ImageResult) -> None:
+        """Draw one image, if it was kept; small images are enlarged first."""
+        if image.image is None:
+            return
+        factor = max(1, DRAWN_SIDE // max(image.width, image.height))
+        enlarged = cv2.resize(
+            image.image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC
+        )
+        good = result.poses.scores >= self.threshold
+        keypoints = Affine.resize(factor, factor).apply(result.poses.keypoints[good])
+        poses = Poses(keypoints, result.poses.scores[good], result.poses.filled[good])
+        drawn = draw_people(enlarged, poses, self.skeleton)
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{image.image_id}.png"
+        cv2.imwrite(str(path), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+        self.written.append(path)

@@ -1,27 +1,102 @@
-"""A whole set of images through the predictor: loading, network and decoding overlap."""
+"""All images of a data set through a predictor: reading, network and decoding overlap.
+
+Worker processes read and resize the images, the calling thread runs the network, and a second
+thread merges and decodes. Batches are planned from the annotated image sizes, so that a batch has
+one input size.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
+import cv2
 import torch
+from torch.utils.data import DataLoader, Dataset
 
-from duopose.inference.image_batches import TestImages, load_batches, plan_batches
-from duopose.inference.predictor import Predictor
-from duopose.inference.preprocess import PreparedImage
-from duopose.inference.timing import StageTimes
+from duopose.datasets.dataset import CocoFormatDataset
+from duopose.errors import UserError
+from duopose.inference.predictor import (
+    InputTransform,
+    Predictor,
+    PreparedImage,
+    StageTimes,
+    group_equal,
+    prepare_image,
+)
 from duopose.types import ImageResult
 
-WAITING = 8  # images whose maps may wait for the decoder, so that maps do not pile up in memory
+MAX_WAITING = 8  # images whose maps wait for the decoder; bounds the memory that maps take
 
 OnImage = Callable[[PreparedImage, ImageResult], None]
 
 
-def predict_set(
+class InputImages(Dataset[PreparedImage | UserError]):
+    """The images of a data set as network inputs."""
+
+    def __init__(
+        self,
+        source: CocoFormatDataset,
+        transform: InputTransform,
+        keep_images: frozenset[int] = frozenset(),
+    ) -> None:
+        """keep_images: indices of the images to keep at full size, for drawing."""
+        self.source = source
+        self.transform = transform
+        self.keep_images = keep_images
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> PreparedImage | UserError:
+        """A prepared image, or the error as a value: a worker process can return it unchanged."""
+        try:
+            image = self.source.read(index)
+        except UserError as error:
+            return error
+        image_id = self.source.image_ids[index]
+        return prepare_image(image, image_id, self.transform, index in self.keep_images)
+
+
+def plan_batches(
+    source: CocoFormatDataset, transform: InputTransform, indices: Sequence[int], batch_size: int
+) -> list[list[int]]:
+    """Indices in batches of one input size each, by the annotated image sizes."""
+
+    def input_sizes(index: int) -> tuple[tuple[int, int], ...]:
+        width, height = source.people.sizes[index].tolist()
+        return tuple((frame.width, frame.height) for frame in transform.frames(width, height))
+
+    return list(group_equal(indices, input_sizes, batch_size))
+
+
+def load_batches(
+    images: InputImages, batches: Sequence[Sequence[int]], workers: int
+) -> Iterator[list[PreparedImage]]:
+    """The planned batches, read ahead by `workers` processes.
+
+    A batch is split if an image file has another size than annotated. Raises the UserError of an
+    image that cannot be read.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        images,
+        batch_sampler=batches,  # type: ignore[arg-type]
+        num_workers=min(workers, len(batches)),
+        collate_fn=list,
+        worker_init_fn=_use_one_thread,
+    )
+    for batch in loader:
+        for image in batch:
+            if isinstance(image, UserError):
+                raise image
+        yield from group_equal(batch, lambda image: image.input_shapes, len(batch))
+
+
+def predict_dataset(
     predictor: Predictor,
-    images: TestImages,
+    images: InputImages,
     indices: Sequence[int],
     batch_size: int,
     workers: int,
@@ -30,19 +105,22 @@ def predict_set(
 ) -> list[ImageResult]:
     """The people of the images at `indices`, in the order of `indices`.
 
-    Worker processes read and resize, this thread runs the network, another merges and decodes. `on_image` is called in
-    this thread after each image (progress, drawing). Time per stage is added to `times`; stages overlap, so they may add
-    up to more than the wall time. On the CPU images are run one at a time: a batch gains nothing there, and its last
-    bits would depend on the images that share it.
+    on_image: called in this thread after each image (progress bar, drawing).
+    times: the time of each stage is added; stages overlap, so the sum may exceed the wall time.
+    On the CPU the batch size is 1: a batch is not faster there, and the last bits of a result
+    would depend on the other images of its batch.
     """
-    batch_size = 1 if predictor.device.type == "cpu" else batch_size
-    order = {images.source.image_ids[index]: context for context, index in enumerate(indices)}
-    batches = plan_batches(images.source, predictor.rule, indices, batch_size)
+    if predictor.device.type == "cpu":
+        batch_size = 1
+    batches = plan_batches(images.source, predictor.transform, indices, batch_size)
+    image_ids = images.source.image_ids
+    order = {image_ids[index]: position for position, index in enumerate(indices)}
+
     results: list[ImageResult] = []
     waiting: deque[tuple[PreparedImage, Future[ImageResult]]] = deque()
 
-    def collect(left: int) -> None:
-        while len(waiting) > left:
+    def collect(max_waiting: int) -> None:
+        while len(waiting) > max_waiting:
             image, future = waiting.popleft()
             result = future.result()
             results.append(result)
@@ -51,23 +129,31 @@ def predict_set(
     with ThreadPoolExecutor(1, thread_name_prefix="decode") as decoding:
         for batch in _timed(load_batches(images, batches, workers), times):
             with times.stage("network"):
-                passes = predictor.run(batch)
+                passes = predictor.forward(batch)
                 if predictor.device.type == "cuda":
                     torch.cuda.synchronize(predictor.device)
-            for image, own in zip(batch, passes, strict=True):
-                waiting.append((image, decoding.submit(predictor.decode, image, own, times)))
-            collect(left=max(WAITING - len(batch), 0))
-        collect(left=0)
+            for image, image_passes in zip(batch, passes, strict=True):
+                future = decoding.submit(predictor.decode, image, image_passes, times)
+                waiting.append((image, future))
+            collect(max_waiting=max(MAX_WAITING - len(batch), 0))
+        collect(max_waiting=0)
+
     return sorted(results, key=lambda result: order[result.image_id])
 
 
 def _timed(
     batches: Iterator[list[PreparedImage]], times: StageTimes
 ) -> Iterator[list[PreparedImage]]:
-    """The batches, the time spent waiting for each put down as loading."""
+    """The batches; the time spent waiting for each is counted as loading."""
     while True:
         with times.stage("waiting for images"):
             batch = next(batches, None)
         if batch is None:
             return
         yield batch
+
+
+def _use_one_thread(worker: int) -> None:
+    """Worker processes already use all cores; threads in them would only compete."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,10 +1,24 @@
-"""From images to people: the network on every test size, plain and mirrored, merged, decoded, back in the image's frame."""
+"""From one image to its people: resize, network, merge of the passes, decoding.
+
+    image (H, W, 3) uint8 RGB
+      -> one network input per test scale                       InputTransform, prepare_image
+      -> network outputs, plain and mirrored                    Predictor.forward
+      -> heatmaps averaged, tags and offsets gathered           decode.merge_passes
+      -> people in the merged input frame, then in the image    Predictor.decode
+
+A batch holds images whose network inputs have the same size (`group_equal`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -15,83 +29,188 @@ from duopose.decode import build_decoder
 from duopose.decode.build import build_merger
 from duopose.decode.decoder import Decoder
 from duopose.decode.merge_passes import Pass
-from duopose.geometry import InputFrame
-from duopose.inference.preprocess import InputRule, PreparedImage, prepare_image
+from duopose.geometry import InputFrame, resize_for_test
 from duopose.inference.protocol import scales_and_flip
-from duopose.inference.timing import StageTimes
 from duopose.runtime import AUTOCAST_DTYPES, autocast
 from duopose.skeletons import Skeleton
 from duopose.types import ImageResult, NetworkOutput, PoseMaps, Poses
 
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class InputTransform:
+    """How test images are resized: one network input per test scale."""
+
+    input_size: int  # DATASET.INPUT_SIZE: the short side at scale 1, pixels
+    scales: tuple[float, ...] = (1.0,)
+    legacy_alignment: bool = False  # HigherHRNet's half-pixel convention (HEATMAP_CENTRES rounded)
+
+    def frames(self, width: int, height: int) -> tuple[InputFrame, ...]:
+        """The input frame of each scale, for an image of that size in pixels."""
+        smallest = min(self.scales)
+        return tuple(self._frame(width, height, scale, smallest) for scale in self.scales)
+
+    def merged_frame(self, width: int, height: int) -> InputFrame:
+        """The frame in which the passes are merged: scale 1, even if it is not a test scale."""
+        return self._frame(width, height, 1.0, min(1.0, *self.scales))
+
+    def _frame(self, width: int, height: int, scale: float, smallest: float) -> InputFrame:
+        return resize_for_test(
+            width, height, self.input_size, scale, smallest, self.legacy_alignment
+        )
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """An image as network inputs."""
+
+    image_id: int | str
+    width: int  # of the image file, pixels
+    height: int
+    inputs: tuple[np.ndarray, ...]  # per scale (3, h, w) uint8 RGB
+    image: np.ndarray | None = None  # (H, W, 3) uint8 RGB, kept only if it will be drawn
+
+    @property
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the inputs; images of a batch have the same."""
+        return tuple(one.shape for one in self.inputs)
+
+
+def prepare_image(
+    image: np.ndarray, image_id: int | str, transform: InputTransform, keep_image: bool = False
+) -> PreparedImage:
+    """Resize an image, (H, W, 3) uint8 RGB, for every scale; the padding is black."""
+    height, width = image.shape[:2]
+    inputs = []
+    for frame in transform.frames(width, height):
+        size = (frame.width, frame.height)
+        warped = cv2.warpAffine(image, frame.affine.matrix, size, flags=cv2.INTER_LINEAR)
+        inputs.append(np.ascontiguousarray(warped.transpose(2, 0, 1)))
+
+    return PreparedImage(image_id, width, height, tuple(inputs), image if keep_image else None)
+
+
+def group_equal(
+    items: Iterable[Item], key: Callable[[Item], Hashable], batch_size: int
+) -> Iterator[list[Item]]:
+    """Batches of at most `batch_size` items with equal keys.
+
+    A batch is given as soon as it is full, incomplete ones at the end, so that the items may come
+    from a stream.
+    """
+    incomplete: dict[Hashable, list[Item]] = defaultdict(list)
+    for item in items:
+        batch = incomplete[key(item)]
+        batch.append(item)
+        if len(batch) == batch_size:
+            yield incomplete.pop(key(item))
+
+    yield from incomplete.values()
+
+
+class StageTimes:
+    """Wall time by stage name; several threads may measure different stages at once."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time of a `with` block to a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - start
+
+    def milliseconds(self, num_images: int) -> dict[str, float]:
+        """Milliseconds per image, by stage."""
+        count = max(num_images, 1)
+        return {name: 1000 * seconds / count for name, seconds in self.seconds.items()}
+
 
 @dataclass(frozen=True)
 class Predictor:
-    """All that turns images into people; `from_config` wires it."""
+    """A network with everything between an image and its people; `from_config` builds it."""
 
     network: nn.Module
-    merger: Callable[[Sequence[Pass], InputFrame], PoseMaps]
+    merge: Callable[[Sequence[Pass], InputFrame], PoseMaps]
     decoder: Decoder
-    rule: InputRule
-    flip: bool
+    transform: InputTransform
+    flip_test: bool  # run every scale mirrored, too
     device: torch.device
-    half: torch.dtype | None = None  # mixed precision of the network
+    autocast_dtype: torch.dtype | None = None  # mixed precision of the network; None: float32
 
     @staticmethod
     def from_config(
         cfg: CfgNode, network: nn.Module, skeleton: Skeleton, device: torch.device
     ) -> Predictor:
-        """The predictor of TEST.*; the network is put into evaluation mode."""
-        scales, flip = scales_and_flip(cfg)
-        half = AUTOCAST_DTYPES[cfg.FP16.DTYPE] if cfg.FP16.ENABLED else None
-        rule = InputRule(
-            cfg.DATASET.INPUT_SIZE,
-            scales,
-            legacy_alignment=cfg.DATASET.HEATMAP_CENTRES == "rounded",
+        """The predictor of the TEST settings.
+
+        The network is moved to `device` and put into evaluation mode.
+        """
+        scales, flip_test = scales_and_flip(cfg)
+        legacy_alignment = cfg.DATASET.HEATMAP_CENTRES == "rounded"
+        return Predictor(
+            network=network.to(device).eval(),
+            merge=build_merger(cfg, skeleton),
+            decoder=build_decoder(cfg, skeleton),
+            transform=InputTransform(cfg.DATASET.INPUT_SIZE, scales, legacy_alignment),
+            flip_test=flip_test,
+            device=device,
+            autocast_dtype=AUTOCAST_DTYPES[cfg.FP16.DTYPE] if cfg.FP16.ENABLED else None,
         )
-        merger, decoder = build_merger(cfg, skeleton), build_decoder(cfg, skeleton)
-        return Predictor(network.to(device).eval(), merger, decoder, rule, flip, device, half)
 
     def __call__(self, image: np.ndarray) -> Poses:
-        """The people of one image, (H, W, 3) uint8 RGB, in its own pixels."""
-        prepared = prepare_image(image, 0, self.rule)
-        return self.decode(prepared, self.run([prepared])[0]).poses
+        """The people of one image, (H, W, 3) uint8 RGB, in the image frame."""
+        prepared = prepare_image(image, 0, self.transform)
+        passes = self.forward([prepared])[0]
+        return self.decode(prepared, passes).poses
 
     @torch.inference_mode()
-    def run(self, images: Sequence[PreparedImage]) -> list[list[Pass]]:
-        """The network's passes for images whose inputs have the same sizes: per image a list over scales and flips."""
-        passes: list[list[Pass]] = [[] for _ in images]
-        for index in range(len(self.rule.scales)):
-            inputs = normalise(
-                torch.from_numpy(np.stack([one.inputs[index] for one in images])).to(self.device)
-            )
-            for mirrored in (False, True) if self.flip else (False,):
-                with autocast(self.device, self.half):
+    def forward(self, batch: Sequence[PreparedImage]) -> list[list[Pass]]:
+        """The network outputs for images whose inputs have the same sizes.
+
+        Returns one list per image, over scales and flips.
+        """
+        passes: list[list[Pass]] = [[] for _ in batch]
+        for scale_index in range(len(self.transform.scales)):
+            images = np.stack([image.inputs[scale_index] for image in batch])
+            inputs = normalise(torch.from_numpy(images).to(self.device))
+
+            for mirrored in (False, True) if self.flip_test else (False,):
+                with autocast(self.device, self.autocast_dtype):
                     output = self.network(inputs.flip(-1) if mirrored else inputs)
-                for number, image in enumerate(images):
-                    frame = self.rule.frames(image.width, image.height)[index]
-                    passes[number].append(Pass(_one(output, number), frame, mirrored))
+                for index, image in enumerate(batch):
+                    frame = self.transform.frames(image.width, image.height)[scale_index]
+                    passes[index].append(Pass(_select_image(output, index), frame, mirrored))
+
         return passes
 
     @torch.inference_mode()
     def decode(
         self, image: PreparedImage, passes: Sequence[Pass], times: StageTimes | None = None
     ) -> ImageResult:
-        """One image's passes to its people, in the image's pixels."""
+        """The people of one image, from its passes, in the image frame."""
         times = times or StageTimes()
-        merged = self.rule.merged_frame(image.width, image.height)
+        merged_frame = self.transform.merged_frame(image.width, image.height)
         with times.stage("merging"):
-            maps = self.merger(passes, merged)
+            maps = self.merge(passes, merged_frame)
+
         with times.stage("decoding"):
             poses = self.decoder.decode(maps)
             found = poses.keypoints[..., 2:] > 0
-            keypoints = np.where(found, merged.affine.inverse().apply(poses.keypoints), 0.0)
+            to_image = merged_frame.affine.inverse()
+            keypoints = np.where(found, to_image.apply(poses.keypoints), 0.0)
         return ImageResult(image.image_id, Poses(keypoints, poses.scores, poses.filled))
 
 
-def _one(output: NetworkOutput, index: int) -> NetworkOutput:
+def _select_image(output: NetworkOutput, index: int) -> NetworkOutput:
     """One image of a batch, as a batch of one."""
-    pick = slice(index, index + 1)
-    heatmaps, offsets = (
-        tuple(maps[pick] for maps in group) for group in (output.heatmaps, output.offsets)
+    one = slice(index, index + 1)
+    return NetworkOutput(
+        heatmaps=tuple(maps[one] for maps in output.heatmaps),
+        tags=output.tags[one],
+        offsets=tuple(maps[one] for maps in output.offsets),
     )
-    return NetworkOutput(heatmaps, output.tags[pick], offsets)

@@ -1,4 +1,7 @@
-"""How a number came about: settings of the test, data, code and packages, stamped into every result."""
+"""The protocol of an evaluation: test settings, data, code and package versions.
+
+It is written beside every result, so that a number can be repeated.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,27 @@ from duopose import __version__
 from duopose.config import skeleton_name
 
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "scipy", "pycocotools", "hotcoco")
-PRESETS = {"single": ([1.0], False), "flip": ([1.0], True), "multiscale": ([0.5, 1.0, 2.0], True)}
+
+# TEST.PROTOCOL -> test scales, flip test. The three protocols of the HigherHRNet paper's tables.
+PROTOCOLS = {
+    "single": ([1.0], False),
+    "flip": ([1.0], True),
+    "multiscale": ([0.5, 1.0, 2.0], True),
+}
 
 
 def scales_and_flip(cfg: CfgNode) -> tuple[tuple[float, ...], bool]:
-    """The test scales, and whether each is run mirrored too: TEST.PROTOCOL, or SCALE_FACTOR and FLIP_TEST as they stand."""
-    scales, flip = PRESETS.get(cfg.TEST.PROTOCOL, (cfg.TEST.SCALE_FACTOR, cfg.TEST.FLIP_TEST))
+    """The test scales, and whether each is run mirrored, too.
+
+    From TEST.PROTOCOL; where it is empty, from TEST.SCALE_FACTOR and TEST.FLIP_TEST.
+    """
+    own = (cfg.TEST.SCALE_FACTOR, cfg.TEST.FLIP_TEST)
+    scales, flip = PROTOCOLS.get(cfg.TEST.PROTOCOL, own)
     return tuple(scales), bool(flip)
 
 
 def protocol(cfg: CfgNode, weights: str = "", num_images: int | None = None) -> dict[str, Any]:
-    """Everything a reader needs to repeat the evaluation, as plain json values."""
+    """Everything needed to repeat the evaluation, as plain json values."""
     scales, flip = scales_and_flip(cfg)
     return {
         "benchmark": cfg.DATASET.DATASET,
@@ -45,22 +58,20 @@ def protocol(cfg: CfgNode, weights: str = "", num_images: int | None = None) -> 
 
 
 def git_commit() -> str:
-    """The commit of the code, with '+changes' where files differ from it; 'unknown' outside a checkout."""
+    """The commit of the code, with '+changes' if files differ from it; 'unknown' without git."""
     folder = Path(__file__).resolve().parent
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "-uno"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        commit = _git(folder, "rev-parse", "HEAD")
+        changed_files = _git(folder, "status", "--porcelain", "-uno")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return commit + ("+changes" if changed.stdout.strip() else "")
+    return commit + ("+changes" if changed_files else "")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def _version(package: str) -> str:

@@ -21,7 +21,7 @@ from duopose.decode import build_decoder, build_merger
 from duopose.decode.build import build_layout
 from duopose.evaluate.ground_truth import open_annotations
 from duopose.evaluate.results import PERSON_CATEGORY, Entry
-from duopose.inference.preprocess import InputRule
+from duopose.inference.predictor import InputTransform
 from duopose.inference.protocol import scales_and_flip
 from duopose.oracle.annotated_images import Image, images_of
 from duopose.oracle.ideal_maps import IdealNetwork
@@ -114,7 +114,7 @@ class Bench:
         """
         cfg, skeleton = self.cfg, build_skeleton(self.cfg)
         scales, flip = scales_and_flip(cfg)
-        rule = InputRule(
+        rule = InputTransform(
             cfg.DATASET.INPUT_SIZE,
             scales,
             legacy_alignment=cfg.DATASET.HEATMAP_CENTRES == "rounded",

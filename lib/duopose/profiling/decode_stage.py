@@ -13,7 +13,7 @@ from duopose.config import build_skeleton, load_config
 from duopose.decode import build_decoder, build_merger
 from duopose.decode.build import build_layout
 from duopose.errors import UserError
-from duopose.inference.preprocess import InputRule
+from duopose.inference.predictor import InputTransform
 from duopose.oracle.oracle_test import ideal_network
 from duopose.oracle.passes import ideal_passes
 from duopose.oracle.scene import clean_scene
@@ -113,7 +113,7 @@ def crowd_maps(cfg: CfgNode, people: int, false_peaks: int, size: tuple[int, int
     """Merged ideal maps, plain and mirrored pass, of a crowd in a network input of that (height, width)."""
     height, width = size
     skeleton = build_skeleton(cfg)
-    frame = InputRule(min(size)).merged_frame(width, height)
+    frame = InputTransform(min(size)).merged_frame(width, height)
     scene = clean_scene(
         crowd(people, width, height, skeleton), np.full(people, 100.0), build_layout(cfg, skeleton)
     )

@@ -13,7 +13,7 @@ from duopose.config import build_skeleton, load_config
 from duopose.decode import Pass, build_merger
 from duopose.decode.build import build_layout
 from duopose.geometry import InputFrame
-from duopose.inference.preprocess import InputRule
+from duopose.inference.predictor import InputTransform
 from duopose.profiling.decode_stage import parse_size
 from duopose.profiling.measure import add_clock_argument, measure, print_row
 from duopose.types import STRIDES, NetworkOutput
@@ -39,7 +39,7 @@ def run(args: Namespace) -> dict[str, Any]:
     """One row: merging, and the decoder's yardstick on the merged maps."""
     cfg = load_config(args.cfg or None, args.opts)
     height, width = parse_size(args.size)
-    rule = InputRule(cfg.DATASET.INPUT_SIZE, tuple(args.scales))
+    rule = InputTransform(cfg.DATASET.INPUT_SIZE, tuple(args.scales))
     skeleton = build_skeleton(cfg)
     channels = skeleton.num_keypoints + 1, build_layout(cfg, skeleton).num_channels
     frames = rule.frames(width, height)

@@ -16,6 +16,8 @@ from duopose.datasets import build_dataset
 from duopose.datasets.loader import KeyedDataset, collate
 from duopose.datasets.transforms import normalise
 from duopose.distributed.context import DistributedContext
+from duopose.inference.evaluation import evaluate_split
+from duopose.inference.predictor import Predictor
 from duopose.losses import build_criterion
 from duopose.network import build_network, load_weights
 from duopose.run_folder import RunFolder
@@ -68,9 +70,9 @@ def build_components(cfg: CfgNode, context: DistributedContext, run: RunFolder) 
         build_dataset(cfg, skeleton, layout, cfg.DATASET.TEST, train=False)
 
     def score(weights: nn.Module) -> Scores | None:
-        from duopose.inference.validation import validate
-
-        metrics = validate(weights, cfg, skeleton, context, run.results / "training").metrics
+        predictor = Predictor.from_config(cfg, weights, skeleton, context.device)
+        folder = run.results / "training"
+        metrics = evaluate_split(predictor, cfg, skeleton, context, folder).metrics
         if metrics is None:
             return None
         return Scores(

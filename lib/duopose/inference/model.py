@@ -1,0 +1,288 @@
+"""A trained model from its file, ready for images.
+
+    import duopose
+    model = duopose.load("model_best.pth")
+    people = model("street.jpg")
+
+A model file carries its weights, its settings and its skeleton; nothing else is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, cast, overload
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from yacs.config import CfgNode
+
+from duopose.config import config_from_text
+from duopose.datasets.image_files import decode_image
+from duopose.errors import UserError
+from duopose.evaluate.results import to_entries
+from duopose.inference.predictor import Predictor, PreparedImage, group_equal, prepare_image
+from duopose.network import LoadReport, build_network, load_weights, read_model_file
+from duopose.runtime import pick_device
+from duopose.skeletons import Skeleton, skeleton_from_dict
+from duopose.types import ImageResult, Poses
+from duopose.visualize.draw import draw_people
+
+ImageLike = str | Path | np.ndarray | Image.Image
+
+
+class ModelSettings(NamedTuple):
+    """What a model file says about itself."""
+
+    cfg: CfgNode
+    skeleton: Skeleton
+
+
+def load(
+    path: str | Path, device: str | torch.device = "auto", settings: Sequence[Any] = ()
+) -> Model:
+    """The model in a file that training wrote (model_best.pth, model_final.pth).
+
+    device: auto (CUDA if there is one, else CPU), cpu, cuda, cuda:1, mps or a torch.device.
+    settings: KEY, VALUE, KEY, VALUE ... that differ from the file's, for example
+        ("TEST.PRESET", "clean", "TEST.FLIP_TEST", False).
+    Raises UserError if the file is missing or no Duopose model file, or a setting is wrong.
+    """
+    cfg, skeleton = read_model_settings(path, settings)
+    return Model.from_config(cfg, skeleton, path, _torch_device(device))
+
+
+def read_model_settings(path: str | Path, overrides: Sequence[Any] = ()) -> ModelSettings:
+    """The settings in a model file with KEY VALUE overrides, and its skeleton.
+
+    The skeleton is the one in the file, so that the yaml named by DATASET.SKELETON is not needed.
+    Raises UserError if the file is no Duopose model file or a setting is wrong.
+    """
+    file = read_model_file(path)
+    skeleton = skeleton_from_dict(file.skeleton, str(path))
+    keys = [str(key) for key in overrides[::2]]
+    if "DATASET.SKELETON" in keys:
+        raise UserError(
+            f"DATASET.SKELETON: a model file has its own skeleton ({path}: '{skeleton.name}'); "
+            "remove the setting"
+        )
+    cfg = config_from_text(file.config, overrides, source=str(path), skeleton=skeleton)
+    return ModelSettings(cfg, skeleton)
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """The people found in one image, best first."""
+
+    keypoints: np.ndarray  # (P, K, 3) x, y, score in the image's pixels; 0, 0, 0 if not found
+    scores: np.ndarray  # (P,) by which people are ranked
+    filled: np.ndarray  # (P, K) bool: no peak of its own, filled in from tags and offsets
+    skeleton: Skeleton
+    image: ImageLike | None = None  # as given to the model
+    person_threshold: float = 0.0  # TEST.PERSON_THRESHOLD; people with a lower score are not drawn
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The keypoints' names, K of them."""
+        return self.skeleton.keypoints
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __repr__(self) -> str:
+        best = ", ".join(f"{score:.2f}" for score in self.scores[:3])
+        more = ", ..." if len(self) > 3 else ""
+        count = "1 person" if len(self) == 1 else f"{len(self)} people"
+        image = f", image '{self.image}'" if isinstance(self.image, (str, Path)) else ""
+        scores = f", scores {best}{more}" if len(self) else ""
+        return f"People({count}, {len(self.names)} keypoints ({self.skeleton.name}){scores}{image})"
+
+    def to_coco(self, image_id: int | str = 0) -> list[dict[str, Any]]:
+        """COCO results, one dict per person: image_id, category_id, keypoints, score."""
+        poses = Poses(self.keypoints, self.scores, self.filled)
+        return to_entries([ImageResult(image_id, poses)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain values that json can write."""
+        return {
+            "image": str(self.image) if isinstance(self.image, (str, Path)) else None,
+            "skeleton": self.skeleton.name,
+            "names": list(self.names),
+            "keypoints": self.keypoints.tolist(),
+            "scores": self.scores.tolist(),
+            "filled": self.filled.tolist(),
+        }
+
+    def draw(self, image: ImageLike | None = None, min_score: float | None = None) -> np.ndarray:
+        """The image with its people on it, (H, W, 3) uint8 RGB.
+
+        image: by default the one given to the model; a path is read again.
+        min_score: people with a lower score are left out; by default TEST.PERSON_THRESHOLD.
+        """
+        canvas_source = self.image if image is None else image
+        if canvas_source is None:
+            raise UserError("there is no image to draw on; give one: people.draw(image)")
+        canvas = read_image(canvas_source)
+
+        chosen = self.scores >= (self.person_threshold if min_score is None else min_score)
+        poses = Poses(self.keypoints[chosen], self.scores[chosen], self.filled[chosen])
+        return draw_people(canvas, poses, self.skeleton)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network with its settings and skeleton; call it on images."""
+
+    predictor: Predictor
+    cfg: CfgNode  # frozen
+    skeleton: Skeleton
+    load_report: LoadReport  # which tensors of the weight file were loaded
+
+    @staticmethod
+    def from_config(
+        cfg: CfgNode, skeleton: Skeleton, weights: str | Path, device: torch.device
+    ) -> Model:
+        """The model of the settings with the weights of a file, every tensor of which must fit."""
+        network = build_network(cfg, skeleton)
+        report = load_weights(network, weights, strict=True)
+        return Model(Predictor.from_config(cfg, network, skeleton, device), cfg, skeleton, report)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The keypoints' names, K of them."""
+        return self.skeleton.keypoints
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return self.predictor.device
+
+    def __repr__(self) -> str:
+        return (
+            f"Model({self.cfg.MODEL.NAME}, {len(self.names)} keypoints ({self.skeleton.name}), "
+            f"input {self.cfg.DATASET.INPUT_SIZE}, {self.device}, '{self.load_report.path}')"
+        )
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a str is a Sequence[str], too
+        self, images: ImageLike, batch_size: int | None = None
+    ) -> People: ...
+
+    @overload
+    def __call__(
+        self, images: Sequence[ImageLike], batch_size: int | None = None
+    ) -> list[People]: ...
+
+    def __call__(
+        self, images: ImageLike | Sequence[ImageLike], batch_size: int | None = None
+    ) -> People | list[People]:
+        """The people in an image, or in each image of a list.
+
+        images: a path, an array (H, W, 3) uint8 RGB, a PIL image, or a list of these (see
+            `read_image`). The EXIF orientation is ignored, as in training and evaluation.
+        batch_size: images of equal input size that go through the network together; by default
+            TEST.IMAGES_PER_GPU, and 1 on the CPU, where a batch is not faster.
+        Raises UserError if an image cannot be read, naming its path or its index in the list.
+        """
+        if not isinstance(images, (list, tuple)):
+            return self._predict([cast(ImageLike, images)], batch_size=1, is_list=False)[0]
+        if not images:
+            raise UserError("the list of images is empty; give at least one image")
+        if batch_size is None:
+            on_cpu = self.device.type == "cpu"
+            batch_size = 1 if on_cpu else self.cfg.TEST.IMAGES_PER_GPU
+        if batch_size < 1:
+            raise UserError(f"batch_size: {batch_size} is not allowed; it must be greater than 0")
+        return self._predict(images, batch_size, is_list=True)
+
+    def _predict(self, images: Sequence[ImageLike], batch_size: int, is_list: bool) -> list[People]:
+        """The people of each image. Images are read as they are needed, not all at once."""
+
+        def prepared_images() -> Iterator[PreparedImage]:
+            for index, image in enumerate(images):
+                where = f"image {index} of the list" if is_list else "the image"
+                pixels = read_image(image, where)
+                yield prepare_image(pixels, index, self.predictor.transform)
+
+        found: dict[int, People] = {}
+        for batch in group_equal(prepared_images(), lambda one: one.input_shapes, batch_size):
+            for prepared, passes in zip(batch, self.predictor.forward(batch), strict=True):
+                result = self.predictor.decode(prepared, passes)
+                index = int(prepared.image_id)
+                found[index] = People(
+                    keypoints=result.poses.keypoints,
+                    scores=result.poses.scores,
+                    filled=result.poses.filled,
+                    skeleton=self.skeleton,
+                    image=images[index],
+                    person_threshold=self.cfg.TEST.PERSON_THRESHOLD,
+                )
+        return [found[index] for index in range(len(images))]
+
+
+def read_image(image: ImageLike, where: str = "the image") -> np.ndarray:
+    """An image as (H, W, 3) uint8 RGB.
+
+    - A path: any file that OpenCV reads. - An array must be (H, W, 3) uint8 RGB already.
+    - A PIL image: grey is repeated, alpha is dropped, of 16 bits the upper 8 are kept, other modes
+      are converted by PIL. This is what OpenCV does to such files, so that a path and its opened
+      PIL image give the same people.
+    where: names the image in errors (UserError).
+    """
+    if isinstance(image, (str, Path)):
+        return _read_file(Path(image), where)
+    if isinstance(image, Image.Image):
+        return _from_pil(image, where)
+    if not isinstance(image, np.ndarray):
+        raise UserError(
+            f"{where} is a {type(image).__name__}; give a path, an array (H, W, 3) uint8 RGB or a "
+            "PIL image, or a list of these"
+        )
+
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise UserError(
+            f"{where} is an array {image.shape} of {image.dtype}; it must be (H, W, 3) uint8 RGB"
+        )
+    return np.ascontiguousarray(image)
+
+
+def _read_file(path: Path, where: str) -> np.ndarray:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or "unknown reason").lower()
+        raise UserError(f"{where}, '{path}', cannot be opened ({reason})") from error
+    image = decode_image(content)
+    if image is None:
+        raise UserError(f"{where}, '{path}', cannot be read as an image ({len(content)} bytes)")
+    return image
+
+
+def _from_pil(image: Image.Image, where: str) -> np.ndarray:
+    try:
+        if image.mode.startswith("I"):  # 16 bits a pixel, in PIL's names I;16, I;16B, I
+            grey = (np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
+            return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+        if image.mode == "F":
+            raise UserError(
+                f"{where} is a PIL image of floats (mode F), whose range is unknown; "
+                "convert it to RGB first"
+            )
+        if image.mode == "P":  # a palette may have transparent entries
+            image = image.convert("RGBA")
+        return np.array(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:  # a damaged file is read only now
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{where} cannot be read by PIL: {error}") from error
+
+
+def _torch_device(device: str | torch.device) -> torch.device:
+    """A torch.device from its name; UserError if there is no such device."""
+    name, _, index = str(device).partition(":")
+    if name not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
+        raise UserError(f"device '{device}' is unknown; use auto, cpu, cuda, cuda:0 or mps")
+    return pick_device(name, int(index or 0))
