@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -63,7 +63,7 @@ class NetworkOutput(NamedTuple):
 
     def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> NetworkOutput:
         """The same structure with `function` applied to every map."""
-        mapped = []
+        mapped: list[Any] = []  # maps or tuples of maps, as the fields
         for field in self:
             if isinstance(field, torch.Tensor):
                 mapped.append(function(field))
