@@ -1,1 +1,1 @@
-"""Several processes: rank information, collectives, the launcher, the stop flag."""
+"""Several processes: rank information and collectives, starting them, stopping them together."""

@@ -1,4 +1,4 @@
-"""One process among several: who am I, and what do we all say? Without a process group everything here is a no-op."""
+"""Rank information and collectives. Without a process group the collectives do nothing."""
 
 from __future__ import annotations
 
@@ -14,118 +14,121 @@ from torch.distributed.rendezvous import rendezvous
 
 from duopose.runtime import pick_device
 
-TIMEOUT = timedelta(
-    hours=2
-)  # the other ranks wait this long for one that validates or builds an index
+# Other ranks wait this long for the one that validates or builds an index of the data set.
+TIMEOUT = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """This process's place in the run; `world` processes in all, `local_rank` counts on this machine."""
+    """One process of the run; `local_*` count the processes on this machine only.
+
+    control_group: a gloo group for Python objects and flags, so that these never wait for the GPU.
+    """
 
     device: torch.device
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     local_rank: int = 0
-    local_world: int = 1  # processes on this machine
-    control: Any = (
-        None  # gloo group for Python objects and flags, so that these never wait for the GPU
-    )
+    local_world_size: int = 1
+    control_group: dist.ProcessGroup | None = None
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this is the one rank that logs, saves and prints."""
+        """Whether this is rank 0, the only one that logs and writes files."""
         return self.rank == 0
 
     def barrier(self) -> None:
         """Wait for all ranks."""
-        if self.world > 1:
-            dist.barrier(group=self.control)
+        if self.world_size > 1:
+            dist.barrier(group=self.control_group)
 
     def all_gather_object(self, value: Any) -> list[Any]:
-        """Every rank's value, by rank, on every rank; values are pickled, keep them small."""
-        if self.world == 1:
+        """The values of all ranks, ordered by rank. They are pickled: keep them small."""
+        if self.world_size == 1:
             return [value]
-        values: list[Any] = [None] * self.world
-        dist.all_gather_object(values, value, group=self.control)
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value, group=self.control_group)
         return values
 
     def broadcast_object(self, value: Any) -> Any:
         """Rank 0's value, on every rank."""
-        if self.world == 1:
+        if self.world_size == 1:
             return value
         values = [value]
-        dist.broadcast_object_list(values, src=0, group=self.control)
+        dist.broadcast_object_list(values, src=0, group=self.control_group)
         return values[0]
 
     def all_reduce_sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum over ranks, as a new tensor on the same device."""
-        if self.world == 1:
+        if self.world_size == 1:
             return tensor
         total = tensor.detach().clone()
         dist.all_reduce(total)
         return total
 
     def broadcast_tensors(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Overwrite the tensors on every rank with rank 0's."""
-        if self.world > 1:
+        """Overwrite the tensors on every rank with those of rank 0."""
+        if self.world_size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
 
-def started_by_torchrun() -> bool:
-    """Whether RANK and WORLD_SIZE of `torchrun` (or of a script that sets them) are in the environment."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
-
-
-def restarts() -> int:
-    """How often `torchrun --max-restarts` has started this run anew."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-
-
 def init_distributed(
-    device_name: str, rank: int = 0, world: int = 1, store: dist.Store | None = None
+    device_name: str, rank: int = 0, world_size: int = 1, store: dist.Store | None = None
 ) -> DistributedContext:
-    """Take this process's place: torchrun's environment if there is one, else the given rank of `launch`, else alone."""
-    local_rank, local_world = rank, world
+    """Join the process group and pick this process's device.
+
+    Under torchrun, rank and world size come from its environment variables; else they are the
+    arguments, which `launch` gives. A single process gets no process group.
+    device_name: a value of DEVICE.
+    """
+    local_rank = rank
+    local_world_size = world_size
     if started_by_torchrun():
-        rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        rank = int(os.environ["RANK"])
+        world_size = int(os.environ["WORLD_SIZE"])
         local_rank = int(os.environ.get("LOCAL_RANK", rank))
-        local_world = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+        local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+
     device = pick_device(device_name, local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if world == 1 and not started_by_torchrun():
+    if world_size == 1 and not started_by_torchrun():
         return DistributedContext(device)
-    backend = "nccl" if device.type == "cuda" else "gloo"
+
     dist.init_process_group(
-        backend,
-        store=store or _store_of_torchrun(world),
+        backend="nccl" if device.type == "cuda" else "gloo",
+        store=store or _torchrun_store(world_size),
         rank=rank,
-        world_size=world,
+        world_size=world_size,
         timeout=TIMEOUT,
     )
-    return DistributedContext(
-        device,
-        rank,
-        world,
-        local_rank,
-        local_world,
-        dist.new_group(backend="gloo", timeout=TIMEOUT),
-    )
-
-
-def _store_of_torchrun(world: int) -> dist.Store:
-    """The meeting point of this start of the workers.
-
-    torchrun keeps one store for all restarts, in which gloo would find the addresses of the workers that are gone.
-    """
-    store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
-    store.set_timeout(TIMEOUT)
-    return dist.PrefixStore(f"duopose/{restarts()}/{world}", store)
+    control_group = dist.new_group(backend="gloo", timeout=TIMEOUT)
+    return DistributedContext(device, rank, world_size, local_rank, local_world_size, control_group)
 
 
 def destroy_distributed() -> None:
-    """Give the process group back, if there is one."""
+    """Leave the process group, if there is one."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+def started_by_torchrun() -> bool:
+    """Whether `torchrun` (or a script) has set the variables RANK and WORLD_SIZE."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def restart_count() -> int:
+    """How often `torchrun --max-restarts` has restarted this run."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def _torchrun_store(world_size: int) -> dist.Store:
+    """The key-value store in which the ranks of this start find each other.
+
+    torchrun keeps one store for all restarts, and gloo would read the addresses of workers that
+    have ended from it; so each restart gets a prefix of its own.
+    """
+    store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
+    store.set_timeout(TIMEOUT)
+    return dist.PrefixStore(f"duopose/{restart_count()}/{world_size}", store)

@@ -1,7 +1,13 @@
-"""One process or several on this machine. Which port is free is not our question: the parent hosts the meeting point itself."""
+"""Start one process or several on this machine, and turn the way they end into one exit code.
+
+The launcher hosts the key-value store in which the ranks find each other on a port that the system
+chooses, so there is no port to configure. Each rank that fails writes its error into a file of a
+temporary folder; the launcher prints the one that was the cause.
+"""
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -10,35 +16,52 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
-from duopose.distributed.context import DistributedContext, destroy_distributed, init_distributed
-from duopose.distributed.failures import explain
+from duopose.distributed.context import destroy_distributed, init_distributed
+from duopose.errors import UserError, path_error_message
 from duopose.files import write_atomically
 
-USER_ERROR, CRASH = 2, 1
-GRACE = 1.0  # seconds in which other ranks may tell what they know, after the first has failed
-PATIENCE = 30.0  # seconds for ranks to end after SIGTERM, then SIGKILL
 
-Worker = Callable[..., int]  # (place, *arguments) -> exit code; must be importable by name
+class ExitCode(IntEnum):
+    """Exit codes of the tools and of each rank."""
+
+    DONE = 0
+    CRASH = 1  # a bug (with traceback), or a rank that was killed
+    USER_ERROR = 2  # a mistake in settings, data or environment, explained in a message
+    STOPPED = 3  # stopped by a signal, with everything saved
+    INTERRUPTED = 130  # Ctrl-C outside of the training loop, as shells report it
+
+
+# Seconds in which the other ranks may write their errors after the first rank has failed.
+ERROR_REPORT_TIME = 1.0
+# Seconds in which a rank whose launcher has died may finish its step and save.
+ORPHAN_TIME = 60.0
+
+Worker = Callable[..., int]  # (context, *arguments) -> exit code; must be importable by name
 
 
 def launch(
     worker: Worker, count: int, device: str, arguments: tuple[Any, ...], method: str = "spawn"
 ) -> int:
-    """Run `worker(place, *arguments)` in `count` processes (1: in this one) and return the run's exit code.
+    """Run `worker(context, *arguments)` in `count` processes and return the run's `ExitCode`.
 
-    Under torchrun this process is one of its workers and `count` is not looked at. The first rank that fails ends the run; its
-    error is printed with its rank. method: spawn works everywhere; fork starts at once, where CUDA is not in use.
+    count 1: in this process. Under torchrun this process is one of its workers and `count` is
+    ignored. The first rank that fails ends the run; its error is printed with its rank.
+    method: "spawn" works everywhere; "fork" starts faster, where CUDA is not in use.
     """
     if count == 1 or "RANK" in os.environ:
-        return guarded(worker, device, arguments)
+        return run_worker(worker, device, arguments)
+
     with TemporaryDirectory(prefix="duopose-") as folder:
         store = dist.TCPStore(
             "127.0.0.1", 0, world_size=None, is_master=True, wait_for_workers=False
@@ -46,140 +69,195 @@ def launch(
         context: Any = multiprocessing.get_context(method)
         processes: list[BaseProcess] = [
             context.Process(
-                target=_child,
-                args=(worker, rank, count, store.port, device, arguments, folder),
+                target=_run_rank,
+                args=(worker, rank, count, store.port, device, arguments, Path(folder)),
                 name=f"rank {rank}",
             )
             for rank in range(count)
         ]
-        with _signals_forwarded(processes):
+        with _forward_signals(processes):
             for process in processes:
                 process.start()
-            failed = _wait_for(processes)
-        return _tell(failed, Path(folder))
+            failed = _wait_for_ranks(processes)
+
+        return _report_failure(failed, Path(folder)) if failed else ExitCode.DONE
 
 
-def guarded(worker: Worker, device: str, arguments: tuple[Any, ...]) -> int:
-    """The worker in this process; a known failure is a sentence and code 2, any other a traceback and code 1."""
-    name = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
+def run_worker(worker: Worker, device: str, arguments: tuple[Any, ...]) -> int:
+    """Run the worker in this process; unknown errors are raised, known ones give USER_ERROR."""
     try:
-        code = worker(init_distributed(device), *arguments)
+        context = init_distributed(device)
+        code = worker(context, *arguments)
         destroy_distributed()
         return code
     except KeyboardInterrupt:
-        return 130
+        return ExitCode.INTERRUPTED
     except Exception as error:
-        if (sentence := explain(error)) is None:
+        message = explain_error(error)
+        if message is None:
             raise
-        print(f"{name}{sentence}", file=sys.stderr, flush=True)
-        return USER_ERROR
+        prefix = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
+        print(f"{prefix}{message}", file=sys.stderr, flush=True)
+        return ExitCode.USER_ERROR
 
 
-def _child(
+def explain_error(error: BaseException) -> str | None:
+    """A message for an error with a known cause; None where the traceback is more useful."""
+    text = str(error)
+    first_line = text.partition("\n")[0].strip()
+
+    if isinstance(error, UserError):
+        return text
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            f"the GPU's memory is full ({first_line}); lower TRAIN.IMAGES_PER_GPU, or set "
+            "FP16.ENABLED True or MODEL.CHECKPOINT_ACTIVATIONS True; --dry-run prints the largest "
+            "batch that fits"
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename or "while writing"
+        return f"the disk is full ({where}); make room and go on with AUTO_RESUME True"
+    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+        return (
+            f"a process that reads images died ({first_line}); most often memory ran out: lower "
+            "WORKERS, or give the container more shared memory (/dev/shm). Go on with "
+            "AUTO_RESUME True"
+        )
+    return path_error_message(error)
+
+
+def _run_rank(
     worker: Worker,
     rank: int,
-    world: int,
+    world_size: int,
     port: int,
     device: str,
     arguments: tuple[Any, ...],
-    folder: str,
+    folder: Path,
 ) -> None:
+    """The main function of a child process; an error goes to a file in `folder`."""
+    Thread(target=_end_with_launcher, daemon=True).start()
     if sys.platform == "linux":
-        os.environ.setdefault(
-            "GLOO_SOCKET_IFNAME", "lo"
-        )  # gloo looks up the host's name otherwise, which may not resolve
+        # Without it gloo looks up the host's name, which may not resolve.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+
     try:
         store = dist.TCPStore("127.0.0.1", port, world_size=None, is_master=False)
-        context: DistributedContext = init_distributed(device, rank, world, store)
+        context = init_distributed(device, rank, world_size, store)
         code = worker(context, *arguments)
         context.barrier()
         destroy_distributed()
     except BaseException as error:
-        sentence = explain(error)
-        text = sentence if sentence is not None else "".join(traceback.format_exception(error))
-        code = CRASH if sentence is None else USER_ERROR
-        write_atomically(Path(folder) / f"{rank}.txt", text.encode())
-        os._exit(code)  # without waiting for ranks that will not answer
+        message = explain_error(error)
+        code = ExitCode.CRASH if message is None else ExitCode.USER_ERROR
+        if message is None:
+            message = "".join(traceback.format_exception(error))
+        write_atomically(_error_file(folder, f"rank {rank}"), message.encode())
+        os._exit(code)  # without waiting for other ranks, which may hang in a collective
+
     sys.exit(code)
 
 
-def _wait_for(processes: list[BaseProcess]) -> list[BaseProcess]:
-    """Wait until all have ended; after the first failure the others are ended. Returns the failed ones, first one first."""
+def _end_with_launcher() -> None:
+    """Wait for the end of the launcher, then finish the step, save and end, as after SIGTERM."""
+    launcher = multiprocessing.parent_process()
+    assert launcher is not None
+    wait([launcher.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ORPHAN_TIME)
+    os._exit(ExitCode.CRASH)
+
+
+def _error_file(folder: Path, process_name: str) -> Path:
+    return folder / f"{process_name}.txt"
+
+
+def _wait_for_ranks(processes: list[BaseProcess]) -> list[BaseProcess]:
+    """Wait until all have ended; after the first failure the others are killed.
+
+    Returns the ranks that did not end with DONE, in the order in which they ended.
+    """
     failed: list[BaseProcess] = []
     running = list(processes)
+    others_killed = False
+
     while running:
         ready = wait([process.sentinel for process in running])
         ended = [process for process in running if process.sentinel in ready]
+        running = [process for process in running if process not in ended]
         for process in ended:
             process.join()
-        running = [process for process in running if process not in ended]
-        bad = [process for process in ended if process.exitcode]
-        if bad and not failed and any(process.exitcode not in (0, 3) for process in bad):
-            _end(running)
-        failed += bad
+
+        failed += [process for process in ended if process.exitcode != ExitCode.DONE]
+        codes = {process.exitcode for process in ended}
+        if not others_killed and codes - {ExitCode.DONE, ExitCode.STOPPED}:
+            _kill_after_errors(running)
+            others_killed = True
     return failed
 
 
-def _end(processes: list[BaseProcess]) -> None:
-    """Give the processes a moment to say what they know, then end them."""
-    deadline = time.monotonic() + GRACE
+def _kill_after_errors(processes: list[BaseProcess]) -> None:
+    """Give the processes a moment to write their errors, then kill them.
+
+    SIGTERM would make them save, and the collective for that needs the rank that has failed.
+    """
+    deadline = time.monotonic() + ERROR_REPORT_TIME
     for process in processes:
         process.join(max(deadline - time.monotonic(), 0))
     for process in processes:
         if process.is_alive():
-            process.kill()  # SIGTERM would ask for a save, which needs the rank that is gone
+            process.kill()
 
 
-def _tell(failed: list[BaseProcess], folder: Path) -> int:
-    """Print the error that came first, the user's mistakes before their consequences, and return its exit code."""
-    if not failed:
-        return 0
-    messages = [process for process in failed if (folder / f"{_rank(process)}.txt").is_file()]
-    for process in sorted(messages, key=lambda process: process.exitcode != USER_ERROR)[:1]:
-        first_killed = (
-            failed[0].exitcode is not None
-            and failed[0].exitcode < 0
-            and process.exitcode != USER_ERROR
-        )
-        if not first_killed:
-            print(
-                f"{process.name}: {(folder / f'{_rank(process)}.txt').read_text()}",
-                file=sys.stderr,
-                flush=True,
-            )
-            return int(process.exitcode or 0)
-    code = failed[0].exitcode or 0
-    if code < 0:
-        name = signal.Signals(-code).name
+def _report_failure(failed: list[BaseProcess], folder: Path) -> int:
+    """Print the cause of the failure and return the exit code of the run.
+
+    A rank that fails makes others fail. The cause is the first that applies: a user error of any
+    rank; the first rank that ended, if it was killed by a signal; the first rank with an error.
+    `failed`: at least one process, in the order in which they ended.
+    """
+    with_error = [process for process in failed if _error_file(folder, process.name).is_file()]
+    user_errors = [
+        process for process in with_error if process.exitcode == ExitCode.USER_ERROR
+    ]
+    first = failed[0]
+    first_code = first.exitcode or 0
+
+    if not user_errors and first_code < 0:
+        name = signal.Signals(-first_code).name
         hint = "; most often the machine's memory ran out" if name == "SIGKILL" else ""
-        print(
-            f"{failed[0].name} was ended by {name}{hint}. Go on with AUTO_RESUME True",
-            file=sys.stderr,
-            flush=True,
-        )
-        return CRASH
-    return code
+        message = f"{first.name} was ended by {name}{hint}. Go on with AUTO_RESUME True"
+        print(message, file=sys.stderr, flush=True)
+        return ExitCode.CRASH
+    if not with_error:
+        return first_code
 
-
-def _rank(process: BaseProcess) -> str:
-    return process.name.split()[-1]
+    cause = (user_errors or with_error)[0]
+    message = _error_file(folder, cause.name).read_text()
+    print(f"{cause.name}: {message}", file=sys.stderr, flush=True)
+    return cause.exitcode or 0
 
 
 @contextmanager
-def _signals_forwarded(processes: list[BaseProcess]) -> Iterator[None]:
-    """SIGTERM and Ctrl-C to this process go to the ranks, which finish their step and save; the third one kills."""
+def _forward_signals(processes: list[BaseProcess]) -> Iterator[None]:
+    """SIGTERM and Ctrl-C go to the ranks, which finish their step and save; the third one kills."""
     count = 0
 
     def forward(_number: int, _frame: Any) -> None:
         nonlocal count
         count += 1
         for process in processes:
-            if process.pid and process.is_alive():
-                process.terminate() if count < 3 else process.kill()
+            if not process.pid or not process.is_alive():
+                continue
+            if count < 3:
+                process.terminate()
+            else:
+                process.kill()
 
-    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+    signals = (signal.SIGTERM, signal.SIGINT)
+    previous_handlers = {number: signal.signal(number, forward) for number in signals}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)

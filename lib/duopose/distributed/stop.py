@@ -1,7 +1,8 @@
-"""SIGTERM and SIGINT: finish the step, save, and end, on all ranks at the same step."""
+"""SIGTERM and SIGINT: finish the step, save, and end, on all ranks after the same step."""
 
 from __future__ import annotations
 
+import logging
 import signal
 from types import FrameType
 from typing import Any
@@ -11,49 +12,54 @@ import torch.distributed as dist
 
 from duopose.distributed.context import DistributedContext
 
-STOPPED = 3  # exit code of a run that was asked to stop and has saved its state
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+logger = logging.getLogger(__name__)
 
 
 class StopRequest:
-    """Whether any rank was asked to stop.
+    """A stop flag that all ranks agree on; as a context manager it handles the signals.
 
-    Ranks must agree on the step at which they stop, or one would wait for the others' gradients for ever. The question goes
-    round during a step and is answered at its end, so that nobody waits for it: a rank that is asked stops one step later.
+    All ranks must stop after the same step, or one would wait for the gradients of the others for
+    ever. At the beginning of a step each rank starts an asynchronous all_reduce of its flag, and
+    reads the result at the end of the step, so that nobody waits for it. A rank that gets a signal
+    during a step therefore stops after the next one.
     """
 
     def __init__(self, context: DistributedContext) -> None:
         self.context = context
-        self.asked = ""  # the signal's name
-        self._before: dict[int, Any] = {}
-        self._question: tuple[Any, torch.Tensor] | None = None
+        self.signal_name = ""  # of the signal that this rank has got
+        self._previous_handlers: dict[int, Any] = {}
+        self._pending: tuple[dist.Work, torch.Tensor] | None = None
 
     def __enter__(self) -> StopRequest:
         for number in SIGNALS:
-            self._before[number] = signal.signal(number, self._handle)
+            self._previous_handlers[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if not self.asked and self.context.is_main_process:
-            print(f"\n{signal.Signals(number).name}: finishing the step and saving ...", flush=True)
-        self.asked = signal.Signals(number).name
-        if number == signal.SIGINT and self.context.world == 1:
+        name = signal.Signals(number).name
+        if not self.signal_name and self.context.is_main_process:
+            logger.info("%s: finishing the step and saving ...", name)
+        self.signal_name = name
+
+        if number == signal.SIGINT and self.context.world_size == 1:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C ends at once
 
-    def ask(self) -> None:
-        """Send the question round; call once a step."""
-        if self.context.world > 1:
-            flag = torch.tensor(int(bool(self.asked)))
-            self._question = dist.all_reduce(flag, group=self.context.control, async_op=True), flag
+    def start_all_reduce(self) -> None:
+        """Start to exchange the flags of all ranks; call at the beginning of each step."""
+        if self.context.world_size > 1:
+            flag = torch.tensor(int(bool(self.signal_name)))
+            work = dist.all_reduce(flag, group=self.context.control_group, async_op=True)
+            self._pending = (work, flag)
 
-    def answer(self) -> bool:
-        """Whether all ranks stop now; call once a step, after `ask`."""
-        if self._question is None:
-            return bool(self.asked)
-        work, flag = self._question
+    def should_stop(self) -> bool:
+        """Whether all ranks stop now; call at the end of each step."""
+        if self._pending is None:
+            return bool(self.signal_name)
+        work, flag = self._pending
         work.wait()
         return bool(flag)
