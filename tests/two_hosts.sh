@@ -34,14 +34,14 @@ host() {
     OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=$interface ip netns exec "$name" "$PYTHON" -m torch.distributed.run \
         --nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-id two-hosts --rdzv-endpoint 10.77.0.1:29400 \
         --rdzv-conf "is_host=$((1 - rank))" --local-addr "10.77.0.$((rank + 1))" \
-        "$HERE/engine/tiny_train.py" --out "$OUT/two" --batch_norm 0 TRAIN.OPTIMIZER sgd TRAIN.LR 0.1
+        "$HERE/training/tiny_train.py" --out "$OUT/two" --batch_norm 0 TRAIN.OPTIMIZER sgd TRAIN.LR 0.1
 }
 host "$A" "va$$" 0 &
 FIRST=$!
 host "$B" "vb$$" 1 >"$OUT/second.txt" 2>&1 || { cat "$OUT/second.txt"; exit 1; }
 wait $FIRST
 
-OMP_NUM_THREADS=1 "$PYTHON" "$HERE/engine/tiny_train.py" --out "$OUT/one" --batch_norm 0 TRAIN.OPTIMIZER sgd TRAIN.LR 0.1 TRAIN.IMAGES_PER_GPU 4 >"$OUT/one.txt"
+OMP_NUM_THREADS=1 "$PYTHON" "$HERE/training/tiny_train.py" --out "$OUT/one" --batch_norm 0 TRAIN.OPTIMIZER sgd TRAIN.LR 0.1 TRAIN.IMAGES_PER_GPU 4 >"$OUT/one.txt"
 "$PYTHON" - "$OUT" <<'END'
 import sys
 from pathlib import Path

@@ -10,8 +10,9 @@ from yacs.config import CfgNode
 
 from duopose.config import load_config
 from duopose.distributed.context import DistributedContext
-from duopose.distributed.launch import launch
+from duopose.distributed.launch import ExitCode, launch
 from duopose.errors import UserError
+from duopose.runtime import setup_console_logging
 from duopose.training.run import Options, run_training
 
 
@@ -57,12 +58,13 @@ def parse(arguments: list[str]) -> Namespace:
 
 
 def work(context: DistributedContext, cfg: CfgNode, options: Options) -> int:
-    """What each process does."""
+    """What each rank does."""
+    setup_console_logging(context.is_main_process)
     return run_training(cfg, options, context)
 
 
 def main(arguments: list[str]) -> int:
-    """Exit codes: 0 done, 2 something for the user to mend, 3 stopped by a signal with everything saved, 1 a bug."""
+    """Train; returns an `ExitCode`."""
     args = parse(arguments)
     try:
         cfg = load_config(args.cfg, args.opts)
@@ -70,7 +72,7 @@ def main(arguments: list[str]) -> int:
         return launch(work, args.gpus or cfg.GPUS, cfg.DEVICE, (cfg, options))
     except UserError as error:
         print(f"dist_train: {error}", file=sys.stderr)
-        return 2
+        return ExitCode.USER_ERROR
 
 
 if __name__ == "__main__":

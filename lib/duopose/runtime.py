@@ -1,15 +1,18 @@
-"""Device, mixed precision type, torch's global switches and random generators of a process."""
+"""Device, mixed precision type, torch's global switches, random generators and console logging."""
 
 from __future__ import annotations
 
+import logging
 import os
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 from yacs.config import CfgNode
 
 from duopose.errors import UserError
@@ -119,3 +122,26 @@ def preserve_rng_states() -> Iterator[None]:
         yield
     finally:
         set_rng_states(states)
+
+
+class ConsoleHandler(logging.Handler):
+    """Writes messages to standard output, above a progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        try:
+            tqdm.write(self.format(record), file=sys.stdout)
+            sys.stdout.flush()
+        except Exception:
+            self.handleError(record)
+
+
+def setup_console_logging(is_main_process: bool = True) -> None:
+    """Show the messages of the logger "duopose"; on other ranks than 0 only warnings.
+
+    The tools call it. A program that imports duopose sets up its own logging.
+    """
+    logger = logging.getLogger("duopose")
+    logger.setLevel(logging.INFO if is_main_process else logging.WARNING)
+    if not any(isinstance(handler, ConsoleHandler) for handler in logger.handlers):
+        logger.addHandler(ConsoleHandler())

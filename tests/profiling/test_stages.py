@@ -24,7 +24,7 @@ from duopose.profiling import train_stage as train
 from duopose.profiling.measure import add_common_arguments, measure
 from duopose.profiling.step_parts import marked_step
 from duopose.skeletons import COCO
-from duopose.training.loop import take_step
+from duopose.training.loop import train_step
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -153,7 +153,7 @@ def test_the_step_that_is_taken_apart_is_the_engines(tmp_path: Path) -> None:
     )
     dataset = gpu.Repeated(loader.make_dataset(tmp_path, 2, 64))
     weights = []
-    for step in (marked_step, lambda run, batch: take_step(run, [batch])):
+    for step in (marked_step, lambda run, batch: train_step(run, [batch])):
         torch.manual_seed(0)
         run = gpu.build_training(cfg, dataset, torch.device("cpu"), 2, tmp_path)
         step(run, collate([dataset[(0, 0)], dataset[(0, 1)]]))

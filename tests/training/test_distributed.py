@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -24,10 +25,9 @@ from duopose.distributed.context import DistributedContext
 from duopose.distributed.launch import launch
 from duopose.network import read_model_file
 from duopose.training.checkpoint import read_checkpoint
-from duopose.training.partition import EpochPartition
 from duopose.training.run import Options
-from duopose.training.setup import batch_advice, notices
-from duopose.training.train_loader import TrainLoader
+from duopose.training.setup import setting_notices, total_batch_advice
+from duopose.training.train_loader import EpochPartition, TrainLoader
 
 SCRIPT = Path(__file__).parent / "tiny_train.py"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -78,6 +78,15 @@ def children_of(parent: int) -> list[int]:
     ]
 
 
+def is_running(process: int) -> bool:
+    """Whether a process exists and has not ended (an orphan may stay as a zombie)."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
 @pytest.mark.parametrize("spawned", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_two_processes_train_as_one_with_the_double_batch(tmp_path: Path, spawned: bool) -> None:
     """Plain gradient descent without batch statistics: losses and weights equal to 1e-6 after 6 steps, the last of them short."""
@@ -101,11 +110,11 @@ def test_two_processes_train_as_one_with_the_double_batch(tmp_path: Path, spawne
         torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-6)
 
 
-def test_each_rank_loads_its_share_through_the_workers() -> None:
+def test_each_rank_loads_its_images_through_the_workers() -> None:
     counts: Counter[int] = Counter()
     for rank in range(2):
         partition = EpochPartition(9, 2, rank, 2)
-        feed = TrainLoader(
+        loader = TrainLoader(
             TinyData(Trick(length=9)),
             tiny_components(tiny_config(Path()), *[None] * 2).collate,
             partition,
@@ -113,15 +122,15 @@ def test_each_rank_loads_its_share_through_the_workers() -> None:
             1,
             1,
         )  # type: ignore[list-item]
-        for seen, batches in zip(range(0, 9, 4), feed.steps(0, 0)):
+        for seen, batches in zip(range(0, 9, 4), loader.steps(0, 0)):
             for batch, weight in zip(batches, partition.step_weights(seen)):
                 counts.update(batch.image_ids if weight else [])
     assert counts == Counter(range(9))
 
 
-def test_a_closed_feed_has_no_workers_whoever_holds_it() -> None:
+def test_a_closed_loader_has_no_workers_whoever_holds_it() -> None:
     """Workers that live until the interpreter's exit may make it wait for ever; garbage in a circle keeps them that long."""
-    feed = TrainLoader(
+    loader = TrainLoader(
         TinyData(Trick(length=9)),
         tiny_components(tiny_config(Path()), *[None] * 2).collate,
         EpochPartition(9, 2),
@@ -130,11 +139,11 @@ def test_a_closed_feed_has_no_workers_whoever_holds_it() -> None:
         1,
     )  # type: ignore[list-item]
     before = set(active_children())
-    circle: list[object] = [feed]
+    circle: list[object] = [loader]
     circle.append(circle)
-    assert sum(len(batch.image_ids) for batches in feed.steps(0, 0) for batch in batches) == 9
+    assert sum(len(batch.image_ids) for batches in loader.steps(0, 0) for batch in batches) == 9
     assert len(set(active_children()) - before) == 2
-    feed.close()
+    loader.close()
     assert not set(active_children()) - before
 
 
@@ -155,10 +164,7 @@ def test_a_killed_rank_ends_the_run_with_its_name(
     assert run_ranks(tmp_path, "TRAIN.END_EPOCH", 1000, trick=Trick(slow=0.02)) == 1
     killer.join()
     error = capfd.readouterr().err
-    assert (
-        "rank 1 was ended by SIGKILL; most often the machine's memory ran out" in error
-        and "Traceback" not in error
-    )
+    assert "rank 1" in error and "SIGKILL" in error and "Traceback" not in error
     assert read_checkpoint(checkpoint).content["position"]["epoch"] >= 1
 
 
@@ -176,7 +182,7 @@ def test_sigterm_to_the_launcher_saves_and_the_run_goes_on(
     killer.start()
     assert run_ranks(tmp_path / "cut", "PRINT_FREQ", 1, trick=Trick(slow=0.1)) == 3
     killer.join()
-    assert "stopped by SIGTERM at epoch" in capfd.readouterr().out
+    assert log.read_text().count("stopped by SIGTERM") == 1
     assert run_ranks(tmp_path / "cut", "PRINT_FREQ", 1, "AUTO_RESUME", True) == 0
     assert run_ranks(tmp_path / "whole", "PRINT_FREQ", 1) == 0
     cut, whole = (
@@ -186,13 +192,31 @@ def test_sigterm_to_the_launcher_saves_and_the_run_goes_on(
         assert_equal(cut[key], whole[key], key)
 
 
+def test_ranks_end_with_their_launcher(tmp_path: Path) -> None:
+    """The launcher is killed: its ranks save, as after SIGTERM, and end."""
+    folder = folder_of(tmp_path)
+    launcher = multiprocessing.get_context("fork").Process(
+        target=run_ranks,
+        args=(tmp_path, "TRAIN.END_EPOCH", 1000, "PRINT_FREQ", 1),
+        kwargs={"trick": Trick(slow=0.02)},
+    )
+    launcher.start()
+    wait_for(lambda: folder.train_log.exists() and "step 3 " in folder.train_log.read_text())
+    ranks = children_of(launcher.pid or 0)
+    assert len(ranks) == 2
+    os.kill(launcher.pid or 0, signal.SIGKILL)
+    launcher.join()
+    wait_for(lambda: not any(is_running(rank) for rank in ranks))
+    assert read_checkpoint(folder.checkpoint).content["position"]["step"] >= 3
+
+
 def test_a_mistake_on_a_rank_is_one_sentence(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert run_ranks(tmp_path, trick=Trick(nan_after=2)) == 2
     error = capfd.readouterr().err
-    assert "rank 0: the loss is not finite" in error or "rank 1: the loss is not finite" in error
-    assert "Traceback" not in error and error.count("not finite") == 1
+    assert error.startswith(("rank 0: ", "rank 1: ")) and error.count("heatmap_4") == 1
+    assert "Traceback" not in error
 
 
 def test_a_dead_loader_process_is_a_sentence(
@@ -207,7 +231,7 @@ def test_a_dead_loader_process_is_a_sentence(
         == 2
     )
     error = capfd.readouterr().err
-    assert "a process that reads images died" in error and "Traceback" not in error
+    assert "WORKERS" in error and "Traceback" not in error
 
 
 def test_a_full_disk_ends_the_run_with_a_sentence(
@@ -237,7 +261,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence(
         ]
         assert run_ranks(disk, *settings, trick=Trick(slow=0.02), count=1) == 2
         filler.join()
-        assert "No space left" in (error := capfd.readouterr().err) or "disk is full" in error
+        error = capfd.readouterr().err
         assert "AUTO_RESUME True" in error and "Traceback" not in error
         assert read_checkpoint(folder.checkpoint).content["position"]["step"] >= 5
 
@@ -267,7 +291,7 @@ def test_torchrun_starts_again_after_a_killed_worker(tmp_path: Path) -> None:
     os.kill(children_of(process.pid)[-1], signal.SIGKILL)
     code, output = finish(process)
     assert code == 0, output
-    assert "resuming from" in output
+    assert str(folder_of(tmp_path / "cut").checkpoint) in output
     assert run_ranks(tmp_path / "whole", "TRAIN.END_EPOCH", 6) == 0
     cut, whole = (
         read_model_file(folder_of(tmp_path / name).model_final).state_dict
@@ -290,8 +314,10 @@ def test_two_network_namespaces_train_together() -> None:
 def test_the_notice_about_the_batch_counts_all_processes() -> None:
     cfg = tiny_config(Path(), "TRAIN.TOTAL_BATCH", 16)
     partition = EpochPartition(100, 2, 0, 4)
-    assert "this run has 8 (2 x 4 processes x ACCUMULATE 1)" in batch_advice(cfg, 16, partition)
+    assert "8 (2 x 4 processes x ACCUMULATE 1)" in total_batch_advice(cfg, partition)
     assert any(
         "TRAIN.ACCUMULATE 2" in notice
-        for notice in notices(cfg, DistributedContext(torch.device("cpu"), world=4), partition)
+        for notice in setting_notices(
+            cfg, DistributedContext(torch.device("cpu"), world_size=4), partition
+        )
     )

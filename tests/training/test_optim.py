@@ -19,14 +19,14 @@ from duopose.training.optim import (
 
 
 def test_step_schedule() -> None:
-    schedule = Schedule.of(load_config(None))
+    schedule = Schedule.from_config(load_config(None))
     assert [schedule.rate(epoch, 10) for epoch in (0, 199.99, 200, 260)] == pytest.approx(
         [1e-3, 1e-3, 1e-4, 1e-5]
     )
 
 
 def test_cosine_ends_at_the_factor() -> None:
-    schedule = Schedule.of(
+    schedule = Schedule.from_config(
         load_config(
             None, ["TRAIN.LR_SCHEDULE", "cosine", "TRAIN.END_EPOCH", 10, "TRAIN.LR_FACTOR", 0.01]
         )
@@ -37,7 +37,7 @@ def test_cosine_ends_at_the_factor() -> None:
 
 
 def test_warm_up_rises_by_the_step() -> None:
-    schedule = Schedule.of(load_config(None, ["TRAIN.WARMUP", 4]))
+    schedule = Schedule.from_config(load_config(None, ["TRAIN.WARMUP", 4]))
     assert [schedule.rate(0, step) for step in range(6)] == pytest.approx(
         [2.5e-4, 5e-4, 7.5e-4, 1e-3, 1e-3, 1e-3]
     )
@@ -75,7 +75,7 @@ def test_sgd_has_momentum() -> None:
 def test_averaged_weights_rise_to_the_decay_and_copy_statistics() -> None:
     network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
     nn.init.constant_(network[0].weight, 0.0)
-    averaged = AveragedWeights(network, decay=0.9)
+    averaged = AveragedWeights(network, max_decay=0.9)
     nn.init.constant_(network[0].weight, 1.0)
     network[1].running_mean.fill_(3.0)
     averaged.update(network, step=0)  # decay (1 + 0) / (10 + 0)
@@ -128,14 +128,3 @@ def test_the_layout_in_memory_changes_nothing_also_over_a_resume(
     torch.testing.assert_close(
         steps_of(after, second, seed=2), steps_of(plain, expected, seed=2), rtol=0, atol=1e-6
     )
-
-
-def test_the_fused_kernel_gets_gradients_without_a_copy() -> None:
-    layer = convolution(torch.channels_last)
-    optimizer = build_optimizer(load_config(None), layer)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        steps_of(layer, optimizer, seed=1)
-    clones = [
-        event for event in profile.events() if event.name == "aten::contiguous" and event.cpu_parent
-    ]
-    assert not [event for event in clones if "fused_adam" in event.cpu_parent.name]

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duopose.training.partition import EpochPartition, PositionSampler
+from duopose.training.train_loader import EpochPartition, PositionSampler
 
 
 def counted(partition: EpochPartition, epoch: int = 0, seen: int = 0) -> list[int]:
     """Indices that count, of all batches of a rank; batches with weight 0 are left out."""
     weights: list[float] = []
     done = seen
-    while done < partition.length:
+    while done < partition.num_images:
         weights += partition.step_weights(done)
         done += partition.images_per_step
     return [

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_train import TinyData, Trick, folder_of, tiny_config, train_here
+from tiny_train import (
+    TinyData,
+    Trick,
+    folder_of,
+    tiny_components,
+    tiny_config,
+    train_here,
+    work,
+)
 
-from duopose.distributed.stop import STOPPED
+from duopose.distributed.context import DistributedContext
+from duopose.distributed.launch import ExitCode
 from duopose.errors import UserError
 from duopose.network import read_model_file
 from duopose.training.checkpoint import read_checkpoint
+from duopose.training.run import Options, run_training
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -56,8 +67,8 @@ def test_a_run_writes_its_folder(tmp_path: Path) -> None:
     assert [float(row[4]) for row in table if row[3] == "learning_rate"] == pytest.approx(
         [1e-3, 1e-3, 1e-4, 1e-4, 1e-4]
     )
-    log = folder.train_log.read_text()
-    assert "epoch 2/2, step 10  loss" in log and "data" in log and "ETA" in log
+    lines = folder.train_log.read_text().splitlines()
+    assert sum("  epoch 2/2, step 10  loss " in line for line in lines) == 1
     assert list((tmp_path / "log").rglob("events*"))
 
 
@@ -105,7 +116,7 @@ def test_averaged_weights_are_what_is_validated_and_saved(tmp_path: Path) -> Non
 
 def test_a_loss_that_is_not_finite_names_term_and_images_before_the_update(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"epoch 1/2, step 2: heatmap_4 in images \d, \d; .*offset_4 in images"
+        UserError, match=r"epoch 1/2, step 2: heatmap_4 in images \d, \d; .*offset_4"
     ) as caught:
         train_here(tmp_path, "TRAIN.CHECKPOINT_EVERY", 1, trick=Trick(nan_after=3))
     assert "heatmap_2" not in str(caught.value)
@@ -118,13 +129,13 @@ def test_a_vanished_data_folder_is_a_sentence(tmp_path: Path) -> None:
     for workers in (0, 1):
         with pytest.raises(
             UserError,
-            match=r"key \(0, \d\) could not be read.*gone\.jpg.*is the data folder still there",
+            match=r"\(0, \d\).*gone\.jpg",
         ):
             train_here(tmp_path, "WORKERS", workers, trick=Trick(gone=str(tmp_path / "gone.jpg")))
 
 
 def test_an_empty_data_set_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nothing to train on"):
+    with pytest.raises(UserError, match=r"DATASET\.TRAIN"):
         train_here(tmp_path, trick=Trick(length=0))
 
 
@@ -142,7 +153,7 @@ def test_a_signal_finishes_the_step_and_saves(
 
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr(TinyData, "__getitem__", load_and_interrupt)
-    assert train_here(tmp_path) == STOPPED == 3
+    assert train_here(tmp_path) == ExitCode.STOPPED == 3
     assert read_checkpoint(folder_of(tmp_path).checkpoint).content["position"] == {
         "epoch": 1, "seen": 2, "step": 6, "validation_due": False,
     }  # fmt: skip
@@ -157,14 +168,12 @@ def test_differing_settings_stop_with_their_list(tmp_path: Path) -> None:
     others = ["AUTO_RESUME", True, "TRAIN.LR", 0.5, "DATASET.SIGMA", 3.0, "WORKERS", 1]
     with pytest.raises(
         UserError,
-        match=r"(?s)DATASET.SIGMA: 2.0 in the checkpoint, 3.0 now.*TRAIN.LR: 0.001 .*--resume-anyway",
+        match=r"(?s)DATASET\.SIGMA: 2\.0 .* 3\.0 .*TRAIN\.LR: 0\.001 .* 0\.5 ",
     ) as caught:
         train_here(tmp_path, *others)
     assert "WORKERS" not in str(caught.value) and "END_EPOCH" not in str(caught.value)
     assert train_here(tmp_path, *others, resume_anyway=True) == 0
-    assert (
-        "resuming although settings differ: TRAIN.LR" in folder_of(tmp_path).train_log.read_text()
-    )
+    assert "TRAIN.LR: 0.001" in folder_of(tmp_path).train_log.read_text()
 
 
 def test_resuming_from_a_named_folder_leaves_that_folder_alone(tmp_path: Path) -> None:
@@ -189,16 +198,37 @@ def test_settings_that_can_do_nothing_are_notices(tmp_path: Path) -> None:
     ]
     assert train_here(tmp_path, "TRAIN.END_EPOCH", 1, *wishes) == 0
     log = folder_of(tmp_path).train_log.read_text()
-    assert "MODEL.SYNC_BN does nothing here" in log and "fp16 on a CPU" in log
-    assert (
-        "made for 8 images a step, this run has 2" in log
-        and "TRAIN.LR 0.00025" in log
-        and "TRAIN.ACCUMULATE 4" in log
-    )
+    for fragment in ("MODEL.SYNC_BN", "fp16", "TRAIN.LR 0.00025", "TRAIN.ACCUMULATE 4"):
+        assert fragment in log
 
 
 def test_config_is_not_changed(tmp_path: Path) -> None:
-    assert tiny_config(tmp_path).is_frozen()
+    cfg = tiny_config(tmp_path)
+    before = cfg.dump()
+    context = DistributedContext(torch.device("cpu"))
+    assert work(context, cfg, Options("tiny.yaml"), Trick()) == 0
+    assert cfg.dump() == before
+
+
+def test_a_program_can_silence_the_console(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = tiny_config(tmp_path, "TRAIN.END_EPOCH", 1)
+    logger = logging.getLogger("duopose")
+    handlers = list(logger.handlers)
+    level = logger.level
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+    try:
+        run_training(
+            cfg, Options("tiny.yaml"), DistributedContext(torch.device("cpu")), tiny_components
+        )
+        assert logger.handlers == []
+    finally:
+        logger.handlers.extend(handlers)
+        logger.setLevel(level)
+    assert capsys.readouterr() == ("", "")
+    assert "step 4" in folder_of(tmp_path).train_log.read_text()
 
 
 def test_restarted_workers_prefer_their_own_checkpoint(
@@ -209,6 +239,6 @@ def test_restarted_workers_prefer_their_own_checkpoint(
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert train_here(tmp_path / "second", resume=str(folder_of(tmp_path / "first").root)) == 0
     assert (
-        f"resuming from {folder_of(tmp_path / 'second').checkpoint}"
+        str(folder_of(tmp_path / "second").checkpoint)
         in folder_of(tmp_path / "second").train_log.read_text()
     )

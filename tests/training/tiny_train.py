@@ -23,10 +23,11 @@ from duopose.distributed.context import DistributedContext
 from duopose.distributed.launch import launch
 from duopose.losses import build_criterion
 from duopose.run_folder import RunFolder
+from duopose.runtime import setup_console_logging
 from duopose.skeletons import COCO, skeleton_to_dict
 from duopose.targets import build_targets
-from duopose.training.components import Components, Scores
 from duopose.training.run import Options, run_training
+from duopose.training.setup import Components, Scores
 from duopose.types import NetworkOutput, Sample
 
 SIZE = 64
@@ -115,8 +116,8 @@ def tiny_components(
         dataset=TinyData(trick),
         collate=collate,
         normalise=normalise,
-        targets=build_targets(cfg, COCO),
-        loss=build_criterion(cfg, COCO),
+        make_targets=build_targets(cfg, COCO),
+        criterion=build_criterion(cfg, COCO),
         validate=score if cfg.TRAIN.VAL_EVERY else None,
         skeleton=skeleton_to_dict(COCO),
     )
@@ -137,6 +138,7 @@ def folder_of(out: Path) -> RunFolder:
 
 def work(context: DistributedContext, cfg: CfgNode, options: Options, trick: Trick) -> int:
     """One rank."""
+    setup_console_logging(context.is_main_process)
     return run_training(cfg, options, context, lambda *args: tiny_components(*args, trick))
 
 

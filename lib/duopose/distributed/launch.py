@@ -217,9 +217,7 @@ def _report_failure(failed: list[BaseProcess], folder: Path) -> int:
     `failed`: at least one process, in the order in which they ended.
     """
     with_error = [process for process in failed if _error_file(folder, process.name).is_file()]
-    user_errors = [
-        process for process in with_error if process.exitcode == ExitCode.USER_ERROR
-    ]
+    user_errors = [process for process in with_error if process.exitcode == ExitCode.USER_ERROR]
     first = failed[0]
     first_code = first.exitcode or 0
 

@@ -115,7 +115,7 @@ def evaluate_split(
     """
     layout = build_benchmark(cfg).layout
     dataset = build_dataset(cfg, skeleton, layout, cfg.DATASET.TEST, train=False)
-    indices = range(context.rank, len(dataset), context.world)
+    indices = range(context.rank, len(dataset), context.world_size)
     to_draw = indices[: cfg.DEBUG.SAVE_PREDICTIONS] if context.is_main_process else ()
     drawing = _Drawing(skeleton, folder / "images", cfg.TEST.PERSON_THRESHOLD)
     images = InputImages(dataset, predictor.transform, keep_images=frozenset(to_draw))

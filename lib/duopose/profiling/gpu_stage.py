@@ -6,6 +6,7 @@ import os
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import islice, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,12 +31,15 @@ from duopose.run_folder import RunFolder
 from duopose.runtime import AUTOCAST_DTYPES, configure_torch, pick_device
 from duopose.skeletons import COCO
 from duopose.targets import build_targets
-from duopose.training.batch_size import power_of_two
-from duopose.training.components import Components
-from duopose.training.dry_run import largest_batch, largest_shapes, synchronise
+from duopose.training.dry_run import (
+    find_largest_batch,
+    largest_shapes,
+    power_of_two,
+    synchronise,
+)
 from duopose.training.log import RunLog
-from duopose.training.loop import loss_of, take_step
-from duopose.training.setup import TrainingRun, build_run
+from duopose.training.loop import train_step
+from duopose.training.setup import Components, TrainingRun, build_run
 from duopose.types import Batch, Sample
 
 EPOCH = 10**6  # images; the benchmark never comes to the end of one
@@ -122,7 +126,7 @@ def build_training(
     cfg.defrost()
     cfg.TRAIN.IMAGES_PER_GPU = batch
     cfg.freeze()
-    parts = Components(
+    components = Components(
         build_network(cfg, COCO),
         dataset,
         collate,
@@ -130,8 +134,10 @@ def build_training(
         build_targets(cfg, COCO),
         build_criterion(cfg, COCO),
     )
-    place, out = DistributedContext(device), RunFolder(folder, folder)
-    training = build_run(cfg, parts, place, out, RunLog(out, place, verbose=False, silent=True))
+    context = DistributedContext(device)
+    run_folder = RunFolder(folder, folder)
+    log = RunLog(run_folder, context, verbose=False, dry_run=True)
+    training = build_run(cfg, components, context, run_folder, log)
     training.state.network.train()
     return training
 
@@ -139,10 +145,11 @@ def build_training(
 def _largest_power_of_two(
     cfg: CfgNode, dataset: KeyedDataset, device: torch.device, folder: Path
 ) -> int:
-    fit = largest_batch(build_training(cfg, dataset, device, 1, folder))
-    if not fit.batch:
-        raise UserError(f"not even one image fits into {fit.total / GIB:.3g} GiB on {device}")
-    return power_of_two(fit.batch)
+    largest = find_largest_batch(build_training(cfg, dataset, device, 1, folder))
+    if not largest.batch_size:
+        memory = largest.total_bytes / GIB
+        raise UserError(f"not even one image fits into {memory:.3g} GiB on {device}")
+    return power_of_two(largest.batch_size)
 
 
 def _device_row(device: torch.device) -> Row:
@@ -192,11 +199,10 @@ def _step_row(run: TrainingRun, repeats: int, ceiling: float) -> Row:
 
 def _flops_of_a_image(run: TrainingRun) -> float:
     """Multiplications and additions of convolutions and products, forward and backward, as torch counts them."""
-    batch, compiled = largest_shapes(run, 1), run.forward
-    run.forward = run.state.network  # what is compiled cannot be counted
+    batch = largest_shapes(run, 1)
+    step = replace(run.step, model=run.state.network)  # what is compiled cannot be counted
     with FlopCounterMode(display=False) as counter:
-        loss_of(run, batch).total.backward()
-    run.forward = compiled
+        step.compute_losses(batch).total.backward()
     run.state.optimizer.zero_grad(set_to_none=True)
     return float(counter.get_total_flops())
 
@@ -213,7 +219,7 @@ def _fed_row(run: TrainingRun, steps: int) -> Row:
     _seconds(
         run, islice(batches, 2 * int(run.cfg.WORKERS) + 2)
     )  # what workers prepared before they were asked does not count
-    waited = run.train_loader.waited
+    waited = run.train_loader.seconds_waited
     fed = _seconds(run, islice(batches, steps))
     return {
         "gpu": "fed from JPEGs",
@@ -221,15 +227,15 @@ def _fed_row(run: TrainingRun, steps: int) -> Row:
         "steps": steps,
         "samples_per_second": steps * run.cfg.TRAIN.IMAGES_PER_GPU / fed,
         "busy": alone / fed,
-        "waiting_for_data": (run.train_loader.waited - waited) / fed,
+        "waiting_for_data": (run.train_loader.seconds_waited - waited) / fed,
     }
 
 
 def _seconds(run: TrainingRun, steps: Iterable[list[Batch]]) -> float:
     """Wall time of these steps of the engine."""
-    synchronise(run.context)
+    synchronise(run.context.device)
     start = time.perf_counter()
     for batches in steps:
-        take_step(run, batches)
-    synchronise(run.context)
+        train_step(run, batches)
+    synchronise(run.context.device)
     return time.perf_counter() - start

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import torch
 
-from duopose.training.finite import FiniteCheck
+from duopose.training.precision import FiniteCheck
 from duopose.training.setup import TrainingRun
 from duopose.types import Batch
 
@@ -47,23 +47,21 @@ def _milliseconds(start: torch.cuda.Event | float, end: torch.cuda.Event | float
 
 
 def marked_step(run: TrainingRun, batch: Batch) -> dict[str, float]:
-    """What `engine.train.take_step` does with one batch; milliseconds of each of PARTS."""
-    state, marks = run.state, Marks(run.context.device)
+    """One training step with one batch; milliseconds of each of PARTS."""
+    step = run.step
+    marks = Marks(run.context.device)
     marks.mark("start")
-    layout = torch.channels_last if run.cfg.MODEL.CHANNELS_LAST else torch.contiguous_format
-    images = run.components.normalise(batch.images).contiguous(memory_format=layout)
-    with state.precision.autocast():
-        output = run.forward(images)
+    output = step.forward(batch.images)
     marks.mark("forward")
-    targets = run.components.targets(batch)
+    targets = step.make_targets(batch)
     marks.mark("targets")
-    terms = run.components.loss(output, targets)
+    terms = step.criterion(output, targets)
     check = FiniteCheck(terms)
     marks.mark("loss")
-    state.precision.backward(terms.total)
-    check.confirm(batch.image_ids, "the benchmark")
+    step.precision.backward(terms.total)
+    check.raise_if_not_finite(batch.image_ids, "the benchmark")
     marks.mark("backward")
-    state.precision.step(state.optimizer, state.network)
+    step.update()
     marks.mark("optimizer")
     return marks.between()
 

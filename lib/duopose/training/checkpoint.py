@@ -1,7 +1,7 @@
-"""Checkpoint files that survive a kill, a full disk and a damaged block.
+"""Checkpoint files, and the decision whether and from which one a run resumes.
 
-A checkpoint is written aside, synced to the disk and renamed, and the one before is kept beside it as `.previous`; at every
-moment at least one whole file is there.
+A checkpoint is written atomically and the one before is kept beside it as `.previous`, so that at
+every moment at least one whole file exists: after a kill, on a full disk, with a damaged block.
 """
 
 from __future__ import annotations
@@ -13,88 +13,198 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from yacs.config import CfgNode
 
+from duopose.config import config_text, saved_settings
 from duopose.errors import UserError
 from duopose.files import write_atomically
+from duopose.run_folder import RunFolder
 
-Content = dict[str, Any]
-FORMAT = 1
+CheckpointContent = dict[str, Any]
+FORMAT = 1  # of the checkpoint file; other values are not read
+
+# Settings that may change in a resumed run: paths, speed, and how results are measured.
+FREE_SECTIONS = ("TEST.", "DEBUG.", "CUDNN.")
+FREE_KEYS = {
+    "OUTPUT_DIR", "LOG_DIR", "DEVICE", "GPUS", "WORKERS", "THREADS", "PRINT_FREQ", "AUTO_RESUME",
+    "VERBOSE", "DETERMINISTIC", "MODEL.PRETRAINED", "MODEL.CHANNELS_LAST",
+    "MODEL.CHECKPOINT_ACTIVATIONS", "DATASET.ROOT", "DATASET.TEST", "DATASET.TEST_ANNOTATIONS",
+    "DATASET.TEST_IMAGES", "TRAIN.VAL_EVERY", "TRAIN.CHECKPOINT_EVERY", "TRAIN.COMPILE",
+    "TRAIN.FUSED", "TRAIN.TOTAL_BATCH",
+}  # fmt: skip
 
 
-class Found(NamedTuple):
-    """A checkpoint that was read, and what was wrong with newer ones."""
+class LoadedCheckpoint(NamedTuple):
+    """A checkpoint that was read, and notices about newer ones that are damaged."""
 
-    content: Content
+    content: CheckpointContent
     path: Path
     notices: tuple[str, ...]
 
 
-def previous(path: Path) -> Path:
+def previous_path(path: Path) -> Path:
     """Where the checkpoint before the newest is."""
     return path.with_name(path.name + ".previous")
 
 
-def write_checkpoint(content: Content, path: Path) -> None:
-    """Replace the newest checkpoint, keeping it as the previous one. UserError where the disk does not take it."""
-    buffer = (
-        io.BytesIO()
-    )  # torch's own file writer reports a full disk less clearly than the system does
+def checkpoint_exists(path: Path) -> bool:
+    """Whether there is a checkpoint, whole or not, or the one before it."""
+    return path.is_file() or previous_path(path).is_file()
+
+
+def write_checkpoint(content: CheckpointContent, path: Path) -> None:
+    """Replace the newest checkpoint, keeping it as the previous one.
+
+    UserError where it cannot be written; the newest checkpoint is then unchanged.
+    """
+    buffer = io.BytesIO()  # torch's own file writer reports a full disk less clearly
     torch.save({"format": FORMAT, **content}, buffer)
+
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
         leftover.unlink(missing_ok=True)
     try:
-        write_atomically(path, buffer.getbuffer(), previous=previous(path))
+        write_atomically(path, buffer.getbuffer(), previous=previous_path(path))
     except OSError as error:
-        raise UserError(_cannot_write(path, len(buffer.getbuffer()), error)) from error
+        raise UserError(_write_error_message(path, len(buffer.getbuffer()), error)) from error
 
 
-def read_checkpoint(path: Path) -> Found:
-    """The newest whole checkpoint: `path`, or, where that is damaged or missing, the previous one, saying so."""
-    notices: list[str] = []
-    for candidate in (path, previous(path)):
-        if not candidate.is_file():
-            continue
-        try:
-            return Found(_read(candidate), candidate, tuple(notices))
-        except Exception as error:  # whatever a damaged file makes of the reader
-            reason = (str(error).splitlines() or [""])[0][:200]
-            notices.append(
-                f"checkpoint {candidate} is damaged and is not used ({type(error).__name__}: {reason})"
-            )
-    raise UserError(
-        "; ".join(notices)
-        or f"there is no checkpoint {path}; a run writes one at the end of each epoch"
-    )
-
-
-def exists(path: Path) -> bool:
-    """Whether there is a checkpoint, whole or not, or the one before it."""
-    return path.is_file() or previous(path).is_file()
-
-
-def _read(path: Path) -> Content:
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()  # torch.load does not compare checksums
-    if damaged:
-        raise ValueError(f"checksum of {damaged} is wrong")
-    content: Content = torch.load(path, map_location="cpu", weights_only=True)
-    if content.get("format") != FORMAT:
-        raise ValueError(
-            f"it is no checkpoint of this version of Duopose (format {content.get('format')}, not {FORMAT})"
-        )
-    return content
-
-
-def _cannot_write(path: Path, size: int, error: OSError) -> str:
-    good = next((str(candidate) for candidate in (path, previous(path)) if candidate.is_file()), "")
+def _write_error_message(path: Path, size: int, error: OSError) -> str:
+    existing = [str(file) for file in (path, previous_path(path)) if file.is_file()]
+    kept = "there is no earlier checkpoint"
+    if existing:
+        kept = f"the last good checkpoint is whole: {existing[0]}"
     try:
         free = f", {shutil.disk_usage(path.parent).free / 1e6:.0f} MB are free"
     except OSError:
         free = ""
-    kept = (
-        f"the last good checkpoint is whole: {good}" if good else "there is no earlier checkpoint"
-    )
+
     return (
-        f"the checkpoint {path} could not be written: {error.strerror} (it needs {size / 1e6:.1f} MB{free}); {kept}. "
+        f"the checkpoint {path} could not be written: {error.strerror} "
+        f"(it needs {size / 1e6:.1f} MB{free}); {kept}. "
         "Make room and go on with AUTO_RESUME True"
     )
+
+
+def read_checkpoint(path: Path) -> LoadedCheckpoint:
+    """The checkpoint `path`, or the previous one, with a notice, where `path` is damaged.
+
+    UserError where neither can be read.
+    """
+    notices: list[str] = []
+    for candidate in (path, previous_path(path)):
+        if not candidate.is_file():
+            continue
+        try:
+            content = _read(candidate)
+            return LoadedCheckpoint(content, candidate, tuple(notices))
+        except Exception as error:  # a damaged file can make the reader raise anything
+            reason = str(error).partition("\n")[0][:200]
+            notices.append(
+                f"checkpoint {candidate} is damaged and is not used "
+                f"({type(error).__name__}: {reason})"
+            )
+
+    missing = f"there is no checkpoint {path}; a run writes one at the end of each epoch"
+    raise UserError("; ".join(notices) or missing)
+
+
+def _read(path: Path) -> CheckpointContent:
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()  # torch.load does not compare checksums
+    if damaged:
+        raise ValueError(f"checksum of {damaged} is wrong")
+
+    content: CheckpointContent = torch.load(path, map_location="cpu", weights_only=True)
+    if content.get("format") != FORMAT:
+        raise ValueError(
+            f"it is no checkpoint of this version of Duopose (format {content.get('format')}, "
+            f"not {FORMAT})"
+        )
+    return content
+
+
+def checkpoint_to_resume(
+    folder: RunFolder, resume: str, auto_resume: bool, restarted: bool
+) -> Path | None:
+    """The checkpoint that the run goes on from, or None for a new run.
+
+    resume: the argument of --resume, a file or the folder of a run. auto_resume: use the run
+    folder's own. restarted: torchrun has restarted the workers; they always go on from the run
+    folder's own, since --resume's is the one they started from.
+    """
+    own_exists = checkpoint_exists(folder.checkpoint)
+    if restarted and own_exists:
+        return folder.checkpoint
+    if resume:
+        path = Path(resume)
+        return path / "checkpoint.pth" if path.is_dir() else path
+    return folder.checkpoint if auto_resume and own_exists else None
+
+
+def differing_settings(cfg: CfgNode, saved_config: str) -> list[str]:
+    """Settings that change what is learned and differ from the checkpoint's.
+
+    saved_config: yaml text. Returns lines such as 'TRAIN.LR: 0.001 in the checkpoint, 0.01 now'.
+    """
+    now = saved_settings(config_text(cfg))
+    saved = saved_settings(saved_config)
+    free_keys = set(FREE_KEYS)
+    if cfg.TRAIN.LR_SCHEDULE == "step":  # the cosine's rate depends on the last epoch
+        free_keys.add("TRAIN.END_EPOCH")
+
+    lines = []
+    for key in sorted(now.keys() | saved.keys()):
+        is_free = key in free_keys or key.startswith(FREE_SECTIONS)
+        if now.get(key) != saved.get(key) and not is_free:
+            value = now.get(key, "absent")
+            saved_value = saved.get(key, "absent")
+            lines.append(f"{key}: {saved_value!r} in the checkpoint, {value!r} now")
+    return lines
+
+
+def check_settings(cfg: CfgNode, loaded: LoadedCheckpoint, allow_differences: bool) -> list[str]:
+    """Notices about differing settings where these are allowed, else UserError with all of them."""
+    differing = differing_settings(cfg, loaded.content["config"])
+    if differing and not allow_differences:
+        settings = "\n  ".join(differing)
+        raise UserError(
+            f"{loaded.path} was written with other settings:\n  {settings}\n"
+            "set them as they were, or add --resume-anyway to go on with the new ones, or start "
+            "anew without --resume and AUTO_RESUME"
+        )
+    return [f"resuming although settings differ: {line}" for line in differing]
+
+
+def move_earlier_run(folder: RunFolder) -> Path | None:
+    """Move the files of an earlier run into a sub-folder, so that a new run overwrites nothing.
+
+    Returns the sub-folder, None where there was no earlier run.
+    """
+    previous_checkpoint = previous_path(folder.checkpoint)
+    signs_of_a_run = [
+        folder.metrics_csv,
+        folder.checkpoint,
+        previous_checkpoint,
+        folder.model_final,
+    ]
+    if not any(file.is_file() for file in signs_of_a_run):
+        return None
+
+    number = 1
+    while (target := folder.root / f"earlier_{number}").exists():
+        number += 1
+    target.mkdir(parents=True)
+
+    other_files = [
+        folder.config,
+        folder.protocol,
+        folder.train_log,
+        folder.model_best,
+        folder.results,
+    ]
+    for file in [*signs_of_a_run, *other_files]:
+        if file.exists():
+            file.rename(target / file.name)
+    if folder.log.is_dir():
+        shutil.move(folder.log, target / "log")  # LOG_DIR may be on another disk
+    return target

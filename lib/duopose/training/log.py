@@ -1,143 +1,250 @@
-"""What a run says: train.log and the console, a progress bar on a terminal, TensorBoard, metrics.csv. Only rank 0 speaks."""
+"""What a run writes for people: train.log, metrics.csv, TensorBoard, a progress bar.
+
+Text goes through the standard logger "duopose"; `RunLog` adds a handler that writes train.log.
+Loss terms keep the names that the criterion gives them.
+"""
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 from yacs.config import CfgNode
 
 from duopose.distributed.context import DistributedContext
 from duopose.run_folder import RunFolder
-from duopose.training.metrics_csv import MetricsFile
+from duopose.types import LossTerms
 
-RATES = ("learning_rate", "loss_scale", "skipped_steps")
-DATA_SHARE_TOO_LARGE = 0.2  # of the time; above it the log gives advice
+DATA_WAIT_LIMIT = 0.2  # fraction of the time spent waiting for data; above it a notice is logged
+CSV_HEADER = "step,epoch,kind,name,value\n"
+logger = logging.getLogger("duopose")
 
 
 class RunLog:
-    """The voice of rank 0; on other ranks every method does nothing."""
+    """Values and files of the log. On ranks other than 0 the methods do nothing."""
 
     def __init__(
-        self, run: RunFolder, context: DistributedContext, verbose: bool, silent: bool = False
+        self, folder: RunFolder, context: DistributedContext, verbose: bool, dry_run: bool = False
     ) -> None:
-        """silent: rank 0 does nothing either, for a dry run."""
-        self.speaks, self.verbose, self.run = context.is_main_process and not silent, verbose, run
-        self.metrics = MetricsFile(run.metrics_csv)
-        self.bar: tqdm[Any] | None = None
-        self.board: SummaryWriter | None = None
-        self._advised: set[tuple[int, str]] = set()
-        self._file = open(run.train_log, "a", buffering=1) if self.speaks else None
-
-    def info(self, text: str) -> None:
-        """A line to train.log, with the time, and to the console."""
-        if self._file is None:
-            return
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        self._file.write("".join(f"{stamp}  {line}\n" for line in text.splitlines()))
-        tqdm.write(text, file=sys.stdout)
-        sys.stdout.flush()
-
-    def warn_once(self, epoch: int, about: str, text: str) -> None:
-        """A notice, unless it is empty; one an epoch about the same thing is enough."""
-        if text and (epoch, about) not in self._advised:
-            self._advised.add((epoch, about))
-            self.info(text)
+        """verbose: show a progress bar on a terminal. dry_run: write no files."""
+        self.is_active = context.is_main_process and not dry_run
+        self.verbose = verbose
+        self.folder = folder
+        self.metrics = MetricsFile(folder.metrics_csv)
+        self._progress_bar: tqdm[Any] | None = None
+        self._tensorboard: SummaryWriter | None = None
+        self._warned: set[tuple[int, str]] = set()
+        self._handler = _add_file_handler(folder.train_log) if self.is_active else None
 
     def log_scalars(self, step: int, epoch: float, kind: str, values: Mapping[str, float]) -> None:
-        """Values to metrics.csv and TensorBoard; kind is train or val."""
-        if not self.speaks:
+        """Write values to metrics.csv and TensorBoard; kind: "train" or "val"."""
+        if not self.is_active:
             return
         self.metrics.append(step, epoch, kind, values)
-        if self.board is None:
-            # Event files of a resumed run: steps from here on replace what an interrupted one wrote.
-            self.board = SummaryWriter(str(self.run.log), purge_step=step)
-        for name, value in values.items():
-            self.board.add_scalar(f"{kind}/{name}", value, step)
 
-    def begin_epoch(self, name: str, steps: int, done: int) -> None:
-        """Show a progress bar where there is a terminal to show it on."""
-        if self.speaks and self.verbose and sys.stderr.isatty():
-            self.bar = tqdm(
-                total=steps, initial=done, desc=name, unit="step", dynamic_ncols=True, leave=False
+        if self._tensorboard is None:
+            # A resumed run replaces what an interrupted one wrote from this step on.
+            self._tensorboard = SummaryWriter(str(self.folder.log), purge_step=step)
+        for name, value in values.items():
+            self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
+
+    def warn_once(self, epoch: int, topic: str, text: str) -> None:
+        """Log a notice at most once per epoch and topic; nothing where the text is empty."""
+        if self.is_active and text and (epoch, topic) not in self._warned:
+            self._warned.add((epoch, topic))
+            logger.warning(text)
+
+    def begin_epoch(self, name: str, steps: int, steps_done: int) -> None:
+        """Show a progress bar, if standard error is a terminal."""
+        if self.is_active and self.verbose and sys.stderr.isatty():
+            self._progress_bar = tqdm(
+                total=steps,
+                initial=steps_done,
+                desc=name,
+                unit="step",
+                dynamic_ncols=True,
+                leave=False,
             )
 
     def advance(self) -> None:
-        """One step done."""
-        if self.bar is not None:
-            self.bar.update()
+        """Move the progress bar by one step."""
+        if self._progress_bar is not None:
+            self._progress_bar.update()
 
     def end_epoch(self) -> None:
-        """Take the bar away."""
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+        """Remove the progress bar."""
+        if self._progress_bar is not None:
+            self._progress_bar.close()
+            self._progress_bar = None
 
     def close(self) -> None:
-        """Write out what is buffered."""
+        """Write out what is buffered, and close train.log."""
         self.end_epoch()
-        if self.board is not None:
-            self.board.close()
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+        if self._handler is not None:
+            logger.removeHandler(self._handler)
+            self._handler.close()
+
+
+class _LogFileHandler(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Raise, where logging would print a traceback and go on: a full disk ends the run."""
+        error = sys.exc_info()[1]
+        if error is not None:
+            raise error
+
+
+def _add_file_handler(path: Path) -> logging.Handler:
+    handler = _LogFileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logger.addHandler(handler)
+    if logger.level == logging.NOTSET:  # nobody has chosen a level yet
+        logger.setLevel(logging.INFO)
+    return handler
+
+
+class MetricsFile:
+    """metrics.csv: one number a line, so that its columns never change within a run.
+
+    Lines are appended in one write. A resumed run removes what was written after its checkpoint.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, step: int, epoch: float, kind: str, values: Mapping[str, float]) -> None:
+        """Add the values of one step; `epoch` has a fraction."""
+        prefix = f"{step},{epoch:.6g},{kind}"
+        lines = [f"{prefix},{name},{value:.9g}\n" for name, value in values.items()]
+        if not self.size():
+            lines.insert(0, CSV_HEADER)
+        data = "".join(lines).encode()
+
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            if os.write(descriptor, data) < len(data):
+                raise OSError(errno.ENOSPC, "only a part was written", str(self.path))
+        finally:
+            os.close(descriptor)
+
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def truncate(self, size: int) -> None:
+        """Remove what lies beyond `size` bytes."""
+        if self.size() > size:
+            os.truncate(self.path, size)
+
+
+class LossMeter:
+    """Sums of the loss terms over images; nothing waits for the device before `read`."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.sums: torch.Tensor | None = None  # (terms + 1,); the last one counts images
+
+    def add(self, terms: LossTerms, counts: bool = True) -> None:
+        """Add a batch. One that does not count only makes `read` possible on this rank."""
+        per_image = torch.stack(list(terms.per_image.values()))
+        dtype = torch.float32 if per_image.device.type == "mps" else torch.float64
+        count = torch.full((1,), per_image.shape[1], dtype=dtype, device=per_image.device)
+        sums = torch.cat((per_image.to(dtype).sum(1), count)) * counts
+
+        self.names = list(terms.per_image)
+        self.sums = sums if self.sums is None else self.sums.to(sums.device) + sums
+
+    def read(self, context: DistributedContext) -> dict[str, float]:
+        """Means of the terms over the images of all ranks since the last call.
+
+        Their sum is "loss". Empty where nothing was added. All ranks must call it.
+        """
+        if self.sums is None:
+            return {}
+        *sums, count = context.all_reduce_sum(self.sums).tolist()
+        self.sums = None
+
+        means = {name: value / max(count, 1) for name, value in zip(self.names, sums, strict=True)}
+        return {"loss": sum(means.values()), **means}
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        sums = None if self.sums is None else self.sums.cpu()
+        return {"names": self.names, "sums": sums}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.names = list(state["names"])
+        self.sums = state["sums"]
 
 
 @dataclass
 class SpeedMeter:
-    """Speed since the last log line and since the start of this process."""
+    """Training speed since the last log line and since the start of this process."""
 
     images_per_step: int
-    last: float = 0.0
-    counted: float = 0.0  # seconds before the last pause that no reading has told yet
-    waited: float = 0.0
-    steps: int = 0
-    first: float = 0.0
-    all_steps: int = 0
+    resumed_at: float = 0.0  # time of the last `resume` or `read`
+    unread_seconds: float = 0.0  # before the last pause, not in a reading yet
+    last_seconds_waited: float = 0.0
+    total_seconds: float = 0.0
+    total_steps: int = 0
 
-    def start(self) -> None:
+    def resume(self) -> None:
         """Count from now on."""
-        self.last = time.perf_counter()
+        self.resumed_at = time.perf_counter()
 
     def pause(self) -> None:
-        """Stop counting until `start`: validation and saving are not training speed."""
-        self.counted += time.perf_counter() - self.last
+        """Do not count until `resume`: validation and saving are not training."""
+        self.unread_seconds += time.perf_counter() - self.resumed_at
 
-    def read(self, steps: int, waited: float) -> dict[str, float]:
-        """Speed of the `steps` steps since the last reading; `waited` is the feed's running sum of seconds."""
+    def read(self, steps: int, seconds_waited: float) -> dict[str, float]:
+        """Speed over the `steps` steps since the last call.
+
+        seconds_waited: for data, since the start of the process.
+        """
         now = time.perf_counter()
-        seconds = max(self.counted + now - self.last, 1e-9)
-        self.counted = 0.0
-        share = (waited - self.waited) / seconds
-        self.last, self.waited = now, waited
-        self.first, self.all_steps = self.first + seconds, self.all_steps + steps
+        seconds = max(self.unread_seconds + now - self.resumed_at, 1e-9)
+        wait_fraction = (seconds_waited - self.last_seconds_waited) / seconds
+
+        self.unread_seconds = 0.0
+        self.resumed_at = now
+        self.last_seconds_waited = seconds_waited
+        self.total_seconds += seconds
+        self.total_steps += steps
         return {
             "images_per_second": steps * self.images_per_step / seconds,
-            "data_share": min(max(share, 0.0), 1.0),
+            "data_share": min(max(wait_fraction, 0.0), 1.0),
         }
 
     def seconds_left(self, steps: int) -> float:
-        """Time that `steps` steps will take at the speed so far."""
-        return steps * self.first / max(self.all_steps, 1)
+        """Time that `steps` steps will take at the mean speed so far."""
+        return steps * self.total_seconds / max(self.total_steps, 1)
 
 
-def log_line(values: Mapping[str, float]) -> str:
-    """'loss 1.2 (heatmap_4 0.3, push 0.1)  learning_rate 0.001  57.1 images/s  data 4 %' from a report's values."""
-    plain = {
-        name: value
-        for name, value in values.items()
-        if name not in (*RATES, "loss", "images_per_second", "data_share")
-    }
-    terms = ", ".join(f"{name} {value:.4g}" for name, value in plain.items())
-    rates = "  ".join(f"{name} {values[name]:.4g}" for name in RATES if name in values)
-    speed = f"{values['images_per_second']:.4g} images/s  data {values['data_share']:.0%}"
-    return f"loss {values.get('loss', float('nan')):.4g} ({terms})  {rates}  {speed}"
+def format_values(terms: Mapping[str, float], other: Mapping[str, float]) -> str:
+    """'loss 1.2 (heatmap_4 0.3, push 0.1)  learning_rate 0.001  57.1 images/s  data 4%'.
+
+    terms: of `LossMeter.read`. other: the remaining values of a log line.
+    """
+    loss = terms.get("loss", float("nan"))
+    each = [f"{name} {value:.4g}" for name, value in terms.items() if name != "loss"]
+    speed = {"images_per_second", "data_share"}
+    rates = [f"{name} {value:.4g}" for name, value in other.items() if name not in speed]
+    return (
+        f"loss {loss:.4g} ({', '.join(each)})  {'  '.join(rates)}  "
+        f"{other['images_per_second']:.4g} images/s  data {other['data_share']:.0%}"
+    )
 
 
 def format_duration(seconds: float) -> str:
@@ -148,13 +255,15 @@ def format_duration(seconds: float) -> str:
     return f"{days} d {hour:02}:{minute:02}" if days else f"{hour:02}:{minute:02}:{second:02}"
 
 
-def data_wait_advice(cfg: CfgNode, share: float) -> str:
-    """What to do about a large share of time spent waiting for data; empty where it is small."""
-    if share < DATA_SHARE_TOO_LARGE:
+def data_wait_notice(cfg: CfgNode, fraction: float) -> str:
+    """How to reduce the fraction of time spent waiting for data; empty where it is small."""
+    if fraction < DATA_WAIT_LIMIT:
         return ""
     cores = os.cpu_count() or 1
+    advice = (
+        f"WORKERS {cfg.WORKERS} already fills {cores} cores: use a faster disk, smaller images, "
+        "or more cores"
+    )
     if cores > cfg.WORKERS:
-        what = f"raise WORKERS (now {cfg.WORKERS}; this machine has {cores} cores)"
-    else:
-        what = f"WORKERS {cfg.WORKERS} already fills {cores} cores: use a faster disk, smaller images, or more cores"
-    return f"notice: {share:.0%} of the time went into waiting for data: {what}"
+        advice = f"raise WORKERS (now {cfg.WORKERS}; this machine has {cores} cores)"
+    return f"notice: {fraction:.0%} of the time went into waiting for data: {advice}"

@@ -1,237 +1,261 @@
-"""The training loop, from the first step to the last."""
+"""The training loop, from the first step to the last.
+
+for each epoch:
+    for each step: update, average the weights, log every PRINT_FREQ steps
+    save a checkpoint, validate every VAL_EVERY epochs, keep the best weights
+save the final weights
+"""
 
 from __future__ import annotations
 
+import logging
 import time
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
 
 from duopose.config import config_text
 from duopose.distributed.stop import StopRequest
 from duopose.network import save_model
 from duopose.runtime import preserve_rng_states
 from duopose.training.checkpoint import write_checkpoint
-from duopose.training.finite import FiniteCheck
-from duopose.training.log import data_wait_advice, format_duration, log_line
+from duopose.training.log import data_wait_notice, format_duration, format_values
 from duopose.training.setup import TrainingRun
-from duopose.types import Batch, LossTerms
+from duopose.types import Batch
 from duopose.visualize.curves import plot_curves
 
-SAVE_PAUSE = 10.0  # seconds; epochs that are shorter do not each end with a checkpoint
+MIN_SAVE_INTERVAL = 10.0  # seconds; shorter epochs do not each end with a checkpoint
+logger = logging.getLogger(__name__)
 
 
 def train(run: TrainingRun, stop: StopRequest) -> bool:
-    """All epochs that are left; False where the run was asked to stop, with its state saved."""
-    position, end = run.state.position, run.cfg.TRAIN.END_EPOCH
-    if position.validation_due and run.components.validate is None:
-        position.validation_due = False
-        run.log.info(
-            "notice: the validation that the checkpoint was waiting for is left out, TRAIN.VAL_EVERY is 0"
-        )
+    """Train the epochs that are left; False where a signal stopped the run, with its state saved."""
+    position = run.state.position
     if position.validation_due:
-        finish_validation(run)
-    while position.epoch < end:
-        if not train_epoch(run, stop):
-            save(run)
-            signals = " and ".join(
-                sorted(set(filter(None, run.context.all_gather_object(stop.asked))))
-            )
-            run.log.info(
-                f"stopped by {signals} at {where(run)}; everything is saved, go on with AUTO_RESUME True"
-            )
+        validate_or_skip(run)
+
+    while position.epoch < run.cfg.TRAIN.END_EPOCH:
+        is_complete = train_epoch(run, stop)
+        if not is_complete:
+            save_checkpoint(run)
+            log_stop(run, stop)
             return False
         finish_epoch(run)
+
     save_weights(run, "final", {"epoch": position.epoch})
-    say_where_things_are(run)
+    log_results(run)
     return True
 
 
-def say_where_things_are(run: TrainingRun) -> None:
-    """At the end: the curves as an image, and how to go on."""
-    if not run.context.is_main_process:
-        return
-    if run.folder.metrics_csv.is_file():
-        plot_curves(run.folder.metrics_csv, run.folder.curves, title=str(run.folder.root))
-    if run.state.best.epoch > 0:
-        run.log.info(
-            f"the best weights are of epoch {run.state.best.epoch} ({run.state.best.score:.3f}): {run.folder.model_best}"
-        )
-    run.log.info(
-        f"done; weights: {run.folder.model_final}, curves: {run.folder.curves}; score them with tools/valid.py and the same words"
-    )
-
-
 def train_epoch(run: TrainingRun, stop: StopRequest) -> bool:
-    """The steps of the current epoch that are left; False where the run was asked to stop."""
-    position, cfg = run.state.position, run.cfg
+    """Make the steps that are left in the current epoch; False where a signal stopped the run."""
+    position = run.state.position
+    cfg = run.cfg
     run.state.network.train()
-    steps = run.partition.num_steps(position.seen)
-    run.log.begin_epoch(
-        f"epoch {position.epoch + 1}/{cfg.TRAIN.END_EPOCH}",
-        run.partition.num_steps(),
-        run.partition.num_steps() - steps,
-    )
-    run.speed.start()
+
+    num_steps = run.partition.num_steps()
+    steps_done = num_steps - run.partition.num_steps(position.seen)
+    run.log.begin_epoch(f"epoch {position.epoch + 1}/{cfg.TRAIN.END_EPOCH}", num_steps, steps_done)
+    run.speed.resume()
     for batches in run.train_loader.steps(position.epoch, position.seen):
-        stop.ask()
-        take_step(run, batches)
+        stop.start_all_reduce()
+        train_step(run, batches)
         if position.step % cfg.PRINT_FREQ == 0:
-            report(run, cfg.PRINT_FREQ)
-        if stop.answer():
+            log_progress(run, cfg.PRINT_FREQ)
+        if stop.should_stop():
             run.log.end_epoch()
             return False
+
         if cfg.TRAIN.CHECKPOINT_EVERY and position.step % cfg.TRAIN.CHECKPOINT_EVERY == 0:
             run.speed.pause()
-            save(run)
-            run.speed.start()
+            save_checkpoint(run)
+            run.speed.resume()
+
     run.speed.pause()
     run.log.end_epoch()
     return True
 
 
-def take_step(run: TrainingRun, batches: list[Batch]) -> None:
-    """One update from the mean gradient over the images of all batches and ranks."""
-    state, position = run.state, run.state.position
-    run.rate = run.schedule.apply(state.optimizer, progress(run), position.step)
-    for number, (batch, weight) in enumerate(
-        zip(batches, run.partition.step_weights(position.seen), strict=True), start=1
-    ):
-        with no_grad_sync(run, until_last=number < len(batches)):
-            terms = loss_of(run, batch)
-            check = FiniteCheck(terms)
-            state.precision.backward(terms.total * weight)
-        check.confirm(batch.image_ids, where(run))
+def train_step(run: TrainingRun, batches: list[Batch]) -> None:
+    """One update, the mean over the images of all batches and ranks, and its bookkeeping."""
+    state = run.state
+    position = state.position
+    run.learning_rate = run.schedule.apply(state.optimizer, progress(run), position.step)
+
+    weights = run.partition.step_weights(position.seen)
+    terms_of_batches = run.step(batches, weights, format_position(run))
+    for terms, weight in zip(terms_of_batches, weights, strict=True):
         state.meter.add(terms, counts=weight > 0)
-    state.precision.step(state.optimizer, state.network)
     if state.averaged:
         state.averaged.update(state.network, position.step)
-    position.seen = min(position.seen + run.partition.images_per_step, run.partition.length)
+
+    images_seen = position.seen + run.partition.images_per_step
+    position.seen = min(images_seen, run.partition.num_images)
     position.step += 1
     run.log.advance()
 
 
-def loss_of(run: TrainingRun, batch: Batch) -> LossTerms:
-    """Network and losses on a batch of the device; only the network runs in mixed precision."""
-    layout = torch.channels_last if run.cfg.MODEL.CHANNELS_LAST else torch.contiguous_format
-    images = run.components.normalise(batch.images).contiguous(memory_format=layout)
-    with run.state.precision.autocast():
-        output = run.forward(images)
-    return run.components.loss(output, run.components.targets(batch))
-
-
-def no_grad_sync(run: TrainingRun, until_last: bool) -> AbstractContextManager[object]:
-    """For all but the last batch of a step: add gradients up on each rank, exchange them once."""
-    if until_last and isinstance(run.forward, DistributedDataParallel):
-        return run.forward.no_sync()
-    return nullcontext()
-
-
 def finish_epoch(run: TrainingRun) -> None:
-    """Count the epoch, save and validate where it is due; a run killed while validating goes on with the validation."""
-    position, cfg = run.state.position, run.cfg
-    position.epoch, position.seen = position.epoch + 1, 0
-    due = cfg.TRAIN.VAL_EVERY and (
-        position.epoch % cfg.TRAIN.VAL_EVERY == 0 or position.epoch == cfg.TRAIN.END_EPOCH
-    )
-    position.validation_due = bool(due and run.components.validate)
-    last = position.epoch == cfg.TRAIN.END_EPOCH
-    if (
-        position.validation_due
-        or last
-        or run.context.broadcast_object(time.monotonic() - run.last_save > SAVE_PAUSE)
-    ):
-        save(run)
+    """Count the epoch, save a checkpoint, and validate where it is due.
+
+    The checkpoint comes first: a run killed during the validation resumes with the validation.
+    """
+    position = run.state.position
+    train_cfg = run.cfg.TRAIN
+    position.epoch += 1
+    position.seen = 0
+
+    is_last = position.epoch == train_cfg.END_EPOCH
+    if train_cfg.VAL_EVERY and run.components.validate:
+        position.validation_due = is_last or position.epoch % train_cfg.VAL_EVERY == 0
+
+    seconds_since_save = run.context.broadcast_object(time.monotonic() - run.last_save)
+    if position.validation_due or is_last or seconds_since_save > MIN_SAVE_INTERVAL:
+        save_checkpoint(run)
     if position.validation_due:
-        finish_validation(run)
+        validate(run)
 
 
-def finish_validation(run: TrainingRun) -> None:
-    """Score the weights, keep them if they are the best so far, and note that it is done."""
-    state, position = run.state, run.state.position
+def validate_or_skip(run: TrainingRun) -> None:
+    """Make the validation that was due when the checkpoint was written, if it is still wanted."""
+    if run.components.validate is not None:
+        validate(run)
+        return
+    run.state.position.validation_due = False
+    log_on_main(run, "notice: the validation that was due is skipped, because TRAIN.VAL_EVERY is 0")
+
+
+def validate(run: TrainingRun) -> None:
+    """Score the weights, save them if they are the best so far, and save a checkpoint."""
+    state = run.state
     assert run.components.validate is not None
-    run.context.broadcast_tensors(
-        state.result.buffers()
-    )  # batch statistics are each rank's own; rank 0's are the run's
+    # Batch statistics differ between the ranks; those of rank 0 are validated and saved.
+    run.context.broadcast_tensors(state.inference_network.buffers())
     with preserve_rng_states():
-        scores = run.components.validate(state.result)
+        scores = run.components.validate(state.inference_network)
+
     if scores is not None:
-        run.log.log_scalars(position.step, progress(run), "val", scores.values)
-        run.log.info(
-            f"epoch {position.epoch}: "
-            + "  ".join(f"{name} {value:.3f}" for name, value in scores.values.items())
-        )
+        epoch = state.position.epoch
+        run.log.log_scalars(state.position.step, progress(run), "val", scores.values)
+        values = "  ".join(f"{name} {value:.3f}" for name, value in scores.values.items())
+        logger.info("epoch %d: %s", epoch, values)
         for note in scores.notes:
-            run.log.info(f"  {note}")
+            logger.info("  %s", note)
+
         if scores.main > state.best.score:
-            state.best.score, state.best.epoch = scores.main, position.epoch
-            save_weights(run, "best", {"epoch": position.epoch, "scores": dict(scores.values)})
-            run.log.info(f"  the best so far: {run.folder.model_best}")
-    position.validation_due = False
-    save(run)
+            state.best.score = scores.main
+            state.best.epoch = epoch
+            save_weights(run, "best", {"epoch": epoch, "scores": dict(scores.values)})
+            logger.info("  the best so far: %s", run.folder.model_best)
+
+    state.position.validation_due = False
+    save_checkpoint(run)
 
 
-def save(run: TrainingRun) -> None:
+def save_checkpoint(run: TrainingRun) -> None:
     """Write the checkpoint; all ranks must call it."""
-    content = run.state.content(run.context)
+    content = run.state.checkpoint_content(run.context)
     if run.context.is_main_process:
-        content |= {
-            "config": config_text(run.cfg),
-            "skeleton": dict(run.components.skeleton),
-            "metrics_csv_bytes": run.log.metrics.size(),
-        }
+        content["config"] = config_text(run.cfg)
+        content["skeleton"] = dict(run.components.skeleton)
+        content["metrics_csv_bytes"] = run.log.metrics.size()
         write_checkpoint(content, run.folder.checkpoint)
     run.last_save = time.monotonic()
     run.context.barrier()
 
 
 def save_weights(run: TrainingRun, which: str, extra: dict[str, object]) -> None:
-    """model_best.pth or model_final.pth: the weights with all that is needed to use them."""
-    if run.context.is_main_process:
-        path = {"best": run.folder.model_best, "final": run.folder.model_final}[which]
-        save_model(
-            path,
-            run.state.result.state_dict(),
-            config_text(run.cfg),
-            run.components.skeleton,
-            extra,
-        )
+    """Write model_best.pth or model_final.pth: the weights with their settings and skeleton."""
+    if not run.context.is_main_process:
+        return
+    paths = {"best": run.folder.model_best, "final": run.folder.model_final}
+    save_model(
+        paths[which],
+        run.state.inference_network.state_dict(),
+        config_text(run.cfg),
+        run.components.skeleton,
+        extra,
+    )
 
 
-def report(run: TrainingRun, steps: int) -> None:
-    """One log line about the last `steps` steps; the only place where a step waits for the device."""
-    position, cfg = run.state.position, run.cfg
+def log_progress(run: TrainingRun, steps: int) -> None:
+    """Log the last `steps` steps; the only place where a step waits for the device."""
+    position = run.state.position
     terms = run.state.meter.read(run.context)
-    speed = run.speed.read(steps, run.train_loader.waited)
-    values = {**terms, "learning_rate": run.rate, **run.state.precision.read(), **speed}
-    run.log.log_scalars(position.step, progress(run), "train", values)
-    left = (
-        (cfg.TRAIN.END_EPOCH - position.epoch) * run.partition.num_steps()
-        - run.partition.num_steps()
-        + run.partition.num_steps(position.seen)
-    )
-    run.log.info(
-        f"{where(run)}  {log_line(values)}{memory(run)}  ETA {format_duration(run.speed.seconds_left(left))}"
-    )
-    skipped = run.state.precision.advice(values.get("skipped_steps", 0), steps)
-    run.log.warn_once(position.epoch, "steps", skipped)
-    run.log.warn_once(position.epoch, "data", data_wait_advice(cfg, speed["data_share"]))
+    speed = run.speed.read(steps, run.train_loader.seconds_waited)
+    precision = run.state.precision.read()
+    other = {"learning_rate": run.learning_rate, **precision, **speed}
+    run.log.log_scalars(position.step, progress(run), "train", {**terms, **other})
+
+    if run.context.is_main_process:
+        eta = format_duration(run.speed.seconds_left(steps_left(run)))
+        values = format_values(terms, other)
+        logger.info("%s  %s%s  ETA %s", format_position(run), values, format_memory(run), eta)
+
+    skipped = run.state.precision.skipped_steps_notice(precision.get("skipped_steps", 0), steps)
+    run.log.warn_once(position.epoch, "skipped steps", skipped)
+    waiting = data_wait_notice(run.cfg, speed["data_share"])
+    run.log.warn_once(position.epoch, "waiting for data", waiting)
 
 
-def memory(run: TrainingRun) -> str:
-    """The GPU's peak so far, for the log line."""
+def log_stop(run: TrainingRun, stop: StopRequest) -> None:
+    """Log which signals have stopped the run; all ranks must call it."""
+    names = run.context.all_gather_object(stop.signal_name)
+    signals = " and ".join(sorted(set(filter(None, names))))
+    log_on_main(
+        run,
+        f"stopped by {signals} at {format_position(run)}; everything is saved, "
+        "go on with AUTO_RESUME True",
+    )
+
+
+def log_results(run: TrainingRun) -> None:
+    """At the end of the run: draw the curves, and log where the results are."""
+    if not run.context.is_main_process:
+        return
+    folder = run.folder
+    if folder.metrics_csv.is_file():
+        plot_curves(folder.metrics_csv, folder.curves, title=str(folder.root))
+
+    best = run.state.best
+    if best.epoch > 0:
+        logger.info(
+            "the best weights are of epoch %d (%.3f): %s", best.epoch, best.score, folder.model_best
+        )
+    logger.info(
+        "done; weights: %s, curves: %s; evaluate them with tools/valid.py and the same arguments",
+        folder.model_final,
+        folder.curves,
+    )
+
+
+def log_on_main(run: TrainingRun, text: str) -> None:
+    """Log a message once, however many ranks there are."""
+    if run.context.is_main_process:
+        logger.info(text)
+
+
+def format_memory(run: TrainingRun) -> str:
+    """The GPU's peak memory so far, for the log line."""
     if run.context.device.type != "cuda":
         return ""
-    return f"  memory {torch.cuda.max_memory_allocated(run.context.device) / 2**30:.1f} GiB"
+    peak = torch.cuda.max_memory_allocated(run.context.device)
+    return f"  memory {peak / 2**30:.1f} GiB"
+
+
+def steps_left(run: TrainingRun) -> int:
+    """Steps to the end of the run."""
+    position = run.state.position
+    later_epochs = run.cfg.TRAIN.END_EPOCH - position.epoch - 1
+    in_this_epoch = run.partition.num_steps(position.seen)
+    return later_epochs * run.partition.num_steps() + in_this_epoch
 
 
 def progress(run: TrainingRun) -> float:
     """Epochs done, with fraction."""
-    return run.state.position.epoch + run.state.position.seen / run.partition.length
+    return run.state.position.epoch + run.state.position.seen / run.partition.num_images
 
 
-def where(run: TrainingRun) -> str:
-    """'epoch 3/300, step 1207' for people: epochs count from 1, steps are updates since the start of the run."""
+def format_position(run: TrainingRun) -> str:
+    """'epoch 3/300, step 1207': epochs count from 1, steps are updates since the start."""
     position = run.state.position
     return f"epoch {position.epoch + 1}/{run.cfg.TRAIN.END_EPOCH}, step {position.step}"

@@ -1,10 +1,10 @@
-"""Optimizer, learning rate and averaged weights."""
+"""Optimizer, learning rate schedule and averaged weights."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,111 +13,101 @@ from torch import nn
 from yacs.config import CfgNode
 
 from duopose.errors import UserError
-from duopose.training.adam import Adam, AdamW
 
-Groups = list[dict[str, object]]
+OPTIMIZERS = ("adam", "adamw", "sgd")  # values of TRAIN.OPTIMIZER
 
 
 def build_optimizer(cfg: CfgNode, network: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of TRAIN.OPTIMIZER over the parameters that ask for gradients.
+    """The optimizer of TRAIN.OPTIMIZER over all parameters that require gradients.
 
-    TRAIN.WD: adam and sgd add it to every parameter's gradient (the family's L2); adamw decays weights of convolutions only.
+    TRAIN.WD: adam and sgd add it to the gradient of every parameter (L2, as in HigherHRNet); adamw
+    decays the weights of convolutions only.
     """
-    if cfg.TRAIN.OPTIMIZER not in OPTIMIZERS:
-        raise UserError(
-            f"TRAIN.OPTIMIZER: '{cfg.TRAIN.OPTIMIZER}' is unknown; use one of {', '.join(OPTIMIZERS)}"
+    train = cfg.TRAIN
+    no_decay_for_vectors = train.OPTIMIZER == "adamw"
+    groups = parameter_groups(network, train.WD, no_decay_for_vectors)
+
+    if train.OPTIMIZER == "adam":
+        return torch.optim.Adam(groups, lr=train.LR, fused=train.FUSED)
+    if train.OPTIMIZER == "adamw":
+        return torch.optim.AdamW(groups, lr=train.LR, fused=train.FUSED)
+    if train.OPTIMIZER == "sgd":
+        return torch.optim.SGD(
+            groups,
+            lr=train.LR,
+            momentum=train.MOMENTUM,
+            nesterov=train.NESTEROV,
+            fused=train.FUSED,
         )
-    groups = parameter_groups(network, cfg.TRAIN.WD, spare_vectors=cfg.TRAIN.OPTIMIZER == "adamw")
-    return OPTIMIZERS[cfg.TRAIN.OPTIMIZER](cfg, groups)
-
-
-def parameter_groups(network: nn.Module, decay: float, spare_vectors: bool) -> Groups:
-    """All parameters with `decay`, or, with `spare_vectors`, biases and normalisation (1-D parameters) without."""
-    wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    if not spare_vectors:
-        return [{"params": wanted, "weight_decay": decay}]
-    return [
-        {"params": [p for p in wanted if p.ndim > 1], "weight_decay": decay},
-        {"params": [p for p in wanted if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-def _adam(cfg: CfgNode, groups: Groups) -> torch.optim.Optimizer:
-    return Adam(groups, lr=cfg.TRAIN.LR, fused=cfg.TRAIN.FUSED)
-
-
-def _adamw(cfg: CfgNode, groups: Groups) -> torch.optim.Optimizer:
-    return AdamW(groups, lr=cfg.TRAIN.LR, fused=cfg.TRAIN.FUSED)
-
-
-def _sgd(cfg: CfgNode, groups: Groups) -> torch.optim.Optimizer:
-    momentum, nesterov = cfg.TRAIN.MOMENTUM, cfg.TRAIN.NESTEROV
-    return torch.optim.SGD(
-        groups, lr=cfg.TRAIN.LR, momentum=momentum, nesterov=nesterov, fused=cfg.TRAIN.FUSED
+    raise UserError(
+        f"TRAIN.OPTIMIZER: '{train.OPTIMIZER}' is unknown; use one of {', '.join(OPTIMIZERS)}"
     )
 
 
-OPTIMIZERS: dict[str, Callable[[CfgNode, Groups], torch.optim.Optimizer]] = {
-    "adam": _adam,
-    "adamw": _adamw,
-    "sgd": _sgd,
-}
+def parameter_groups(
+    network: nn.Module, decay: float, no_decay_for_vectors: bool
+) -> list[dict[str, Any]]:
+    """All parameters with weight decay; or without it for 1-D ones (biases, normalisation)."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if not no_decay_for_vectors:
+        return [{"params": parameters, "weight_decay": decay}]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Take over `optimizer.state_dict()` of a run whose memory layout (MODEL.CHANNELS_LAST) may have been another.
+    """Load `optimizer.state_dict()` of a run with the same or the other MODEL.CHANNELS_LAST.
 
-    torch keeps the layout that the state was saved in, and the fused CPU kernels pair values by their place in memory.
+    torch keeps the memory layout of the saved state, and the fused CPU kernels pair values by their
+    address; so the state must get the layout of the parameters.
     """
     optimizer.load_state_dict(state)
-    for parameter, kept in optimizer.state.items():
-        for name, value in kept.items():
-            if (
-                isinstance(value, torch.Tensor)
-                and value.shape == parameter.shape
-                and value.stride() != parameter.stride()
-            ):
-                kept[name] = torch.empty_like(
-                    parameter, dtype=value.dtype, requires_grad=False
-                ).copy_(value)
+    for parameter, parameter_state in optimizer.state.items():
+        for name, value in parameter_state.items():
+            is_moment = isinstance(value, torch.Tensor) and value.shape == parameter.shape
+            if is_moment and value.stride() != parameter.stride():
+                moment = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
+                parameter_state[name] = moment.copy_(value)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate as a function of the place in the run, so that there is no state to save."""
+    """The learning rate as a function of the position in the run, without a state of its own."""
 
-    base: float
-    kind: str  # step | cosine
-    milestones: tuple[int, ...]  # epochs, for step
-    factor: float
+    base_rate: float
+    kind: str  # "step" | "cosine"
+    milestones: tuple[int, ...]  # epochs, for "step"
+    factor: float  # per milestone; for "cosine" the last rate as a fraction of the first
     end_epoch: int
-    warmup: int  # steps
+    warmup_steps: int
 
     @staticmethod
-    def of(cfg: CfgNode) -> Schedule:
+    def from_config(cfg: CfgNode) -> Schedule:
         """The schedule that TRAIN.* describes."""
-        train = cfg.TRAIN
         return Schedule(
-            train.LR,
-            train.LR_SCHEDULE,
-            tuple(train.LR_STEP),
-            train.LR_FACTOR,
-            train.END_EPOCH,
-            train.WARMUP,
+            base_rate=cfg.TRAIN.LR,
+            kind=cfg.TRAIN.LR_SCHEDULE,
+            milestones=tuple(cfg.TRAIN.LR_STEP),
+            factor=cfg.TRAIN.LR_FACTOR,
+            end_epoch=cfg.TRAIN.END_EPOCH,
+            warmup_steps=cfg.TRAIN.WARMUP,
         )
 
     def rate(self, progress: float, step: int) -> float:
-        """The rate of the step number `step` (from 0), `progress` epochs (with fraction) after the start."""
+        """The learning rate of step number `step` (from 0), `progress` epochs after the start."""
         if self.kind == "cosine":
-            done = min(progress / max(self.end_epoch, 1), 1.0)
-            rate = self.base * (
-                self.factor + (1 - self.factor) * (1 + math.cos(math.pi * done)) / 2
-            )
+            fraction_done = min(progress / max(self.end_epoch, 1), 1.0)
+            cosine = (1 + math.cos(math.pi * fraction_done)) / 2
+            rate = self.base_rate * (self.factor + (1 - self.factor) * cosine)
         else:
-            rate = self.base * self.factor ** sum(
-                progress >= milestone for milestone in self.milestones
-            )
-        return rate * min((step + 1) / self.warmup, 1.0) if self.warmup else rate
+            passed = sum(progress >= milestone for milestone in self.milestones)
+            rate = self.base_rate * self.factor**passed
+
+        if self.warmup_steps:
+            rate *= min((step + 1) / self.warmup_steps, 1.0)
+        return rate
 
     def apply(self, optimizer: torch.optim.Optimizer, progress: float, step: int) -> float:
         """Set the rate of every parameter group, and return it."""
@@ -128,31 +118,37 @@ class Schedule:
 
 
 class AveragedWeights:
-    """An exponential moving average of the weights (EMA), which is what is validated and saved where it is on.
+    """Exponential moving average of the weights (EMA), which is validated and saved.
 
-    The decay rises as (1 + n) / (10 + n) up to `decay`, so that short runs do not keep their random beginnings.
-    Running statistics of batch normalisation are averages already and are copied.
+    average = decay * average + (1 - decay) * weights, where decay rises as (1 + n) / (10 + n) with
+    the step n up to its limit (as in TensorFlow's ExponentialMovingAverage), so that short runs
+    forget their random initialisation. Buffers, such as the running statistics of batch
+    normalisation, are copied.
+
+    Why not torch.optim.swa_utils.AveragedModel: it reads its step counter from the device at each
+    update, and it ignores the decay at the first one.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self.decay = decay
+    def __init__(self, network: nn.Module, max_decay: float) -> None:
+        self.max_decay = max_decay
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Take in the weights after step number `step` (from 0)."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(
-            _values(self.network.parameters()), _values(network.parameters()), 1 - decay
-        )
-        if buffers := _values(self.network.buffers()):
-            torch._foreach_copy_(buffers, _values(network.buffers()))
+        """Average in the weights after step number `step` (from 0)."""
+        decay = min(self.max_decay, (1 + step) / (10 + step))
+        averages = _detached(self.network.parameters())
+        torch._foreach_lerp_(averages, _detached(network.parameters()), 1 - decay)
+
+        buffers = _detached(self.network.buffers())
+        if buffers:
+            torch._foreach_copy_(buffers, _detached(network.buffers()))
 
 
-def _values(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+def _detached(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
     return [tensor.detach() for tensor in tensors]
 
 
-def linearly_scaled_rate(rate: float, recipe_batch: int, batch: int) -> float:
-    """The learning rate for another total batch (Goyal et al. 2017: in proportion)."""
-    return rate * batch / recipe_batch
+def linearly_scaled_rate(rate: float, recipe_batch_size: int, batch_size: int) -> float:
+    """The learning rate for another total batch size, in proportion (Goyal et al. 2017)."""
+    return rate * batch_size / recipe_batch_size

@@ -3,37 +3,49 @@
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from yacs.config import CfgNode
 
-from duopose.distributed.context import DistributedContext, restarts
-from duopose.distributed.stop import STOPPED, StopRequest
+from duopose.distributed.context import DistributedContext, restart_count
+from duopose.distributed.launch import ExitCode
+from duopose.distributed.stop import StopRequest
 from duopose.files import write_atomically
 from duopose.inference.protocol import protocol
 from duopose.run_folder import RunFolder
 from duopose.runtime import configure_torch, seed_everything
-from duopose.training.checkpoint import Content, read_checkpoint
-from duopose.training.components import ComponentsBuilder, build_components
+from duopose.training.checkpoint import (
+    CheckpointContent,
+    check_settings,
+    checkpoint_to_resume,
+    move_earlier_run,
+    read_checkpoint,
+)
 from duopose.training.dry_run import dry_run
 from duopose.training.log import RunLog
-from duopose.training.loop import train, where
-from duopose.training.memory import keep_freed_memory, use_huge_pages
-from duopose.training.resume import checkpoint_to_resume, move_earlier_run, refuse_other_settings
-from duopose.training.setup import TrainingRun, build_run, notices
+from duopose.training.loop import format_position, log_on_main, train
+from duopose.training.setup import (
+    Components,
+    ComponentsBuilder,
+    TrainingRun,
+    build_components,
+    build_run,
+    setting_notices,
+)
 from duopose.training.state import Best
 
-DONE = 0
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says beside the settings."""
+    """The command line, apart from the settings."""
 
     config: str  # path of the yaml; names the run folder
-    resume: str = ""  # a checkpoint or a run's folder
+    resume: str = ""  # a checkpoint or the folder of a run
     resume_anyway: bool = False
     dry_run: bool = False
 
@@ -44,92 +56,119 @@ def run_training(
     context: DistributedContext,
     build: ComponentsBuilder = build_components,
 ) -> int:
-    """Train to the end (0), or to the signal that stops it (3). UserError for what the user can mend."""
-    configure_torch(cfg, context.local_world)
-    if context.device.type == "cpu":
-        keep_freed_memory()
-        use_huge_pages()
-    seed_everything(cfg.SEED)  # the same weights on every rank
+    """Train to the end (ExitCode.DONE), or to a signal (ExitCode.STOPPED).
+
+    UserError for mistakes in settings, data or weights.
+    """
+    configure_torch(cfg, context.local_world_size)
+    seed_everything(cfg.SEED)  # the same initial weights on every rank
     folder = RunFolder.from_config(cfg, options.config)
     components = build(cfg, context, folder)
+
     if options.dry_run:
         lines = dry_run(cfg, components, context, folder)
-        print(
-            *(lines if context.is_main_process else []),
-            sep="\n",
-            end="\n" if context.is_main_process else "",
-            flush=True,
-        )
-        return DONE
-    resuming = checkpoint_to_resume(folder, options.resume, cfg.AUTO_RESUME, restarts() > 0)
-    content, messages = context.broadcast_object(
-        open_folder(cfg, options, folder, resuming) if context.is_main_process else None
-    )
+        if context.is_main_process:
+            logger.info("\n".join(lines))
+        return ExitCode.DONE
+    return _train_or_resume(cfg, options, context, folder, components)
+
+
+def _train_or_resume(
+    cfg: CfgNode,
+    options: Options,
+    context: DistributedContext,
+    folder: RunFolder,
+    components: Components,
+) -> int:
+    """Prepare the run's folder, resume where asked, and train."""
+    restarted = restart_count() > 0
+    resume_path = checkpoint_to_resume(folder, options.resume, cfg.AUTO_RESUME, restarted)
+    prepared = None
+    if context.is_main_process:
+        prepared = prepare_folder(cfg, options, folder, resume_path)
+    content, messages = context.broadcast_object(prepared)
+
     log = RunLog(folder, context, cfg.VERBOSE)
     try:
         run = build_run(cfg, components, context, folder, log)
         seed_everything(cfg.SEED, context.rank)
         log_header(run, [*messages, *components.notices])
         if content is not None:
-            take_over(
-                run,
-                content,
-                same_folder=resuming is not None
-                and resuming.resolve() == folder.checkpoint.resolve(),
-            )
+            assert resume_path is not None
+            is_own = resume_path.resolve() == folder.checkpoint.resolve()
+            resume(run, content, is_own)
+
         with StopRequest(context) as stop, closing(run.train_loader):
-            return DONE if train(run, stop) else STOPPED
+            is_complete = train(run, stop)
+        return ExitCode.DONE if is_complete else ExitCode.STOPPED
     finally:
         log.close()
 
 
-def open_folder(
-    cfg: CfgNode, options: Options, folder: RunFolder, resuming: Path | None
-) -> tuple[Content | None, list[str]]:
-    """What rank 0 does before the others may go on: read the checkpoint or clear the way, and what to tell about it."""
-    content: Content | None = None
+def prepare_folder(
+    cfg: CfgNode, options: Options, folder: RunFolder, resume_path: Path | None
+) -> tuple[CheckpointContent | None, list[str]]:
+    """Rank 0: read the checkpoint, or move an earlier run aside; write the settings.
+
+    Returns the content of the checkpoint and messages for the log.
+    """
+    content = None
     messages: list[str] = []
-    if resuming:
-        found = read_checkpoint(resuming)
-        messages = [
-            *found.notices,
-            *refuse_other_settings(cfg, found.content, found.path, options.resume_anyway),
-        ]
-        messages.append(f"resuming from {found.path}")
-        content = found.content
+    if resume_path:
+        loaded = read_checkpoint(resume_path)
+        messages += loaded.notices
+        messages += check_settings(cfg, loaded, options.resume_anyway)
+        messages.append(f"resuming from {loaded.path}")
+        content = loaded.content
     elif earlier := move_earlier_run(folder):
-        messages = [
-            f"this folder held an earlier run, now in {earlier}; to go on with a run use AUTO_RESUME True"
-        ]
+        messages.append(
+            f"this folder held an earlier run, now in {earlier}; to resume a run use "
+            "AUTO_RESUME True"
+        )
+
     folder.create(cfg)
     return content, messages
 
 
-def take_over(run: TrainingRun, content: Content, same_folder: bool) -> None:
-    """Go on where the checkpoint was written; metrics.csv forgets what came after it."""
+def resume(run: TrainingRun, content: CheckpointContent, is_own: bool) -> None:
+    """Restore the state of a checkpoint.
+
+    is_own: the checkpoint is in this run's folder; metrics.csv then loses what came after it.
+    """
     run.state.restore(content, run.context)
-    if not same_folder:
-        run.state.best = Best()  # the best weights so far lie in the other folder
+    if not is_own:
+        run.state.best = Best()  # the best weights so far are in the other folder
     elif run.context.is_main_process:
-        run.log.metrics.cut_back(content["metrics_csv_bytes"])
-    before, now = len(content["ranks"]), run.context.world
+        run.log.metrics.truncate(content["metrics_csv_bytes"])
+
+    before = len(content["ranks"])
+    now = run.context.world_size
     if before != now:
-        run.log.info(
-            f"notice: the checkpoint was written by {before} processes, now there are {now}; the batch changes with it"
+        log_on_main(
+            run,
+            f"notice: the checkpoint was written by {before} processes, now there are {now}; "
+            "the batch changes with it",
         )
-    run.log.info(f"going on at {where(run)}")
+    log_on_main(run, f"going on at {format_position(run)}")
 
 
 def log_header(run: TrainingRun, messages: list[str]) -> None:
-    """Say what is about to happen."""
-    partition, cfg = run.partition, run.cfg
-    if run.context.is_main_process:
-        text = json.dumps(protocol(cfg), indent=1)
-        write_atomically(run.folder.protocol, text.encode())
-    weights = sum(parameter.numel() for parameter in run.state.network.parameters())
-    run.log.info(
-        f"{cfg.MODEL.NAME}, {weights:,} parameters, on {run.context.world} x {run.context.device.type}; {partition.length} images, "
-        f"{partition.images_per_step} a step, {partition.num_steps()} steps an epoch, {cfg.TRAIN.END_EPOCH} epochs; {run.folder.root}"
+    """Rank 0: write protocol.json, log the size of the run and the messages."""
+    if not run.context.is_main_process:
+        return
+    cfg = run.cfg
+    text = json.dumps(protocol(cfg), indent=1)
+    write_atomically(run.folder.protocol, text.encode())
+
+    partition = run.partition
+    num_parameters = sum(parameter.numel() for parameter in run.state.network.parameters())
+    logger.info(
+        f"{cfg.MODEL.NAME}, {num_parameters:,} parameters, "
+        f"on {run.context.world_size} x {run.context.device.type}; "
+        f"{partition.num_images} images, {partition.images_per_step} a step, "
+        f"{partition.num_steps()} steps an epoch, {cfg.TRAIN.END_EPOCH} epochs; {run.folder.root}"
     )
-    for line in [*messages, *notices(cfg, run.context, partition)]:
-        run.log.info(line)
+    for message in messages:
+        logger.info(message)
+    for notice in setting_notices(cfg, run.context, partition):
+        logger.warning(notice)

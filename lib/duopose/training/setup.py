@@ -1,8 +1,9 @@
-"""Putting a run together: network on its device, optimizer, precision, data; what is only a wish becomes a notice."""
+"""Builds all objects of a training run from the settings."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
 
@@ -11,27 +12,122 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
+from duopose.benchmarks import build_benchmark
+from duopose.config import build_skeleton
+from duopose.datasets import build_dataset
+from duopose.datasets.loader import KeyedDataset, collate
+from duopose.datasets.transforms import normalise
 from duopose.distributed.context import DistributedContext
 from duopose.errors import UserError
+from duopose.inference.evaluation import evaluate_split
+from duopose.inference.predictor import Predictor
+from duopose.losses import build_criterion
+from duopose.network import build_network, load_weights
 from duopose.run_folder import RunFolder
-from duopose.training.components import Components
+from duopose.skeletons import Skeleton, skeleton_to_dict
+from duopose.targets import build_targets
 from duopose.training.log import RunLog, SpeedMeter
 from duopose.training.optim import AveragedWeights, Schedule, build_optimizer, linearly_scaled_rate
-from duopose.training.partition import EpochPartition
 from duopose.training.precision import Precision
 from duopose.training.state import TrainState
-from duopose.training.train_loader import TrainLoader
+from duopose.training.step import Criterion, MakeTargets, Normalise, TrainingStep
+from duopose.training.train_loader import Collate, EpochPartition, TrainLoader
 
-_NAMES = signature(DistributedDataParallel).parameters
-_BUFFERS = (
-    "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers"
-)  # renamed in torch 2.13
-OWN_BUFFERS: dict[str, Any] = {_BUFFERS: False}
+# DistributedDataParallel's option for the buffers was renamed in torch 2.13.
+_DDP_OPTIONS = signature(DistributedDataParallel).parameters
+_BUFFER_OPTION = (
+    "forward_sync_buffers" if "forward_sync_buffers" in _DDP_OPTIONS else "broadcast_buffers"
+)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The metrics of a validation; `main` (AP) decides which weights are the best."""
+
+    main: float
+    values: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+
+
+Validate = Callable[[nn.Module], Scores | None]
+
+
+@dataclass(frozen=True)
+class Components:
+    """What the settings decide and the training loop only calls; tests use small substitutes.
+
+    validate: called on all ranks, None on ranks other than 0; None where there is no validation.
+    skeleton: as `skeleton_to_dict` returns it, for model files.
+    notices: for the beginning of the log.
+    """
+
+    network: nn.Module  # on the CPU
+    dataset: KeyedDataset
+    collate: Collate
+    normalise: Normalise
+    make_targets: MakeTargets
+    criterion: Criterion
+    validate: Validate | None = None
+    skeleton: Mapping[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+
+ComponentsBuilder = Callable[[CfgNode, DistributedContext, RunFolder], Components]
+
+
+def build_components(cfg: CfgNode, context: DistributedContext, folder: RunFolder) -> Components:
+    """The components of MODEL.NAME on DATASET.TRAIN.
+
+    Data and weights are opened here, so that mistakes show before the first step.
+    """
+    skeleton = build_skeleton(cfg)
+    layout = build_benchmark(cfg).layout
+    dataset = build_dataset(cfg, skeleton, layout, cfg.DATASET.TRAIN, train=True)
+    network = build_network(cfg, skeleton)
+    notices: tuple[str, ...] = ()
+    if cfg.MODEL.PRETRAINED:
+        report = load_weights(network, cfg.MODEL.PRETRAINED)
+        notices = (str(report),)
+
+    validate = None
+    if cfg.TRAIN.VAL_EVERY:
+        # Finds a missing validation split now, not after the first epochs.
+        build_dataset(cfg, skeleton, layout, cfg.DATASET.TEST, train=False)
+        validate = _build_validate(cfg, skeleton, context, folder)
+
+    return Components(
+        network=network,
+        dataset=dataset,
+        collate=collate,
+        normalise=normalise,
+        make_targets=build_targets(cfg, skeleton),
+        criterion=build_criterion(cfg, skeleton),
+        validate=validate,
+        skeleton=skeleton_to_dict(skeleton),
+        notices=notices,
+    )
+
+
+def _build_validate(
+    cfg: CfgNode, skeleton: Skeleton, context: DistributedContext, folder: RunFolder
+) -> Validate:
+    """Validation on DATASET.TEST, with the results in the run's folder."""
+    results_folder = folder.results / "training"
+
+    def score(network: nn.Module) -> Scores | None:
+        predictor = Predictor.from_config(cfg, network, skeleton, context.device)
+        metrics = evaluate_split(predictor, cfg, skeleton, context, results_folder).metrics
+        if metrics is None:
+            return None
+        values = {name: value for name, value in metrics.values.items() if value is not None}
+        return Scores(metrics.main, values, metrics.notes)
+
+    return score
 
 
 @dataclass
 class TrainingRun:
-    """All objects of a run; `train.train` drives it."""
+    """All objects of a run; `loop.train` drives it."""
 
     cfg: CfgNode
     components: Components
@@ -41,13 +137,11 @@ class TrainingRun:
     partition: EpochPartition
     train_loader: TrainLoader
     state: TrainState
-    forward: (
-        nn.Module
-    )  # the network as wrapped for several processes and compilation; shares its weights
+    step: TrainingStep
     schedule: Schedule
     speed: SpeedMeter
-    rate: float = 0.0  # learning rate of the last step
-    last_save: float = float("-inf")  # when the last checkpoint was written, by time.monotonic
+    learning_rate: float = 0.0  # of the last step
+    last_save: float = float("-inf")  # time.monotonic() of the last checkpoint
 
 
 def build_run(
@@ -57,19 +151,17 @@ def build_run(
     folder: RunFolder,
     log: RunLog,
 ) -> TrainingRun:
-    """Everything on its device. UserError where the settings cannot work on this data or machine."""
-    if not len(components.dataset):
+    """All objects of the run, on its device.
+
+    UserError where the settings cannot work with this data or machine.
+    """
+    num_images = len(components.dataset)
+    if not num_images:
         raise UserError(
             f"there is nothing to train on: DATASET.TRAIN '{cfg.DATASET.TRAIN}' has no images"
         )
-    partition = build_shares(cfg, context, len(components.dataset))
-    network = prepare_network(cfg, components.network, context)
-    averaged = AveragedWeights(network, cfg.TRAIN.EMA) if cfg.TRAIN.EMA else None
-    state = TrainState(
-        network, build_optimizer(cfg, network), Precision.from_config(cfg, context.device), averaged
-    )
-    state.position.epoch = cfg.TRAIN.BEGIN_EPOCH
-    feed = TrainLoader(
+    partition = build_partition(cfg, context, num_images)
+    loader = TrainLoader(
         components.dataset,
         components.collate,
         partition,
@@ -77,80 +169,121 @@ def build_run(
         cfg.WORKERS,
         cfg.TRAIN.END_EPOCH,
     )
-    schedule, pace = Schedule.of(cfg), SpeedMeter(partition.images_per_step)
+    state = build_state(cfg, components.network, context)
     return TrainingRun(
-        cfg,
-        components,
-        context,
-        folder,
-        log,
-        partition,
-        feed,
-        state,
-        wrap(cfg, network, context),
-        schedule,
-        pace,
+        cfg=cfg,
+        components=components,
+        context=context,
+        folder=folder,
+        log=log,
+        partition=partition,
+        train_loader=loader,
+        state=state,
+        step=build_step(cfg, components, state, context),
+        schedule=Schedule.from_config(cfg),
+        speed=SpeedMeter(partition.images_per_step),
     )
 
 
-def build_shares(cfg: CfgNode, context: DistributedContext, length: int) -> EpochPartition:
-    """How this run's processes share an epoch."""
-    train = cfg.TRAIN
+def build_partition(cfg: CfgNode, context: DistributedContext, num_images: int) -> EpochPartition:
+    """How the processes of this run divide an epoch."""
     return EpochPartition(
-        length,
-        train.IMAGES_PER_GPU,
-        context.rank,
-        context.world,
-        train.ACCUMULATE,
-        cfg.SEED,
-        train.SHUFFLE,
+        num_images=num_images,
+        batch_size=cfg.TRAIN.IMAGES_PER_GPU,
+        rank=context.rank,
+        world_size=context.world_size,
+        accumulate=cfg.TRAIN.ACCUMULATE,
+        seed=cfg.SEED,
+        shuffle=cfg.TRAIN.SHUFFLE,
     )
 
 
-def prepare_network(cfg: CfgNode, network: nn.Module, context: DistributedContext) -> nn.Module:
-    """The network on the device in its memory layout, with batch statistics over all ranks where asked for and possible."""
-    if cfg.MODEL.SYNC_BN and context.world > 1 and context.device.type == "cuda":
+def build_state(cfg: CfgNode, network: nn.Module, context: DistributedContext) -> TrainState:
+    """Network on its device and in its memory format, optimizer, precision, averaged weights."""
+    if cfg.MODEL.SYNC_BN and _is_multi_gpu(context):
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    layout = torch.channels_last if cfg.MODEL.CHANNELS_LAST else torch.contiguous_format
-    return network.to(context.device, memory_format=layout)  # type: ignore[call-overload]
+    network = network.to(context.device, memory_format=memory_format(cfg))  # type: ignore[call-overload]
+
+    averaged = AveragedWeights(network, cfg.TRAIN.EMA) if cfg.TRAIN.EMA else None
+    optimizer = build_optimizer(cfg, network)
+    precision = Precision.from_config(cfg, context.device)
+    state = TrainState(network, optimizer, precision, averaged)
+    state.position.epoch = cfg.TRAIN.BEGIN_EPOCH
+    return state
 
 
-def wrap(cfg: CfgNode, network: nn.Module, context: DistributedContext) -> nn.Module:
-    """The network as the loop calls it. Batch statistics are each rank's own; rank 0's are saved (see MODEL.SYNC_BN)."""
-    called = torch.compile(network) if cfg.TRAIN.COMPILE else network
-    if context.world == 1:
-        return called  # type: ignore[return-value]
-    devices = [context.device.index] if context.device.type == "cuda" else None
+def build_step(
+    cfg: CfgNode, components: Components, state: TrainState, context: DistributedContext
+) -> TrainingStep:
+    """The training step, with the network compiled and wrapped for several ranks where asked."""
+    return TrainingStep(
+        model=wrap_network(cfg, state.network, context),
+        network=state.network,
+        normalise=components.normalise,
+        make_targets=components.make_targets,
+        criterion=components.criterion,
+        optimizer=state.optimizer,
+        precision=state.precision,
+        memory_format=memory_format(cfg),
+    )
+
+
+def memory_format(cfg: CfgNode) -> torch.memory_format:
+    """The memory format of images and weights."""
+    return torch.channels_last if cfg.MODEL.CHANNELS_LAST else torch.contiguous_format
+
+
+def wrap_network(cfg: CfgNode, network: nn.Module, context: DistributedContext) -> nn.Module:
+    """The network as it is called: compiled, and with gradients summed over the ranks.
+
+    Batch statistics stay each rank's own and rank 0's are saved, unless MODEL.SYNC_BN.
+    """
+    model: nn.Module = torch.compile(network) if cfg.TRAIN.COMPILE else network  # type: ignore[assignment]
+    if context.world_size == 1:
+        return model
+
+    device_ids = [context.device.index] if context.device.type == "cuda" else None
+    options: dict[str, Any] = {_BUFFER_OPTION: False}
     return DistributedDataParallel(
-        called, device_ids=devices, gradient_as_bucket_view=True, **OWN_BUFFERS
+        model, device_ids=device_ids, gradient_as_bucket_view=True, **options
     )
 
 
-def notices(cfg: CfgNode, context: DistributedContext, partition: EpochPartition) -> list[str]:
-    """What the user should know before the first step."""
-    found = []
-    if cfg.MODEL.SYNC_BN and (context.world == 1 or context.device.type != "cuda"):
-        found.append("notice: MODEL.SYNC_BN does nothing here: it needs more than one GPU process")
+def setting_notices(
+    cfg: CfgNode, context: DistributedContext, partition: EpochPartition
+) -> list[str]:
+    """Settings without effect here, and settings that do not fit together."""
+    notices = []
+    if cfg.MODEL.SYNC_BN and not _is_multi_gpu(context):
+        notices.append("MODEL.SYNC_BN has no effect here: it needs more than one GPU process")
     if cfg.FP16.ENABLED and context.device.type == "cpu":
-        found.append(
-            f"notice: {cfg.FP16.DTYPE} on a CPU is for trying out; it is usually slower than FP16.ENABLED False"
+        notices.append(
+            f"{cfg.FP16.DTYPE} on a CPU is for trying out; it is usually slower than "
+            "FP16.ENABLED False"
         )
-    total, recipe = partition.images_per_step, cfg.TRAIN.TOTAL_BATCH
-    if recipe and recipe != total:
-        found.append("notice: " + batch_advice(cfg, recipe, partition))
-    return found
+    if batch_advice := total_batch_advice(cfg, partition):
+        notices.append(batch_advice)
+    return [f"notice: {notice}" for notice in notices]
 
 
-def batch_advice(cfg: CfgNode, recipe: int, partition: EpochPartition) -> str:
-    """What to change where the images per step differ from those that the recipe was made for."""
+def total_batch_advice(cfg: CfgNode, partition: EpochPartition) -> str:
+    """What to change where the images per step are not TRAIN.TOTAL_BATCH; empty where they are."""
+    recipe = cfg.TRAIN.TOTAL_BATCH
     total = partition.images_per_step
+    if not recipe or recipe == total:
+        return ""
+
     rate = linearly_scaled_rate(cfg.TRAIN.LR, recipe, total)
-    sentence = (
-        f"the recipe was made for {recipe} images a step, this run has {total} ({partition.batch} x {partition.world} processes"
-        f" x ACCUMULATE {partition.accumulate}); use TRAIN.LR {rate:.4g} (scaled in proportion)"
+    advice = (
+        f"the recipe was made for {recipe} images a step, this run has {total} "
+        f"({partition.batch_size} x {partition.world_size} processes "
+        f"x ACCUMULATE {partition.accumulate}); use TRAIN.LR {rate:.4g} (scaled in proportion)"
     )
-    if recipe % partition.global_batch == 0:
-        sentence += (
-            f", or keep TRAIN.LR and set TRAIN.ACCUMULATE {recipe // partition.global_batch}"
-        )
-    return sentence
+    if recipe % partition.global_batch_size == 0:
+        accumulate = recipe // partition.global_batch_size
+        advice += f", or keep TRAIN.LR and set TRAIN.ACCUMULATE {accumulate}"
+    return advice
+
+
+def _is_multi_gpu(context: DistributedContext) -> bool:
+    return context.world_size > 1 and context.device.type == "cuda"

@@ -1,4 +1,4 @@
-"""Everything a run must remember to go on as if it had not been interrupted."""
+"""Everything that a run must save to resume exactly."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from torch import nn
 from duopose.distributed.context import DistributedContext
 from duopose.network import translate_state_dict
 from duopose.runtime import get_rng_states, set_rng_states
-from duopose.training.meter import Meter
+from duopose.training.log import LossMeter
 from duopose.training.optim import AveragedWeights, load_optimizer
 from duopose.training.precision import Precision
 
 
 @dataclass
 class Position:
-    """How far the run is. The learning rate follows from it, so the schedule needs no state of its own."""
+    """How far the run is; the learning rate follows from it. The names are keys in checkpoints."""
 
-    epoch: int = 0
+    epoch: int = 0  # epochs that are complete
     seen: int = 0  # images of this epoch that all ranks together have used
     step: int = 0  # updates since the start of the run
-    validation_due: bool = False  # the epoch before this one has ended and waits for its validation
+    validation_due: bool = False  # the epoch before this one has not been validated yet
 
 
 @dataclass
 class Best:
-    """The best validation so far."""
+    """The best validation so far. The names are keys in checkpoints."""
 
-    score: float = -1.0  # AP, or the benchmark's own main number
+    score: float = -1.0  # AP, or the main metric of the benchmark
     epoch: int = -1
 
 
 @dataclass
 class TrainState:
-    """The live objects of a run; `content` and `restore` are each other's inverse."""
+    """The objects of a run that change; `checkpoint_content` and `restore` are inverse."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
@@ -44,40 +44,46 @@ class TrainState:
     averaged: AveragedWeights | None
     position: Position = field(default_factory=Position)
     best: Best = field(default_factory=Best)
-    meter: Meter = field(default_factory=Meter)
+    meter: LossMeter = field(default_factory=LossMeter)
 
     @property
-    def result(self) -> nn.Module:
-        """The network to validate and to give to users: the averaged one where there is one."""
+    def inference_network(self) -> nn.Module:
+        """The network to validate and to save: the averaged one, if there is one."""
         return self.averaged.network if self.averaged else self.network
 
-    def content(self, context: DistributedContext) -> dict[str, Any]:
-        """Tensors and plain values for a checkpoint. All ranks must call it: each has random states of its own."""
+    def checkpoint_content(self, context: DistributedContext) -> dict[str, Any]:
+        """Tensors and plain values. All ranks must call it: each has its own random states."""
         own = {"random": get_rng_states(), "meter": self.meter.state_dict()}
+        averaged = self.averaged.network.state_dict() if self.averaged else None
         return {
             "position": asdict(self.position),
             "best": asdict(self.best),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "precision": self.precision.state_dict(),
-            "averaged": self.averaged.network.state_dict() if self.averaged else None,
+            "averaged": averaged,
             "ranks": context.all_gather_object(own),
         }
 
-    @staticmethod
-    def _load_weights(network: nn.Module, state: dict[str, torch.Tensor]) -> None:
-        """Weights of a checkpoint; older checkpoints have other names for the same tensors."""
-        network.load_state_dict(translate_state_dict(state, network))
-
     def restore(self, content: dict[str, Any], context: DistributedContext) -> None:
-        """Take over a checkpoint's content. With more ranks than it was written by, the new ones keep the streams they have."""
-        self.position, self.best = Position(**content["position"]), Best(**content["best"])
-        self._load_weights(self.network, content["network"])
+        """Load the content of a checkpoint.
+
+        Ranks that the run did not have when it was saved keep their own random states.
+        """
+        self.position = Position(**content["position"])
+        self.best = Best(**content["best"])
+        _load_weights(self.network, content["network"])
         load_optimizer(self.optimizer, content["optimizer"])
         self.precision.load_state_dict(content["precision"])
         if self.averaged is not None:
-            self._load_weights(self.averaged.network, content["averaged"] or content["network"])
+            _load_weights(self.averaged.network, content["averaged"] or content["network"])
+
         if context.rank < len(content["ranks"]):
             own = content["ranks"][context.rank]
             set_rng_states(own["random"])
             self.meter.load_state_dict(own["meter"])
+
+
+def _load_weights(network: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Load the weights of a checkpoint; older ones have other names for the same tensors."""
+    network.load_state_dict(translate_state_dict(weights, network))

@@ -17,12 +17,14 @@ from duopose.errors import UserError
 from duopose.files import write_atomically
 
 COLUMNS = ("step", "epoch", "kind", "name", "value")
-LOSS_TERMS = (
-    "heatmap",
-    "offset",
-    "push",
-    "pull",
-)  # what the names of the loss terms begin with; their sum is "loss"
+# Values of a training step that are not loss terms; all other names of kind "train" are.
+NOT_LOSSES = {
+    "learning_rate",
+    "loss_scale",
+    "skipped_steps",
+    "images_per_second",
+    "data_share",
+}
 SMOOTHING = (
     50  # a loss curve with more points than this is drawn as running means over a 50th of them
 )
@@ -68,7 +70,7 @@ def plot_curves(metrics: str | Path, image: str | Path, title: str = "") -> None
     """Draw losses, validation scores and the learning rate of a run over its epochs into a PNG (written whole or not at all)."""
     curves = read_metrics(metrics)
     losses = {
-        name: curve for (kind, name), curve in curves.items() if kind == "train" and _is_loss(name)
+        name: curve for (kind, name), curve in curves.items() if kind == "train" and name not in NOT_LOSSES
     }
     scores = {name: curve for (kind, name), curve in curves.items() if kind == "val"}
     rates = {name: curve for (_, name), curve in curves.items() if name == "learning_rate"}
@@ -107,10 +109,6 @@ def smooth(values: np.ndarray, parts: int = SMOOTHING) -> np.ndarray:
     first, last = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
     with np.errstate(invalid="ignore"):
         return (sums[last] - sums[first]) / (counts[last] - counts[first])
-
-
-def _is_loss(name: str) -> bool:
-    return name == "loss" or name.startswith(LOSS_TERMS)
 
 
 def _draw_panel(axes: Axes, name: str, group: dict[str, Curve]) -> None:
