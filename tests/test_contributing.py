@@ -72,7 +72,7 @@ EXAMPLES = (
     Example("Add a loss term", 3, LOSS_CHECK.replace("{term}", "tag_size")),
     Example("Add a head", 6, LOSS_CHECK.replace("{term}", "foreground")),
     Example("Add a backbone", 2, BACKBONE_CHECK),
-    Example("Add a data set", 2, DATASET_CHECK),
+    Example("Add a data set", 1, DATASET_CHECK),
     Example("Add a grouping rule", 2, GROUPING_CHECK, "tests/decode/test_round_trip.py"),
 )
 

@@ -171,7 +171,7 @@ def _evaluate_with_hotcoco(
 
     evaluation = hotcoco.COCOeval(reference, detections, "keypoints")
     evaluation.params.kpt_oks_sigmas = sigmas
-    evaluation.params.img_ids = image_ids
+    evaluation.params.img_ids = [int(image_id) for image_id in image_ids]
     return _run(evaluation)
 
 
