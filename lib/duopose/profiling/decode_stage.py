@@ -1,4 +1,8 @@
-"""The decoder on ideal maps of made-up people, stage by stage, beside a yardstick: one 5x5 dilation of all heatmaps by OpenCV."""
+"""Times the decoder, phase by phase, on ideal channels-last maps of synthetic people.
+
+The baseline in the same process is one 5x5 dilation of all heatmaps by OpenCV, the cheapest
+non-maximum suppression.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from yacs.config import CfgNode
 
 from duopose.config import build_skeleton, load_config
@@ -23,7 +28,7 @@ from duopose.types import PoseMaps
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """How many people, in an image of which size."""
+    """Options: the settings, the number of people and false peaks, the size of the input."""
     parser.add_argument(
         "--cfg", default="", help="a yaml from experiments/ (default: the documented defaults)"
     )
@@ -33,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         nargs="+",
         default=[1, 10, 30],
         metavar="P",
-        help="people an image (default 1 10 30)",
+        help="people per image (default 1 10 30)",
     )
     parser.add_argument(
         "--false-peaks",
@@ -49,18 +54,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("opts", nargs="*", help="KEY VALUE ..., settings over those of --cfg")
     add_clock_argument(parser, "cpu")
-    parser.set_defaults(repeats=51)  # short works: the median of few would be anybody's
+    parser.set_defaults(repeats=51)  # a few milliseconds each: the median needs many
 
 
 def run(args: Namespace) -> dict[str, Any]:
-    """A row a number of people: total and yardstick in milliseconds, and the stages."""
+    """One row per number of people: milliseconds of the decoder, its phases and the dilation."""
     cfg = load_config(args.cfg or None, args.opts)
-    rows = [
-        time_decoding(cfg, people, args.false_peaks, parse_size(args.size), args.repeats)
-        for people in args.people
-    ]
-    for row in rows:
+    size = parse_size(args.size)
+    rows = []
+    for people in args.people:
+        row = time_decoding(cfg, people, args.false_peaks, size, args.repeats)
         print_row(row)
+        rows.append(row)
     return {"rows": rows}
 
 
@@ -79,44 +84,49 @@ def time_decoding(
     cfg: CfgNode, people: int, false_peaks: int, size: tuple[int, int], repeats: int
 ) -> Row:
     """One row of the benchmark."""
-    maps = crowd_maps(cfg, people, false_peaks, size)
+    maps = synthetic_maps(cfg, people, false_peaks, size)
     decoder = build_decoder(cfg, build_skeleton(cfg))
     peaks = decoder.find_peaks(maps)
-    group = decoder.grouper.group(peaks)
-    heatmaps, square = maps.heatmaps.numpy(), np.ones((5, 5), np.uint8)
+    grouped = decoder.grouper.group(peaks)
     times = measure(
         {
-            "total": lambda: decoder.decode(maps),
-            "yardstick": lambda: [cv2.dilate(one, square) for one in heatmaps],
+            "decoding": lambda: decoder.decode(maps),
+            "dilation": lambda: dilate(maps.heatmaps),
             "peaks": lambda: decoder.find_peaks(maps),
             "grouping": lambda: decoder.grouper.group(peaks),
-            "refining, filling, scoring": lambda: decoder.to_poses(peaks, group),
+            "refining, filling, ranking": lambda: decoder.to_poses(peaks, grouped),
         },
         repeats,
     )
-    total, yardstick = times.pop("total"), times.pop("yardstick")
-    facts = {
+    total = times.pop("decoding")
+    dilation = times.pop("dilation")
+    return {
         "people": people,
         "false_peaks": false_peaks,
         "found": len(decoder.decode(maps).scores),
-    }
-    return {
-        **facts,
         "total_ms": total,
-        "yardstick_ms": yardstick,
-        "ratio": total / yardstick,
-        "stages": times,
+        "dilation_ms": dilation,
+        "ratio": total / dilation,
+        "phases": times,
     }
 
 
-def crowd_maps(cfg: CfgNode, people: int, false_peaks: int, size: tuple[int, int]) -> PoseMaps:
-    """Merged ideal maps, plain and mirrored pass, of a crowd in a network input of that (height, width)."""
+def dilate(heatmaps: torch.Tensor) -> None:
+    """The baseline: one 5x5 dilation per channel of heatmaps (C, H, W) on the CPU."""
+    square = np.ones((5, 5), np.uint8)
+    for heatmap in heatmaps.numpy():
+        cv2.dilate(heatmap, square)
+
+
+def synthetic_maps(cfg: CfgNode, people: int, false_peaks: int, size: tuple[int, int]) -> PoseMaps:
+    """Merged ideal maps, plain and mirrored pass, for a network input of (height, width) `size`."""
     height, width = size
     skeleton = build_skeleton(cfg)
     frame = InputTransform(min(size)).merged_frame(width, height)
-    scene = clean_scene(
-        crowd(people, width, height, skeleton), np.full(people, 100.0), build_layout(cfg, skeleton)
-    )
+    keypoints = crowd(people, width, height, skeleton)
+    areas = np.full(people, 100.0)
+    scene = clean_scene(keypoints, areas, build_layout(cfg, skeleton))
     scene = with_false_peaks(scene, false_peaks, width, height)
+
     passes = ideal_passes(scene, frame, [frame], ideal_network(cfg), skeleton, flip=True)
     return build_merger(cfg, skeleton)(passes, frame)
