@@ -60,17 +60,22 @@ def find_candidates(heatmaps: torch.Tensor, threshold: float) -> np.ndarray:
         candidate = ~((heatmaps <= threshold) | (heatmaps < largest))
         return candidate.nonzero().cpu().numpy()
 
-    # On the CPU OpenCV's dilation takes a tenth of the time of max pooling. One channel at a time
-    # stays in the processor's cache.
+    # On the CPU OpenCV's dilation, one channel at a time, takes a tenth of the time of max pooling.
+    # It is applied to the rows between the first and the last cell above the threshold.
     maps = heatmaps.detach().numpy()
-    largest_of_9 = np.empty_like(maps[0])
-    found = []
+    num_rows, num_columns = maps.shape[1:]
+    found = [np.zeros(0, dtype=np.int64)]
     for channel, heatmap in enumerate(maps):
-        cv2.dilate(heatmap, SQUARE_3X3, dst=largest_of_9)
-        candidate = ~((heatmap <= np.float32(threshold)) | (heatmap < largest_of_9))
-        found.append(np.flatnonzero(candidate) + channel * heatmap.size)
-    flat = np.concatenate(found)
-    return np.column_stack(np.unravel_index(flat, maps.shape))
+        rows = np.flatnonzero(~(heatmap.max(axis=1) <= threshold))
+        if not len(rows):
+            continue
+        first_row = max(rows[0] - 1, 0)  # a neighbour of the first row
+        part = heatmap[first_row : rows[-1] + 2]
+        candidate = ~((part <= threshold) | (part < cv2.dilate(part, SQUARE_3X3)))
+        first_cell = (channel * num_rows + first_row) * num_columns
+        found.append(first_cell + np.flatnonzero(candidate))
+    cells = np.unravel_index(np.concatenate(found), maps.shape)
+    return np.column_stack(cells)
 
 
 def check_values(name: str, values: np.ndarray) -> None:
