@@ -1,4 +1,4 @@
-"""Join CrowdPose's train and val to trainval, with checks: python tools/prepare_crowdpose.py data/crowdpose"""
+"""Join CrowdPose's train and val to trainval: python tools/prepare_crowdpose.py data/crowdpose"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from duopose.errors import UserError, path_errors_as_user_errors
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 0, or 2 with a sentence."""
+    """Exit code 0, or 2 with a message."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "root",

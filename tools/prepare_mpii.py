@@ -1,5 +1,8 @@
-"""Write MPII's annotations in the project's format:
-python tools/prepare_mpii.py mpii_human_pose_v1_u12_1.mat --groups groups_v12.mat --images data/mpii/images --out data/mpii"""
+"""Convert MPII's annotations to COCO format.
+
+python tools/prepare_mpii.py mpii_human_pose_v1_u12_1.mat --groups groups_v12.mat \\
+    --images data/mpii/images --out data/mpii
+"""
 
 from __future__ import annotations
 
@@ -39,55 +42,63 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--out",
         type=Path,
         default=Path("data/mpii"),
-        help="annotations/mpii_{train,val,trainval,test}.json go here",
+        help="annotations/mpii_{train,val,trainval,test}.json are written below it",
     )
     parser.add_argument(
+        "--val-fraction",
         "--val-share",
         type=float,
         default=0.1,
-        help="share of the training images' videos held out (default 0.1)",
+        help="fraction of the training images' videos used for validation (default 0.1)",
     )
     parser.add_argument(
-        "--val-list", type=Path, help="a text file of image names to hold out instead, one a line"
+        "--val-list",
+        type=Path,
+        help="text file with the names of the validation images instead, one per line",
     )
     return parser.parse_args(arguments)
 
 
 def prepare(args: argparse.Namespace) -> list[Summary]:
-    """Read, split and write; UserError for everything that is the user's to mend."""
+    """Read, split and write; UserError for the user's mistakes."""
     if args.val_list and not args.val_list.is_file():
         raise UserError(f"--val-list '{args.val_list}' does not exist")
-    held_out = args.val_list.read_text().split() if args.val_list else ()
-    print(f"reading {args.mat} (a minute for the whole of MPII)", flush=True)
+    val_names = args.val_list.read_text().split() if args.val_list else ()
+
+    print(f"reading {args.mat} (about a minute for all of MPII)", flush=True)
     images = read_release(args.mat)
     groups = read_groups(args.groups, len(images)) if args.groups else None
-    splits = split_images(images, args.val_share, held_out)
+    splits = split_images(images, args.val_fraction, val_names)
+
     names = [images[index].name for split in ("trainval", "test") for index in splits[split]]
     with tqdm(total=len(names), unit="image", desc="sizes", disable=not sys.stderr.isatty()) as bar:
         sizes = image_sizes(names, args.images, bar.update)
     missing = [name for name in names if name not in sizes]
     if missing:
         print(
-            f"{len(missing)} of {len(names)} images are not in {args.images} and are left out, first {missing[:3]}"
+            f"{len(missing)} of {len(names)} images are not in {args.images} and are left out, "
+            f"first {missing[:3]}"
         )
-    contents = {split: to_coco(images, indices, groups, sizes) for split, indices in splits.items()}
-    return [
-        write_split(args.out / "annotations" / f"mpii_{split}.json", content)
-        for split, content in contents.items()
-    ]
+
+    written = []
+    for split, indices in splits.items():
+        path = args.out / "annotations" / f"mpii_{split}.json"
+        written.append(write_split(path, to_coco(images, indices, groups, sizes)))
+    return written
 
 
 def main() -> int:
-    """Exit code 0, or 2 with a sentence."""
+    """Exit code 0, or 2 with a message."""
     try:
         with path_errors_as_user_errors():
-            written = prepare(parse())
+            summaries = prepare(parse())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for done in written:
+    for summary in summaries:
         print(
-            f"{done.path}: {done.images} images, {done.people} people ({done.with_keypoints} with keypoints), {done.groups} groups"
+            f"{summary.path}: {summary.images} images, {summary.people} people "
+            f"({summary.with_keypoints} with keypoints), {summary.groups} groups"
         )
     return 0
 

@@ -61,55 +61,56 @@ def test_trainval_has_both_and_new_ids(root: Path) -> None:
         (3, 20, 0),
         (4, 21, 0),
     ]
-    assert any("3 of 4 images are not in" in notice for notice in prepared.notices)
-    assert any(
-        "has 2 images, CrowdPose's train split has 10000" in notice for notice in prepared.notices
-    )
+    notices = "\n".join(prepared.notices)
+    assert "3 of 4 images" in notices and "10000" in notices
 
 
 def test_shared_images_are_refused(root: Path) -> None:
     write(root, "val", content(11))
-    with pytest.raises(UserError, match=r"share 1 images, first ids \['11'\]"):
+    with pytest.raises(UserError, match=r"1 images, first ids \['11'\]"):
         prepare_crowdpose(root)
     write(root, "val", content(31))
-    with pytest.raises(UserError, match="share 1 images"):
+    with pytest.raises(UserError, match=r"1 images, first ids \['31'\]"):
         prepare_crowdpose(root)
 
 
 @pytest.mark.parametrize(
-    ("damage", "sentence"),
+    ("damage", "fragments"),
     [
         (
             lambda c: c["annotations"][1].update(keypoints=[0] * 51),
-            r"1 annotations .* not 42 numbers, first ids \[1\]",
+            r"1 annotations .*'keypoints'.* \[1\]",
         ),
         (
             lambda c: c["annotations"][1].update(keypoints=5),
-            "1 annotations have 'keypoints' that are not 42 numbers",
+            r"1 annotations .*'keypoints'.* \[1\]",
         ),
         (
             lambda c: c["images"][0].pop("crowdIndex"),
-            r"1 images have no 'crowdIndex', first ids \[20\]",
+            r"1 images .*'crowdIndex'.* \[20\]",
         ),
         (
             lambda c: c["images"][1].pop("file_name"),
-            r"1 images have no 'id' .* or no 'file_name', first ids \[21\]",
+            r"1 images .*'file_name'.* \[21\]",
         ),
-        (lambda c: c["images"][0].update(id=[20]), r"1 images have no 'id'"),
+        (lambda c: c["images"][0].update(id=[20]), r"1 images .*'id'.* \[\[20\]\]"),
         (
             lambda c: c["annotations"][0].update(image_id=99),
-            r"1 annotations .* is no image of the file, first ids \[0\]",
+            r"1 annotations .*'image_id'.* \[0\]",
         ),
-        (lambda c: c["annotations"][0].update(image_id=[20]), "1 annotations have an 'image_id'"),
+        (
+            lambda c: c["annotations"][0].update(image_id=[20]),
+            r"1 annotations .*'image_id'.* \[0\]",
+        ),
     ],
 )
 def test_other_files_are_refused(
-    root: Path, damage: Callable[[dict[str, Any]], object], sentence: str
+    root: Path, damage: Callable[[dict[str, Any]], object], fragments: str
 ) -> None:
     other = content(20)
     damage(other)
     write(root, "val", other)
-    with pytest.raises(UserError, match=f"crowdpose_val.json is no CrowdPose file: {sentence}"):
+    with pytest.raises(UserError, match=rf"crowdpose_val\.json.*{fragments}"):
         prepare_crowdpose(root)
     assert not (root / "json" / "crowdpose_trainval.json").exists()
 

@@ -150,23 +150,24 @@ def test_splits_keep_videos_together_and_are_the_same_for_everybody(mat: Path) -
     assert split_images(images, 0.5, ["one.jpg"])["val"] == [1]
     with pytest.raises(
         UserError,
-        match=r"1 validation images are not among MPII's training images, first \['test.jpg'\]",
+        match=r"1 .*\['test.jpg'\]",
     ):
         split_images(images, 0.5, ["test.jpg", "one.jpg"])
 
 
-def test_groups_written_and_real(tmp_path: Path, real_data: Path) -> None:
+def test_groups_are_read(tmp_path: Path) -> None:
     path = tmp_path / "groups.mat"
     column = np.empty((3, 1), dtype=object)
-    column[0, 0], column[1, 0], column[2, 0] = (
-        cells([np.array([[1], [3]]), np.array([[2]])]),
-        np.zeros((1, 0)),
-        cells([np.array([[1]])]),
-    )
+    column[0, 0] = cells([np.array([[1], [3]]), np.array([[2]])])
+    column[1, 0] = np.zeros((1, 0))
+    column[2, 0] = cells([np.array([[1]])])
     scipy.io.savemat(path, {"groups": column})
     assert read_groups(path, 3) == [[[0, 2], [1]], [], [[0]]]
-    with pytest.raises(UserError, match="has groups of 3 images, the annotation file has 4"):
+    with pytest.raises(UserError, match="3 images.* 4"):
         read_groups(path, 4)
+
+
+def test_real_groups(real_data: Path) -> None:
     real = read_groups(real_data / "mpii" / "annot" / "groups_v12.mat", 24987)
     assert real[4] == [[0], [1]] and real[5] == [[2], [0, 1]]
     assert sum(not groups for groups in real) == 960
@@ -212,7 +213,7 @@ def test_real_annotations_through_the_mat_and_back_to_the_metric(
 
 
 def test_groups_of_people_who_are_not_there(mat: Path) -> None:
-    with pytest.raises(UserError, match=r"names annorect 2 of image one.jpg, which has 1"):
+    with pytest.raises(UserError, match=r"annorect 2 .*one\.jpg.* 1"):
         to_coco(read_release(mat), [1], [[], [[0, 1]]], SIZES)
 
 
@@ -220,25 +221,25 @@ def test_sizes(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((30, 40, 3), np.uint8))
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     assert image_sizes(["a.jpg", "absent.jpg", "broken.jpg"], tmp_path) == {"a.jpg": (40, 30)}
-    with pytest.raises(UserError, match="none of the 1 images is in"):
+    with pytest.raises(UserError, match=r"absent\.jpg"):
         image_sizes(["absent.jpg"], tmp_path)
 
 
 def test_what_is_no_mpii_file(tmp_path: Path) -> None:
     path = tmp_path / "x.mat"
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="x.mat"):
         read_release(path)
     path.write_bytes(b"not a mat file at all, but long enough to look at" * 10)
-    with pytest.raises(UserError, match="cannot be read as a MATLAB file"):
+    with pytest.raises(UserError, match="x.mat.*MATLAB"):
         read_release(path)
     scipy.io.savemat(path, {"other": 1})
-    with pytest.raises(UserError, match=r"has no variable RELEASE; it has \['other'\]"):
+    with pytest.raises(UserError, match=r"RELEASE.*\['other'\]"):
         read_release(path)
     scipy.io.savemat(path, {"RELEASE": {"version": 1}})
-    with pytest.raises(UserError, match="must hold annolist and img_train"):
+    with pytest.raises(UserError, match="x.mat.*annolist and img_train"):
         read_release(path)
     write_mat(path, [image("a.jpg", EMPTY)], [1, 1])
-    with pytest.raises(UserError, match="annolist has 1 images, but img_train has 2"):
+    with pytest.raises(UserError, match="annolist has 1 .*img_train has 2"):
         read_release(path)
 
 
@@ -272,7 +273,7 @@ def test_the_tool(
         == 0
     )
     messages = capsys.readouterr().out
-    assert "2 of 5 images are not in" in messages
+    assert "2 of 5 images" in messages
     assert "mpii_train.json: 1 images, 3 people (2 with keypoints), 0 groups" in messages
     splits = {
         split: json.loads((tmp_path / "annotations" / f"mpii_{split}.json").read_text())
@@ -283,8 +284,8 @@ def test_the_tool(
     assert splits["test"]["annotations"][0]["bbox"] == [100, 200, 400, 400]
 
 
-def test_the_tool_says_what_is_wrong(
+def test_the_tool_names_a_missing_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_tool(monkeypatch, tmp_path / "absent.mat") == 2
-    assert "absent.mat' does not exist" in capsys.readouterr().err
+    assert "absent.mat" in capsys.readouterr().err

@@ -12,7 +12,7 @@ import pytest
 from pycocotools.coco import COCO as CocoApi
 
 from duopose.datasets.sample_data.body import pose_body
-from duopose.datasets.sample_data.figure import Canvas, draw_figure, is_seen, random_look
+from duopose.datasets.sample_data.figure import Canvas, draw_figure, is_visible, random_look
 from duopose.datasets.sample_data.write import make_sample_data
 from duopose.errors import UserError
 from duopose.skeletons import COCO, CROWDPOSE, MPII, Skeleton
@@ -116,8 +116,8 @@ def test_the_drawn_world_is_its_own_mirror_image() -> None:
         for name in COCO.keypoints:
             inside = all(0 <= value < 159.5 for value in joints[name][:2])
             if inside and seed < 3:
-                seen = is_seen(canvases[0], joints, height, 0, name)
-                assert seen == is_seen(canvases[1], mirrored, height, 0, COCO.mirror[name]), name
+                seen = is_visible(canvases[0], joints, height, 0, name)
+                assert seen == is_visible(canvases[1], mirrored, height, 0, COCO.mirror[name]), name
 
 
 def test_who_turns_the_back_shows_no_nose() -> None:
@@ -130,7 +130,7 @@ def test_who_turns_the_back_shows_no_nose() -> None:
         canvas = Canvas(np.zeros((200, 200, 3), np.uint8), np.zeros((200, 200), np.uint8))
         draw_figure(canvas, joints, random_look(np.random.default_rng(seed)), 100.0, 0)
         faces_viewer = bool(joints["nose"][2] > joints["head_middle"][2])
-        counts[faces_viewer].append(is_seen(canvas, joints, 100.0, 0, "nose"))
+        counts[faces_viewer].append(is_visible(canvas, joints, 100.0, 0, "nose"))
     assert not any(counts[False]) and np.mean(counts[True]) > 0.7
 
 
@@ -142,7 +142,7 @@ def test_other_skeletons_are_drawn(skeleton: Skeleton, tmp_path: Path) -> None:
     assert len(content["annotations"][0]["keypoints"]) == 3 * skeleton.num_keypoints
 
 
-def test_a_keypoint_nobody_can_draw_is_named(tmp_path: Path) -> None:
+def test_a_keypoint_that_cannot_be_drawn_is_named(tmp_path: Path) -> None:
     tail = Skeleton("cat", ("nose", "tail"), (), ("nose",), {}, ("tail",))
     with pytest.raises(UserError, match="tail"):
         make_sample_data(tmp_path, 1, 1, 0, 64, tail, workers=1)

@@ -15,7 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from duopose.coco_annotations import AnnotationFile, Record, is_person, person_category
+from duopose.coco_annotations import (
+    PERSON_NAME,
+    AnnotationFile,
+    Record,
+    is_person,
+    person_category,
+)
 from duopose.datasets.ignore_mask import pack_ignored_regions
 from duopose.errors import UserError
 from duopose.skeletons import Skeleton
@@ -197,3 +203,14 @@ def person_area(annotation: Record, keypoints: np.ndarray) -> float:
         return float(box[2] * box[3])
     points = keypoints[keypoints[:, 2] > 0, :2]
     return float(np.prod(points.max(0) - points.min(0)))
+
+
+def person_category_record(skeleton: Skeleton) -> Record:
+    """The entry of 'categories' for people with this skeleton, as COCO writes it."""
+    return {
+        "id": 1,
+        "name": PERSON_NAME,
+        "supercategory": PERSON_NAME,
+        "keypoints": list(skeleton.keypoints),
+        "skeleton": [[first + 1, second + 1] for first, second in skeleton.limb_index_pairs],
+    }

@@ -1,1 +1,1 @@
-"""Converters from published files to COCO format."""
+"""Converters from the benchmarks' own files to COCO-format annotation files."""

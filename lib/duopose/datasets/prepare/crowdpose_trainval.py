@@ -1,4 +1,4 @@
-"""CrowdPose comes as train, val and test; the benchmark trains on train + val together."""
+"""CrowdPose: joins the train and val splits to trainval, on which the benchmark's models train."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from duopose.errors import UserError
 from duopose.files import write_atomically
 from duopose.skeletons import CROWDPOSE
 
-OFFICIAL_IMAGES = {"train": 10000, "val": 2000, "test": 8000}  # Li et al. 2019, "CrowdPose"
+# Images per split: Li et al., "CrowdPose: Efficient Crowded Scenes Pose Estimation and a New
+# Benchmark", CVPR 2019.
+OFFICIAL_IMAGES = {"train": 10000, "val": 2000, "test": 8000}
 
 
 @dataclass
 class Prepared:
-    """What was written, and what the user should know."""
+    """The written file, and notices for the user."""
 
     path: Path
     images: int
@@ -28,111 +30,108 @@ class Prepared:
 
 
 def prepare_crowdpose(root: Path) -> Prepared:
-    """Write json/crowdpose_trainval.json below `root` from crowdpose_train.json and crowdpose_val.json beside it.
+    """Write json/crowdpose_trainval.json below `root`, from crowdpose_train.json and _val.json.
 
-    Annotations keep all they have (`num_keypoints` too, though it is 0 for some people with keypoints) and are numbered
-    anew from 1, since ids repeat between the files and evaluators disagree about id 0. Raises UserError where a file is
-    missing or no CrowdPose file, or where splits share images.
+    Annotations keep all their fields (also `num_keypoints`, which is 0 for some people with
+    keypoints) and are renumbered from 1, because ids repeat between the files and evaluators treat
+    id 0 differently. UserError where a file is missing or not CrowdPose's, or splits share images.
     """
     folder = root / "json"
-    files = {split: _read(folder / f"crowdpose_{split}.json") for split in ("train", "val")}
-    notices = [notice for split, file in files.items() for notice in _compare_count(split, file)]
-    _refuse_shared(files["train"], files["val"])
-    test = folder / "crowdpose_test.json"
-    if test.is_file():
-        truth = _read(test)
-        notices += _compare_count("test", truth)
-        for file in files.values():
-            _refuse_shared(file, truth)
+    train = _read(folder / "crowdpose_train.json")
+    val = _read(folder / "crowdpose_val.json")
+    notices = [*_count_notices("train", train), *_count_notices("val", val)]
+    _raise_if_shared(train, val)
+
+    test_path = folder / "crowdpose_test.json"
+    if test_path.is_file():
+        test = _read(test_path)
+        notices += _count_notices("test", test)
+        _raise_if_shared(train, test)
+        _raise_if_shared(val, test)
     else:
-        notices.append(f"{test} is missing: the model can be trained but not scored")
-    images = [image for file in files.values() for image in file.images]
+        notices.append(f"{test_path} is missing: the model can be trained but not scored")
+
+    images = [*train.images, *val.images]
     notices += _missing_images(root, images)
-    annotations = [
-        record | {"id": number}
-        for number, record in enumerate(
-            (a for file in files.values() for a in file.annotations), start=1
-        )
-    ]
+    numbered = enumerate([*train.annotations, *val.annotations], start=1)
+    annotations = [annotation | {"id": number} for number, annotation in numbered]
+
     path = folder / "crowdpose_trainval.json"
-    content = {
-        "categories": files["train"].categories,
-        "images": images,
-        "annotations": annotations,
-    }
+    content = {"categories": train.categories, "images": images, "annotations": annotations}
     write_atomically(path, orjson.dumps(content))
     return Prepared(path, len(images), len(annotations), notices)
 
 
 def _read(path: Path) -> AnnotationFile:
-    """A CrowdPose file: COCO's lists with 14 keypoints and a crowdIndex per image."""
+    """A CrowdPose file: COCO's lists with 14 keypoints, and a crowdIndex per image."""
     file = read_annotation_file(path)
-    nameless = [
-        image.get("id")
-        for image in file.images
-        if not (_is_id(image.get("id")) and isinstance(image.get("file_name"), str))
-    ]
-    _refuse(path, nameless, "images have no 'id' (a number or word) or no 'file_name'")
-    without = [image["id"] for image in file.images if "crowdIndex" not in image]
-    _refuse(path, without, "images have no 'crowdIndex'")
-    numbers = 3 * CROWDPOSE.num_keypoints
-    other = [
-        annotation.get("id")
-        for annotation in file.annotations
-        if not _has_keypoints(annotation, numbers)
-    ]
-    _refuse(path, other, f"annotations have 'keypoints' that are not {numbers} numbers")
+    unnamed: list[Any] = []
+    without_index: list[Any] = []
+    for image in file.images:
+        if not _is_id(image.get("id")) or not isinstance(image.get("file_name"), str):
+            unnamed.append(image.get("id"))
+        elif "crowdIndex" not in image:
+            without_index.append(image["id"])
+    _raise_if_any(path, unnamed, "images have no 'id' (a number or a string) or no 'file_name'")
+    _raise_if_any(path, without_index, "images have no 'crowdIndex'")
+
     known = {image["id"] for image in file.images}
-    orphans = [
-        annotation.get("id")
-        for annotation in file.annotations
-        if not _is_id(annotation.get("image_id")) or annotation["image_id"] not in known
-    ]
-    _refuse(path, orphans, "annotations have an 'image_id' that is no image of the file")
+    num_values = 3 * CROWDPOSE.num_keypoints
+    wrong_keypoints: list[Any] = []
+    orphans: list[Any] = []
+    for annotation in file.annotations:
+        if not _has_keypoints(annotation, num_values):
+            wrong_keypoints.append(annotation.get("id"))
+        if not _is_id(annotation.get("image_id")) or annotation["image_id"] not in known:
+            orphans.append(annotation.get("id"))
+    _raise_if_any(path, wrong_keypoints, f"annotations have no {num_values} 'keypoints' numbers")
+    _raise_if_any(path, orphans, "annotations have an 'image_id' that is not in 'images'")
     return file
 
 
-def _has_keypoints(annotation: Record, numbers: int) -> bool:
+def _has_keypoints(annotation: Record, num_values: int) -> bool:
+    """Whether the keypoints are absent, or a list of the right length."""
     keypoints = annotation.get("keypoints") or []
-    return isinstance(keypoints, list) and len(keypoints) in (0, numbers)
+    return isinstance(keypoints, list) and len(keypoints) in (0, num_values)
 
 
 def _is_id(value: Any) -> bool:
     return isinstance(value, (int, str))
 
 
-def _refuse(path: Path, ids: list[Any], what: str) -> None:
+def _raise_if_any(path: Path, ids: list[Any], what: str) -> None:
     if ids:
         raise UserError(f"{path} is no CrowdPose file: {len(ids)} {what}, first ids {ids[:3]}")
 
 
-def _compare_count(split: str, file: AnnotationFile) -> list[str]:
-    count, official = len(file.images), OFFICIAL_IMAGES[split]
-    return (
-        []
-        if count == official
-        else [f"{file.path} has {count} images, CrowdPose's {split} split has {official}"]
-    )
+def _count_notices(split: str, file: AnnotationFile) -> list[str]:
+    """A notice where the number of images is not the official one."""
+    count = len(file.images)
+    official = OFFICIAL_IMAGES[split]
+    if count == official:
+        return []
+    return [f"{file.path} has {count} images, CrowdPose's {split} split has {official}"]
 
 
-def _refuse_shared(one: AnnotationFile, two: AnnotationFile) -> None:
-    shared = sorted(
-        {str(image["id"]) for image in one.images} & {str(image["id"]) for image in two.images}
-    )
+def _raise_if_shared(one: AnnotationFile, other: AnnotationFile) -> None:
+    """UserError where an image is in both files."""
+    other_ids = {str(image["id"]) for image in other.images}
+    shared = sorted({str(image["id"]) for image in one.images} & other_ids)
     if shared:
         raise UserError(
-            f"{one.path} and {two.path} share {len(shared)} images, first ids {shared[:3]}; download the files anew"
+            f"{one.path} and {other.path} both contain {len(shared)} images, "
+            f"first ids {shared[:3]}; download the files again"
         )
 
 
 def _missing_images(root: Path, images: list[Record]) -> list[str]:
+    """A notice where image files are missing."""
     folder = root / "images"
     if not folder.is_dir():
         return [f"{folder} does not exist; put CrowdPose's images there"]
-    there = set(os.listdir(folder))
-    missing = [image["file_name"] for image in images if image["file_name"] not in there]
-    return (
-        [f"{len(missing)} of {len(images)} images are not in {folder}, first {missing[:3]}"]
-        if missing
-        else []
-    )
+
+    existing = set(os.listdir(folder))
+    missing = [image["file_name"] for image in images if image["file_name"] not in existing]
+    if not missing:
+        return []
+    return [f"{len(missing)} of {len(images)} images are not in {folder}, first {missing[:3]}"]

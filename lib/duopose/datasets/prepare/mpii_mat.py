@@ -1,8 +1,15 @@
-"""MPII's own files: `mpii_human_pose_v1_u12_1.mat` and `groups_v12.mat`.
+"""Reader of MPII's own files: `mpii_human_pose_v1_u12_1.mat` and `groups_v12.mat`.
 
-RELEASE.annolist(i).image.name, .vididx, .annorect(r).{x1,y1,x2,y2 (head), scale, objpos.{x,y}, annopoints.point(k).{id,x,y,is_visible}};
-RELEASE.img_train(i). Any field may be missing or empty: test images have only scale and objpos, some people no points,
-upper neck and head top no is_visible. Coordinates there count pixels from 1 (HRNet's and PoseAE's readers subtract it, too); here from 0.
+    RELEASE.annolist(i).image.name
+                       .vididx
+                       .annorect(r).x1, y1, x2, y2                         head rectangle
+                                   .scale, .objpos.x, .objpos.y
+                                   .annopoints.point(k).id, x, y, is_visible
+           .img_train(i)
+
+Any field may be missing or empty: test images have only scale and objpos, some people have no
+points, and upper neck and head top have no is_visible. Coordinates in the file count pixels from 1
+(HRNet's and PoseAE's readers subtract it, too); those returned here count from 0.
 """
 
 from __future__ import annotations
@@ -17,27 +24,27 @@ import scipy.io
 
 from duopose.errors import UserError
 
-FIRST_PIXEL = 1.0  # MATLAB's name of the first pixel
-HIDDEN, VISIBLE = 1, 2
+FIRST_PIXEL = 1.0  # MATLAB's index of the first pixel
+HIDDEN = 1  # COCO's visibility values
+VISIBLE = 2
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class MpiiPerson:
-    """One annorect; pixel-index coordinates of the image."""
+    """One annorect, in pixel-index coordinates of the image."""
 
-    joints: Mapping[
-        int, tuple[float, float, int]
-    ]  # MPII joint id -> x, y, visibility (1 hidden, 2 visible or not stated)
+    # MPII joint id -> x, y, visibility (1 hidden, 2 visible or not stated)
+    joints: Mapping[int, tuple[float, float, int]]
     head_box: tuple[float, float, float, float] | None  # x1, y1, x2, y2
     position: Point | None  # objpos
-    scale: float | None  # the person is about 200 x scale pixels tall
+    scale: float | None  # height of the person / 200 pixels
 
 
 @dataclass(frozen=True)
 class MpiiImage:
-    """One entry of annolist; entry i is image i + 1 in MPII's own counting."""
+    """One entry of annolist; entry i (from 0) is image i + 1 in MPII's numbering."""
 
     name: str
     train: bool
@@ -47,37 +54,42 @@ class MpiiImage:
 
 def read_release(path: str | Path) -> list[MpiiImage]:
     """The images of the annotation file in its order; UserError where it is not MPII's."""
-    release = structs(_load(path, "RELEASE"))
-    if (
-        len(release) != 1
-        or field(release[0], "annolist") is None
-        or field(release[0], "img_train") is None
-    ):
+    releases = structs(_load(path, "RELEASE"))
+    annolist = field(releases[0], "annolist") if len(releases) == 1 else None
+    img_train = field(releases[0], "img_train") if len(releases) == 1 else None
+    if annolist is None or img_train is None:
         raise UserError(
-            f"'{path}' is not MPII's annotation file: its RELEASE must hold annolist and img_train"
+            f"'{path}' is not MPII's annotation file: RELEASE must contain annolist and img_train"
         )
-    entries = structs(field(release[0], "annolist"))
-    train = np.asarray(field(release[0], "img_train")).reshape(-1)
+
+    entries = structs(annolist)
+    train = np.asarray(img_train).reshape(-1)
     if len(train) != len(entries):
-        raise UserError(
-            f"'{path}': annolist has {len(entries)} images, but img_train has {len(train)}"
-        )
-    return [
-        _image(entry, bool(number(is_train)), path, index)
-        for index, (entry, is_train) in enumerate(zip(entries, train))
-    ]
+        raise UserError(f"'{path}': annolist has {len(entries)} images, img_train has {len(train)}")
+
+    images = []
+    for index, (entry, is_train) in enumerate(zip(entries, train, strict=True)):
+        images.append(_image(entry, bool(number(is_train)), path, index))
+    return images
 
 
 def read_groups(path: str | Path, num_images: int) -> list[list[list[int]]]:
-    """Per image its groups, a group being indices (from 0) of annorects; UserError where the file is for other images."""
+    """Per image its groups; a group is a list of annorect indices (from 0).
+
+    UserError where the file is for another number of images.
+    """
     cells = _load(path, "groups").reshape(-1)
     if len(cells) != num_images:
         raise UserError(
-            f"'{path}' has groups of {len(cells)} images, the annotation file has {num_images}; both must be of MPII v1.2"
+            f"'{path}' has groups of {len(cells)} images, the annotation file has {num_images}; "
+            "both must be of MPII v1.2"
         )
-    return [
-        [_indices(group) for group in np.asarray(cell, dtype=object).reshape(-1)] for cell in cells
-    ]
+
+    groups = []
+    for cell in cells:
+        of_image = np.asarray(cell, dtype=object).reshape(-1)
+        groups.append([_indices(group) for group in of_image])
+    return groups
 
 
 def _indices(group: Any) -> list[int]:
@@ -85,6 +97,7 @@ def _indices(group: Any) -> list[int]:
 
 
 def _load(path: str | Path, variable: str) -> np.ndarray:
+    """A variable of a .mat file; UserError where file or variable is missing."""
     if not Path(path).is_file():
         raise UserError(f"'{path}' does not exist (looked in {Path(path).absolute().parent})")
     try:
@@ -93,33 +106,33 @@ def _load(path: str | Path, variable: str) -> np.ndarray:
         raise UserError(
             f"'{path}' cannot be read as a MATLAB file (version 7 or older): {error}"
         ) from error
+
     if variable not in content:
-        raise UserError(
-            f"'{path}' has no variable {variable}; it has {[name for name, *_ in scipy.io.whosmat(path)]}"
-        )
+        existing = [name for name, *_ in scipy.io.whosmat(path)]
+        raise UserError(f"'{path}' has no variable {variable}; it has {existing}")
     return content[variable]
 
 
-# ---- values as MATLAB nests them: everything is an array, and what is missing an empty one ----
+# ---- values as scipy nests them: everything is an array, a missing value is an empty one ----
 
 
 def structs(value: Any) -> list[np.void]:
-    """The structs of a struct array, a single struct or a cell of structs; none of anything else."""
+    """The structs of a struct array, of one struct, or of a cell of structs; else none."""
     if not isinstance(value, (np.ndarray, np.void)):
         return []
     items = np.asarray(value).reshape(-1)
-    return (
-        list(items) if items.dtype.names else [struct for item in items for struct in structs(item)]
-    )
+    if items.dtype.names:
+        return list(items)
+    return [struct for item in items for struct in structs(item)]
 
 
 def field(struct: np.void, name: str) -> Any:
-    """A field's value, None where the struct has no such field."""
+    """The value of a field, None where the struct has no such field."""
     return struct[name] if name in (struct.dtype.names or ()) else None
 
 
 def number(value: Any) -> float | None:
-    """A number, written as one or as text; None where it is missing, empty or NaN."""
+    """A number, stored as number or text; None where it is missing, empty or NaN."""
     array = np.asarray(value).reshape(-1)
     if array.dtype == object:
         return number(array[0]) if array.size and array[0] is not None else None
@@ -134,36 +147,49 @@ def _image(entry: np.void, train: bool, path: str | Path, index: int) -> MpiiIma
     name = np.asarray(field(image[0], "name")).reshape(-1) if image else np.zeros(0)
     if not name.size:
         raise UserError(f"'{path}': annolist({index + 1}) has no image.name")
+
     video = number(field(entry, "vididx"))
     people = tuple(_person(rectangle) for rectangle in structs(field(entry, "annorect")))
     return MpiiImage(str(name[0]), train, None if video is None else int(video), people)
 
 
 def _person(rectangle: np.void) -> MpiiPerson:
-    head = [number(field(rectangle, name)) for name in ("x1", "y1", "x2", "y2")]
-    sides = [side - FIRST_PIXEL for side in head if side is not None]
-    position = structs(field(rectangle, "objpos"))
-    points = [
-        point
-        for group in structs(field(rectangle, "annopoints"))
-        for point in structs(field(group, "point"))
-    ]
+    joints = {}
+    for group in structs(field(rectangle, "annopoints")):
+        for point in structs(field(group, "point")):
+            joint = _joint(point)
+            if joint is not None:
+                joint_id, position_and_visibility = joint
+                joints[joint_id] = position_and_visibility
+
+    object_position = structs(field(rectangle, "objpos"))
     return MpiiPerson(
-        joints=dict(joint for joint in map(_joint, points) if joint is not None),
-        head_box=(sides[0], sides[1], sides[2], sides[3]) if len(sides) == 4 else None,
-        position=_position(position[0]) if position else None,
+        joints=joints,
+        head_box=_head_box(rectangle),
+        position=_position(object_position[0]) if object_position else None,
         scale=number(field(rectangle, "scale")),
     )
 
 
+def _head_box(rectangle: np.void) -> tuple[float, float, float, float] | None:
+    """x1, y1, x2, y2; None where one of them is missing."""
+    x1, y1, x2, y2 = (number(field(rectangle, name)) for name in ("x1", "y1", "x2", "y2"))
+    if x1 is None or y1 is None or x2 is None or y2 is None:
+        return None
+    return (x1 - FIRST_PIXEL, y1 - FIRST_PIXEL, x2 - FIRST_PIXEL, y2 - FIRST_PIXEL)
+
+
 def _position(point: np.void) -> Point | None:
-    x, y = number(field(point, "x")), number(field(point, "y"))
+    x = number(field(point, "x"))
+    y = number(field(point, "y"))
     return None if x is None or y is None else (x - FIRST_PIXEL, y - FIRST_PIXEL)
 
 
 def _joint(point: np.void) -> tuple[int, tuple[float, float, int]] | None:
-    identity, position = number(field(point, "id")), _position(point)
-    if identity is None or position is None:
+    """Joint id, and x, y, visibility; None where id or position is missing."""
+    joint_id = number(field(point, "id"))
+    position = _position(point)
+    if joint_id is None or position is None:
         return None
-    hidden = number(field(point, "is_visible")) == 0
-    return int(identity), (*position, HIDDEN if hidden else VISIBLE)
+    is_hidden = number(field(point, "is_visible")) == 0
+    return int(joint_id), (*position, HIDDEN if is_hidden else VISIBLE)

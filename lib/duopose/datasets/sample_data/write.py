@@ -1,4 +1,4 @@
-"""Writing a drawn data set in COCO's layout."""
+"""Writing a drawn data set with COCO's layout and annotation format."""
 
 from __future__ import annotations
 
@@ -8,29 +8,36 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import orjson
 
+from duopose.coco_annotations import Record
+from duopose.datasets.annotations import person_category_record
 from duopose.datasets.sample_data.scene import draw_scene
 from duopose.errors import UserError
 from duopose.files import write_atomically
 from duopose.skeletons import Skeleton
 
-SPLITS = {
-    "train2017": 0,
-    "val2017": 10_000_000,
-}  # name -> where its image ids start, so that no two splits share one
-Drawn = tuple[dict[str, Any], list[dict[str, Any]]]  # an image's record, its annotations
-ANNOTATIONS_PER_IMAGE = 10  # ids of annotations: 10 * image id + number; never 0
-SIDED = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle", "toe")
-UNSIDED = ("nose", "head", "head_top", "neck", "upper_neck", "thorax", "pelvis")
+# Split -> smallest image id; the splits share no id.
+TRAIN_SPLIT = "train2017"
+VAL_SPLIT = "val2017"
+FIRST_IDS = {TRAIN_SPLIT: 0, VAL_SPLIT: 10_000_000}
+ANNOTATIONS_PER_IMAGE = 10  # annotation id = 10 * image id + number; never 0
+JPEG_QUALITY = 95
+
+# Keypoint names that a drawn body has.
+PAIRED_JOINTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle", "toe")
+SINGLE_JOINTS = ("nose", "head", "head_top", "neck", "upper_neck", "thorax", "pelvis")
 DRAWABLE = (
-    *UNSIDED,
-    *(f"{side}_{joint}" for side in ("left", "right") for joint in SIDED),
-)  # keypoint names that a drawn body has
+    *SINGLE_JOINTS,
+    *(f"{side}_{joint}" for side in ("left", "right") for joint in PAIRED_JOINTS),
+)
+
+MIN_IMAGES_FOR_WORKERS = 100  # drawing fewer takes less time than starting processes
+
+Drawn = tuple[Record, list[Record]]  # an image's record, its annotations
 
 
 def make_sample_data(
@@ -43,22 +50,28 @@ def make_sample_data(
     workers: int = 0,
     progress: Callable[[int], object] | None = None,
 ) -> None:
-    """Draw `train` + `val` images of size x size pixels into `out`, as images/SPLIT/*.jpg and annotations/person_keypoints_SPLIT.json.
+    """Draw `train` + `val` images of size x size pixels.
 
-    The same seed gives the same files, however many workers draw (0: as many as there are cores). `progress` is told how many
-    images have been added. Raises UserError where the skeleton has keypoints that a drawn body lacks.
+    Writes images/SPLIT/*.jpg and annotations/person_keypoints_SPLIT.json below `out`. The same seed
+    gives the same files for any number of workers (0: one per core). progress: called with the
+    number of images added. UserError where drawn people lack a keypoint of the skeleton.
     """
     unknown = [name for name in skeleton.keypoints if name not in DRAWABLE]
     if unknown:
         raise UserError(
-            f"skeleton '{skeleton.name}': drawn people have no {', '.join(unknown)}; they have {', '.join(DRAWABLE)}"
+            f"skeleton '{skeleton.name}': drawn people have no {', '.join(unknown)}; "
+            f"they have {', '.join(DRAWABLE)}"
         )
+
     workers = workers or len(os.sched_getaffinity(0))
-    for (split, first), count in zip(SPLITS.items(), (train, val), strict=True):
-        (out / "images" / split).mkdir(parents=True, exist_ok=True)
-        draw = partial(_draw_one, out / "images" / split, first, seed, size, skeleton.keypoints)
-        images, annotations = [], []
-        for image, people in _each(draw, count, workers):
+    for split, count in ((TRAIN_SPLIT, train), (VAL_SPLIT, val)):
+        folder = out / "images" / split
+        folder.mkdir(parents=True, exist_ok=True)
+        draw = partial(_draw_one, folder, FIRST_IDS[split], seed, size, skeleton.keypoints)
+
+        images: list[Record] = []
+        annotations: list[Record] = []
+        for image, people in _draw_all(draw, count, workers):
             images.append(image)
             annotations += people
             if progress:
@@ -66,9 +79,9 @@ def make_sample_data(
         _write_annotations(out, split, images, annotations, skeleton)
 
 
-def _each(draw: Callable[[int], Drawn], count: int, workers: int) -> Iterator[Drawn]:
-    """draw(0), draw(1) ... in this order; a few images are not worth the start of processes."""
-    if workers == 1 or count < 100:
+def _draw_all(draw: Callable[[int], Drawn], count: int, workers: int) -> Iterator[Drawn]:
+    """draw(0), draw(1) ... in this order."""
+    if workers == 1 or count < MIN_IMAGES_FOR_WORKERS:
         yield from map(draw, range(count))
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -76,41 +89,32 @@ def _each(draw: Callable[[int], Drawn], count: int, workers: int) -> Iterator[Dr
 
 
 def _draw_one(
-    folder: Path, first: int, seed: int, size: int, keypoints: tuple[str, ...], index: int
+    folder: Path, first_id: int, seed: int, size: int, keypoints: tuple[str, ...], index: int
 ) -> Drawn:
-    """Draw and save one image; its seed follows from the data set's seed, the split and its index alone."""
+    """Draw and save one image. It depends on the seed, the split and its index alone."""
     cv2.setNumThreads(0)
-    image, people = draw_scene(np.random.default_rng([seed, first, index]), size, keypoints)
-    image_id = first + index + 1
+    rng = np.random.default_rng([seed, first_id, index])
+    image, people = draw_scene(rng, size, keypoints)
+
+    image_id = first_id + index + 1
     name = f"{image_id:012d}.jpg"
-    if not cv2.imwrite(str(folder / name), image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]):
+    bgr = image[:, :, ::-1]
+    if not cv2.imwrite(str(folder / name), bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
         raise UserError(f"cannot write {folder / name}; is the disk full?")
+
     for number, person in enumerate(people):
-        person |= {
-            "image_id": image_id,
-            "category_id": 1,
-            "id": ANNOTATIONS_PER_IMAGE * image_id + number,
-        }
+        person["image_id"] = image_id
+        person["category_id"] = 1
+        person["id"] = ANNOTATIONS_PER_IMAGE * image_id + number
     return {"id": image_id, "file_name": name, "width": size, "height": size}, people
 
 
 def _write_annotations(
-    out: Path,
-    split: str,
-    images: list[dict[str, Any]],
-    annotations: list[dict[str, Any]],
-    skeleton: Skeleton,
+    out: Path, split: str, images: list[Record], annotations: list[Record], skeleton: Skeleton
 ) -> None:
-    category = {
-        "id": 1,
-        "name": "person",
-        "supercategory": "person",
-        "keypoints": list(skeleton.keypoints),
-    }
-    category["skeleton"] = [[a + 1, b + 1] for a, b in skeleton.limb_index_pairs]
     content = {
         "info": {"description": "Drawn people"},
-        "categories": [category],
+        "categories": [person_category_record(skeleton)],
         "images": images,
         "annotations": annotations,
     }
