@@ -28,12 +28,13 @@ from duopose.errors import UserError, path_errors_as_user_errors
 from duopose.geometry import MapFrame
 from duopose.targets import build_targets
 from duopose.types import STRIDES, Sample
-from duopose.visualize.maps import sheet, shrink
-from duopose.visualize.samples import (
+from duopose.visualize.maps import (
     edges_by_target,
-    heatmap_images,
+    heatmap_sheet,
     offset_image,
     sample_image,
+    sheet,
+    shrink,
     tag_image,
 )
 
@@ -111,8 +112,7 @@ def draw_sheets(
         f"augmented, epoch {epoch + 1}": augmented[1],
     }
     people = [sample_image(sample, dataset.skeleton) for sample in titled.values()]
-    targets = draw_targets(cfg, dataset, augmented[0])
-    return {"people": sheet(people, list(titled)), **targets}
+    return {"people": sheet(people, list(titled)), **draw_targets(cfg, dataset, augmented[0])}
 
 
 def draw_targets(cfg: CfgNode, dataset: CocoFormatDataset, sample: Sample) -> dict[str, np.ndarray]:
@@ -121,7 +121,7 @@ def draw_targets(cfg: CfgNode, dataset: CocoFormatDataset, sample: Sample) -> di
     builder = build_targets(cfg, skeleton)
     targets = builder(collate([sample]))
     small = shrink(sample.image, HEATMAP_WIDTH)
-    heatmaps = heatmap_images(small, targets.heatmaps[-1][0].numpy(), skeleton)
+    heatmaps = heatmap_sheet(small, targets.heatmaps[-1][0].numpy(), skeleton)
 
     frame = MapFrame(STRIDES[0], builder.legacy_alignment)
     width = targets.heatmaps[0].shape[-1]

@@ -9,7 +9,6 @@ tools/valid.py --compare METRICS_A.json METRICS_B.json       numbers and protoco
 
 from __future__ import annotations
 
-import logging
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
@@ -30,6 +29,7 @@ from duopose.inference.evaluation import (
 )
 from duopose.inference.model import read_model_settings
 from duopose.run_folder import RunFolder
+from duopose.runtime import setup_console_logging
 from duopose.skeletons import Skeleton
 
 
@@ -110,7 +110,7 @@ def worker(
     context: DistributedContext, cfg: CfgNode, skeleton: Skeleton, weights: Path, folder: Path
 ) -> int:
     """What every process runs; rank 0 prints."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    setup_console_logging(context.is_main_process)
     evaluation = run_evaluation(context, cfg, skeleton, weights, folder)
     if context.is_main_process:
         print_summary(cfg, evaluation)

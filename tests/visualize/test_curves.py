@@ -1,13 +1,15 @@
 """metrics.csv becomes curves."""
 
+import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from duopose.errors import UserError
-from duopose.visualize.curves import plot_curves, read_metrics, smooth
+from duopose.visualize.curves import plot_curves, read_curves, smooth
 
 HEADER = "step,epoch,kind,name,value\n"
 
@@ -33,7 +35,7 @@ def write(folder: Path, steps: int = 40) -> Path:
 def test_reading(tmp_path: Path) -> None:
     path = write(tmp_path)
     path.write_text(path.read_text() + "41,4.1,train,lo")  # a killed run's last line
-    curves = read_metrics(path)
+    curves = read_curves(path)
     assert curves["val", "AP"].epochs == [1, 2, 3, 4] and curves["val", "AP"].values == [
         0.1,
         0.2,
@@ -62,17 +64,38 @@ def test_smoothing() -> None:
     assert np.isfinite(smooth(values)).all()
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (None, "no metrics file"),
-        ("epoch,loss\n1,2\n", "first line must be"),
-        (HEADER, "no values yet"),
-    ],
-)
-def test_what_cannot_be_plotted(tmp_path: Path, text: str | None, said: str) -> None:
+def test_every_loss_term_is_drawn_and_strides_share_a_colour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A term that no code knows appears by its name alone."""
+    path = tmp_path / "metrics.csv"
+    values = {"loss": 3, "new_term_4": 2, "new_term_2": 1, "push": 1, "learning_rate": 0.1}
+    speed = {"images_per_second": 9, "data_share": 0.1, "loss_scale": 2, "skipped_steps": 1}
+    rows = [
+        f"{step},{step},train,{name},{value}"
+        for step in (1, 2)
+        for name, value in (values | speed).items()
+    ]
+    path.write_text(HEADER + "\n".join([*rows, "2,2,val,AP,0.5", "2,2,val,AR,0.6"]))
+
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    plot_curves(path, tmp_path / "curves.png")
+    lines = [{line.get_label(): line for line in axes.get_lines()} for axes in figures[0].axes]
+    assert [set(panel) for panel in lines] == [
+        {"loss", "new_term_4", "new_term_2", "push"},
+        {"AP", "AR"},
+        {"learning_rate"},
+    ]
+    four, two, push = (lines[0][name] for name in ("new_term_4", "new_term_2", "push"))
+    assert four.get_color() == two.get_color() != push.get_color()
+    assert four.get_linestyle() != two.get_linestyle()
+
+
+@pytest.mark.parametrize("text", [None, "epoch,loss\n1,2\n", HEADER])
+def test_what_cannot_be_plotted(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "metrics.csv"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=re.escape(str(path))):
         plot_curves(path, tmp_path / "curves.png")

@@ -4,7 +4,7 @@ import numpy as np
 
 from duopose.skeletons import COCO, MPII
 from duopose.types import Poses
-from duopose.visualize.draw import draw_people, draw_truth, person_shades
+from duopose.visualize.draw import draw_ground_truth, draw_people, person_shades
 
 
 def person(shift: float = 0.0) -> np.ndarray:
@@ -89,11 +89,11 @@ def test_the_best_person_lies_on_top() -> None:
     assert at(draw_people(grey(), both, COCO), COCO.index("left_ankle")) == person_shades(1).left
 
 
-def test_truth_shows_hidden_joints_hollow() -> None:
+def test_hidden_joints_of_ground_truth_are_hollow() -> None:
     keypoints = person()[None]
     keypoints[..., 2] = 2
     keypoints[0, 15, 2] = 1
-    image = draw_truth(grey(), keypoints, COCO)
+    image = draw_ground_truth(grey(), keypoints, COCO)
     assert at(image, 15) == (255, 255, 255) and at(image, 16) == person_shades(0).right
 
 

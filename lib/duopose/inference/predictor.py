@@ -208,9 +208,4 @@ class Predictor:
 
 def _select_image(output: NetworkOutput, index: int) -> NetworkOutput:
     """One image of a batch, as a batch of one."""
-    one = slice(index, index + 1)
-    return NetworkOutput(
-        heatmaps=tuple(maps[one] for maps in output.heatmaps),
-        tags=output.tags[one],
-        offsets=tuple(maps[one] for maps in output.offsets),
-    )
+    return output.map(lambda maps: maps[index : index + 1])

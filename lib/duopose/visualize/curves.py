@@ -1,14 +1,16 @@
-"""A run's metrics.csv as curves."""
+"""A run's metrics.csv as a PNG with three panels: losses, validation scores, learning rate."""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -17,17 +19,25 @@ from duopose.errors import UserError
 from duopose.files import write_atomically
 
 COLUMNS = ("step", "epoch", "kind", "name", "value")
-# Values of a training step that are not loss terms; all other names of kind "train" are.
+
+# Training values that are no losses. Every other name is drawn as a loss term, so that a new term
+# appears without a change here. "pictures_per_second" is in files of earlier versions.
+RATE = "learning_rate"
 NOT_LOSSES = {
-    "learning_rate",
+    RATE,
     "loss_scale",
     "skipped_steps",
-    "images_per_second",
     "data_share",
+    "images_per_second",
+    "pictures_per_second",
 }
-SMOOTHING = (
-    50  # a loss curve with more points than this is drawn as running means over a 50th of them
-)
+TOTALS = ("loss", "AP", "Total")  # drawn in black: the sum of the terms, and the headline metrics
+STRIDE = re.compile(r"_(\d+)$")  # heatmap_4 and heatmap_2 are one term at two strides
+LINE_STYLES = ("-", "--", ":", "-.")  # of a term's strides, in the order of the file
+
+MAX_POINTS = 50  # a loss curve with more points is smoothed over a 50th of them
+PANEL_SIZE = (6.5, 5.4)  # inches
+DPI = 110
 
 
 @dataclass
@@ -38,16 +48,22 @@ class Curve:
     values: list[float] = field(default_factory=list)
 
 
-def read_metrics(path: str | Path) -> dict[tuple[str, str], Curve]:
-    """metrics.csv (step, epoch, kind, name, value; one number a line) as curves by (kind, name).
+Curves = dict[str, Curve]  # by name
 
-    A last line that a killed run left unfinished is passed over. UserError where the file is missing or of another form.
+
+def read_curves(path: str | Path) -> dict[tuple[str, str], Curve]:
+    """metrics.csv (step, epoch, kind, name, value; one number per line) as curves by (kind, name).
+
+    An incomplete last line, as a killed run leaves it, is skipped. Raises UserError if the file is
+    missing or has other columns.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(
-            f"there is no metrics file '{path}'; a training run writes it into its folder below output/"
+            f"there is no metrics file '{path}'; a training run writes it into its folder below "
+            "output/"
         )
+
     curves: dict[tuple[str, str], Curve] = defaultdict(Curve)
     with path.open(newline="") as file:
         rows = csv.reader(file)
@@ -58,7 +74,7 @@ def read_metrics(path: str | Path) -> dict[tuple[str, str], Curve]:
         for row in rows:
             try:
                 _, epoch, kind, name, value = row
-                point = float(epoch), float(value)
+                point = (float(epoch), float(value))
             except ValueError:
                 continue
             curves[kind, name].epochs.append(point[0])
@@ -67,71 +83,102 @@ def read_metrics(path: str | Path) -> dict[tuple[str, str], Curve]:
 
 
 def plot_curves(metrics: str | Path, image: str | Path, title: str = "") -> None:
-    """Draw losses, validation scores and the learning rate of a run over its epochs into a PNG (written whole or not at all)."""
-    curves = read_metrics(metrics)
-    losses = {
-        name: curve for (kind, name), curve in curves.items() if kind == "train" and name not in NOT_LOSSES
-    }
-    scores = {name: curve for (kind, name), curve in curves.items() if kind == "val"}
-    rates = {name: curve for (_, name), curve in curves.items() if name == "learning_rate"}
-    panels = [
-        (name, group)
-        for name, group in (
-            ("loss (weighted terms)", losses),
-            ("validation", scores),
-            ("learning rate", rates),
-        )
-        if group
-    ]
+    """Draw losses, validation scores and learning rate over the epochs into a PNG file.
+
+    The file is written completely or not at all. Raises UserError if `metrics` holds no values.
+    """
+    panels = _panels(read_curves(metrics))
     if not panels:
         raise UserError(f"'{metrics}' holds no values yet; the first come after PRINT_FREQ steps")
-    figure = Figure(figsize=(6.5 * len(panels), 4.5), dpi=110, layout="constrained")
+
+    width, height = PANEL_SIZE
+    figure = Figure(figsize=(width * len(panels), height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
-    for axes, (name, group) in zip(
-        np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True
-    ):
-        _draw_panel(axes, name, group)
-    _save(figure, Path(image))
+    all_axes = np.atleast_1d(figure.subplots(1, len(panels)))
+    for axes, (name, curves) in zip(all_axes, panels.items(), strict=True):
+        _draw_panel(axes, name, curves)
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_atomically(image, buffer.getbuffer())
 
 
-def smooth(values: np.ndarray, parts: int = SMOOTHING) -> np.ndarray:
-    """Running mean over a `parts`-th of the values (N,), centred, over fewer at the ends; NaN values count nothing."""
-    half = len(values) // parts // 2
+def smooth(values: np.ndarray, max_points: int = MAX_POINTS) -> np.ndarray:
+    """Centred running mean over a `max_points`-th of the values (N,); NaN values do not count.
+
+    At the ends the mean is over fewer values. Fewer than 2 * max_points values are not smoothed.
+    """
+    half = len(values) // max_points // 2
     if half == 0:
         return values
-    known = np.isfinite(values)
-    sums, counts = (
-        np.concatenate([[0.0], np.cumsum(x)])
-        for x in (np.where(known, values, 0.0), known.astype(float))
-    )
+    is_finite = np.isfinite(values)
+    sums = np.concatenate([[0.0], np.cumsum(np.where(is_finite, values, 0.0))])
+    counts = np.concatenate([[0.0], np.cumsum(is_finite.astype(float))])
+
     index = np.arange(len(values))
-    first, last = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
-    with np.errstate(invalid="ignore"):
+    first = np.maximum(index - half, 0)
+    last = np.minimum(index + half + 1, len(values))
+    with np.errstate(invalid="ignore"):  # only NaN values: the mean is NaN
         return (sums[last] - sums[first]) / (counts[last] - counts[first])
 
 
-def _draw_panel(axes: Axes, name: str, group: dict[str, Curve]) -> None:
-    is_loss = name.startswith("loss")
-    for label, curve in group.items():
+def _panels(curves: dict[tuple[str, str], Curve]) -> dict[str, Curves]:
+    """The curves of each panel by its title; empty panels are left out."""
+    losses: Curves = {}
+    scores: Curves = {}
+    rates: Curves = {}
+    for (kind, name), curve in curves.items():
+        if kind == "val":
+            scores[name] = curve
+        elif name == RATE:
+            rates[name] = curve
+        elif name not in NOT_LOSSES:
+            losses[name] = curve
+
+    panels = {"loss (weighted terms)": losses, "validation": scores, "learning rate": rates}
+    return {title: group for title, group in panels.items() if group}
+
+
+def _draw_panel(axes: Axes, title: str, curves: Curves) -> None:
+    is_loss = title.startswith("loss")
+    styles = _line_styles(list(curves))
+    for name, curve in curves.items():
         values = np.asarray(curve.values)
-        shown = smooth(values) if is_loss else values
+        if is_loss:
+            values = smooth(values)
+        colour, line_style = styles[name]
         axes.plot(
             curve.epochs,
-            shown,
-            label=label,
-            linewidth=2.0 if label in ("loss", "AP") else 1.2,
+            values,
+            label=name,
+            color=colour,
+            linestyle=line_style,
+            linewidth=2.2 if name in TOTALS else 1.4,
             marker="" if len(values) > 30 else ".",
         )
-    axes.set_title(name)
+
+    axes.set_title(title)
     axes.set_xlabel("epoch")
     axes.grid(alpha=0.3)
-    if is_loss and all(value > 0 for curve in group.values() for value in curve.values):
+    if is_loss and all(min(curve.values) > 0 for curve in curves.values()):
         axes.set_yscale("log")
-    axes.legend(fontsize="small")
+    # Below the panel, where it hides no curve.
+    axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_atomically(path, buffer.getbuffer())
+def _line_styles(names: list[str]) -> dict[str, tuple[object, str]]:
+    """Colour and line style by name: a colour per term, a line style per stride of the term."""
+    palette = colormaps["tab10"].colors  # type: ignore[attr-defined]
+    colours: dict[str, object] = {}
+    strides: dict[str, int] = defaultdict(int)
+    styles: dict[str, tuple[object, str]] = {}
+    for name in names:
+        if name in TOTALS:
+            styles[name] = ("black", "-")
+            continue
+        term = STRIDE.sub("", name)
+        colours.setdefault(term, palette[len(colours) % len(palette)])
+        styles[name] = (colours[term], LINE_STYLES[strides[term] % len(LINE_STYLES)])
+        strides[term] += 1
+    return styles

@@ -1,4 +1,4 @@
-"""Maps made visible: heatmaps, tags, offsets as arrows, masks; and sheets of many images with titles."""
+"""Maps and training samples as images: heatmaps, tags, offsets, masks, and sheets of these."""
 
 from __future__ import annotations
 
@@ -7,55 +7,72 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from duopose.geometry import MapFrame
-from duopose.visualize.draw import OUTLINE, Colour, draw_disc, draw_line
+from duopose.geometry import Affine, MapFrame
+from duopose.skeletons import OffsetLayout, Skeleton
+from duopose.types import OffsetTargets, Sample, TagTargets
+from duopose.visualize.draw import (
+    OUTLINE,
+    WHITE,
+    Colour,
+    draw_disc,
+    draw_ground_truth,
+    draw_line,
+    person_shades,
+)
 
 TITLE_HEIGHT = 22  # pixels of a sheet's title lines
+SHEET_GAP = 6  # pixels between the images of a sheet
+ARROW_SPACING = 5  # cells between the arrows drawn of an offset window
 BACKGROUND: Colour = (245, 245, 245)
 MASKED: Colour = (230, 30, 60)
-NOTHING: Colour = (40, 40, 40)  # where a tag map means nothing
-HEAT = cv2.COLORMAP_INFERNO  # heatmap values
-SPREAD = cv2.COLORMAP_TURBO  # tags: no order of importance, many colours
+NO_TAG: Colour = (40, 40, 40)  # cells whose tag has no meaning
+HEATMAP_COLOURS = cv2.COLORMAP_INFERNO
+TAG_COLOURS = cv2.COLORMAP_TURBO  # many distinct colours, none more important
+
+
+# ---- maps over an image ----
 
 
 def overlay_heatmap(image: np.ndarray, heatmap: np.ndarray, highest: float = 1.0) -> np.ndarray:
-    """`image` (H, W, 3) uint8 RGB darkened, under a heatmap (h, w) whose cells cover it evenly; `highest` is the brightest value."""
-    values = np.clip(_enlarge(heatmap, image) / highest, 0.0, 1.0)
-    colours = _coloured(values, HEAT).astype(np.float32)
-    weight = np.sqrt(values)[..., None]  # low values show, too
+    """A heatmap (h, w) over the darkened `image` (H, W, 3) uint8 RGB, which its cells cover.
+
+    highest: the value of the brightest colour.
+    """
+    values = np.clip(_resize_to(heatmap, image) / highest, 0.0, 1.0)
+    colours = _apply_colours(values, HEATMAP_COLOURS)
+    weight = np.sqrt(values)[..., None]  # the root makes low values visible
     return _to_uint8(0.5 * image * (1 - weight) + colours * weight)
 
 
 def colour_tags(
     tags: np.ndarray,
     image: np.ndarray,
-    where: np.ndarray | None = None,
+    is_valid: np.ndarray | None = None,
     limits: tuple[float, float] | None = None,
 ) -> np.ndarray:
-    """A tag map (h, w) in colours from the lowest to the highest, at the size of `image` (H, W, 3) and faintly over it.
+    """A tag map (h, w) in colours at the size of `image` (H, W, 3), which shows through faintly.
 
-    where: (h, w) bool, the cells whose tags mean something (near peaks); the others are left dark.
-    limits: the values of the first and the last colour, to make several maps comparable; by default this map's own.
+    is_valid: (h, w) bool, the cells whose tags have a meaning (near peaks); others are dark.
+    limits: values of the first and last colour, to make several maps comparable; by default the
+    map's own lowest and highest.
     """
-    chosen = np.ones(tags.shape, dtype=bool) if where is None else where
-    low, high = limits or (
-        (float(tags[chosen].min()), float(tags[chosen].max())) if chosen.any() else (0.0, 1.0)
-    )
+    chosen = np.ones(tags.shape, dtype=bool) if is_valid is None else is_valid
+    low, high = limits or _limits(tags, chosen)
     scaled = np.clip((tags - low) / max(high - low, 1e-6), 0.0, 1.0)
-    colours = _coloured(_enlarge(scaled, image, cv2.INTER_NEAREST), SPREAD).astype(np.float32)
-    shown = _enlarge(chosen.astype(np.float32), image, cv2.INTER_NEAREST)[..., None]
-    return _to_uint8(
-        shown * (0.75 * colours + 0.25 * image)
-        + (1 - shown) * (0.25 * image + 0.75 * np.array(NOTHING))
-    )
+
+    colours = _apply_colours(_resize_to(scaled, image, cv2.INTER_NEAREST), TAG_COLOURS)
+    valid = 0.75 * colours + 0.25 * image
+    invalid = 0.75 * np.array(NO_TAG) + 0.25 * image
+    weight = _resize_to(chosen, image, cv2.INTER_NEAREST)[..., None]
+    return _to_uint8(weight * valid + (1 - weight) * invalid)
 
 
 def overlay_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """`image` (H, W, 3) uint8 RGB with what `mask` (h, w) leaves out (0) tinted and hatched."""
-    left_out = _enlarge((np.asarray(mask) == 0).astype(np.float32), image, cv2.INTER_NEAREST) > 0.5
-    rows, columns = np.indices(left_out.shape)
-    hatched = (rows + columns) % 8 < 2
-    weight = np.where(left_out, np.where(hatched, 0.9, 0.45), 0.0)[..., None]
+    """`image` (H, W, 3) uint8 RGB; where `mask` (h, w) is 0 it is tinted and hatched."""
+    is_masked = _resize_to(np.asarray(mask) == 0, image, cv2.INTER_NEAREST) > 0.5
+    rows, columns = np.indices(is_masked.shape)
+    is_hatch = (rows + columns) % 8 < 2
+    weight = np.where(is_masked, np.where(is_hatch, 0.9, 0.45), 0.0)[..., None]
     return _to_uint8(image * (1 - weight) + np.array(MASKED) * weight)
 
 
@@ -66,20 +83,14 @@ def draw_arrows(
     colours: Sequence[Colour],
     width: int = 1,
 ) -> np.ndarray:
-    """A copy of `image` with an arrow from each of `starts` to the same row of `ends`, (N, 2) x, y in the image's pixels."""
+    """A copy of `image` with arrows from `starts` to `ends`, (N, 2) x, y in the image's pixels."""
     canvas = np.ascontiguousarray(image).copy()
     for start, end, colour in zip(starts, ends, colours, strict=True):
         draw_line(canvas, start, end, colour, width)
-        length = float(np.hypot(*(end - start)))
+        length = float(np.linalg.norm(end - start))
         if length > 1:
-            _draw_head(
-                canvas,
-                end,
-                (end - start) / length,
-                min(0.3 * length, 4.0 + 2.0 * width),
-                colour,
-                width,
-            )
+            head_length = min(0.3 * length, 4.0 + 2.0 * width)
+            _draw_arrow_head(canvas, end, (end - start) / length, head_length, colour, width)
         draw_disc(canvas, start, width, colour)
     return canvas
 
@@ -87,79 +98,206 @@ def draw_arrows(
 def window_arrows(
     cells: np.ndarray, offsets_yx: np.ndarray, map_width: int, frame: MapFrame
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and ends (N, 2) x, y in input pixels of offsets given at map cells.
+    """Starts and ends (N, 2) x, y in input pixels of offsets at map cells.
 
-    cells: (N,) y * map_width + x. offsets_yx: (N, 2) y, x of target - pixel in input pixels, as `OffsetTargets` holds them.
+    cells: (N,) y * map_width + x.
+    offsets_yx: (N, 2) y, x of target - pixel in input pixels, as `OffsetTargets` holds them.
     """
-    starts = frame.to_input(
-        np.stack([cells % map_width, cells // map_width], axis=1).astype(np.float64)
-    )
+    positions = np.stack([cells % map_width, cells // map_width], axis=1)
+    starts = frame.to_input(positions.astype(np.float64))
     return starts, starts + offsets_yx[:, ::-1]
 
 
-def sheet(
-    images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 0, gap: int = 6
-) -> np.ndarray:
-    """Images (H, W, 3) uint8 RGB of any sizes with a title above each, in rows; columns 0: about as wide as high."""
-    if len(images) != len(titles) or not images:
-        raise ValueError(
-            f"a sheet needs at least one image and a title for each, got {len(images)} images and {len(titles)} titles"
-        )
-    columns = columns or int(np.ceil(np.sqrt(len(images))))
-    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
-    cell_height, cell_width = height + TITLE_HEIGHT + gap, width + gap
-    rows = -(-len(images) // columns)
-    canvas = np.full(
-        (rows * cell_height + gap, columns * cell_width + gap, 3), BACKGROUND, dtype=np.uint8
-    )
-    for number, (image, title) in enumerate(zip(images, titles, strict=True)):
-        top, left = gap + number // columns * cell_height, gap + number % columns * cell_width
-        _write(canvas[top : top + TITLE_HEIGHT, left : left + width], title)
-        canvas[top + TITLE_HEIGHT :, left:][: image.shape[0], : image.shape[1]] = image
+# ---- training samples and their targets ----
+
+
+def sample_image(sample: Sample, skeleton: Skeleton, enlarge: int = 1) -> np.ndarray:
+    """A sample with its people, their centres, the mask, and the first person's joint names.
+
+    The mask is the sample's own; after the transforms, that of the finest map.
+    enlarge: size of the result, in sizes of the sample.
+    """
+    keypoints = _enlarge_points(sample.keypoints, enlarge)
+    mask = sample.masks[-1] if sample.masks else sample.mask
+    image = overlay_mask(_enlarge_image(sample.image, enlarge), mask)
+    canvas = draw_ground_truth(image, keypoints, skeleton)
+
+    for person in range(len(keypoints)):
+        draw_centre(canvas, keypoints[person], person)
+    if len(keypoints):
+        write_names(canvas, keypoints[0], skeleton.keypoints)
     return canvas
 
 
-def heatmap_sheet(
-    image: np.ndarray, heatmaps: np.ndarray, titles: Sequence[str], columns: int = 0
-) -> np.ndarray:
-    """All of `heatmaps` (K, h, w), each over the image; titles carry the highest value."""
-    images = [overlay_heatmap(image, heatmap) for heatmap in heatmaps]
-    return sheet(
-        images,
-        [f"{title} {heatmap.max():.2f}" for title, heatmap in zip(titles, heatmaps, strict=True)],
-        columns,
-    )
+def heatmap_sheet(image: np.ndarray, heatmaps: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """A sheet of heatmaps (K or K+1, h, w) over the image; titles give the highest values."""
+    names = _channel_names(skeleton, len(heatmaps))
+    highest = heatmaps.max(axis=(1, 2)).tolist()
+    titles = [f"{name}, max {value:.2f}" for name, value in zip(names, highest, strict=True)]
+    return sheet([overlay_heatmap(image, heatmap) for heatmap in heatmaps], titles)
 
 
 def tag_sheet(
-    image: np.ndarray,
-    tags: np.ndarray,
-    heatmaps: np.ndarray,
-    titles: Sequence[str],
-    columns: int = 0,
+    image: np.ndarray, tags: np.ndarray, heatmaps: np.ndarray, skeleton: Skeleton
 ) -> np.ndarray:
-    """All of `tags` (K, h, w) where `heatmaps` (K, h, w) exceed 0.1, in one range of colours."""
-    where = heatmaps > 0.1
-    limits = (float(tags[where].min()), float(tags[where].max())) if where.any() else (0.0, 1.0)
+    """A sheet of tags (K or K+1, h, w) where the heatmaps exceed 0.1, in one range of colours."""
+    is_valid = heatmaps > 0.1
+    limits = _limits(tags, is_valid)
+    low, high = limits
     images = [
-        colour_tags(one, image, chosen, limits) for one, chosen in zip(tags, where, strict=True)
+        colour_tags(maps, image, valid, limits) for maps, valid in zip(tags, is_valid, strict=True)
     ]
-    return sheet(
-        images, [f"{title} {limits[0]:.2f} ... {limits[1]:.2f}" for title in titles], columns
+    names = _channel_names(skeleton, len(tags))
+    return sheet(images, [f"{name} {low:.2f} ... {high:.2f}" for name in names])
+
+
+def tag_image(
+    sample: Sample, tags: TagTargets, row: int, map_width: int, frame: MapFrame, enlarge: int = 1
+) -> np.ndarray:
+    """The cells at which each person's tags are read, as squares in the person's colour.
+
+    row: index of the sample in the batch of `tags`.
+    """
+    canvas = _enlarge_image(sample.image, enlarge) // 2
+    half = enlarge * frame.stride / 2
+    for person in range(tags.cells.shape[1]):
+        valid = tags.valid[row, person].numpy()
+        cells = tags.cells[row, person].numpy()[valid]
+        centres, _ = window_arrows(cells, np.zeros((len(cells), 2)), map_width, frame)
+        for x, y in _enlarge_points(centres, enlarge):
+            first = (round(x - half), round(y - half))
+            last = (round(x + half), round(y + half))
+            cv2.rectangle(canvas, first, last, person_shades(person).middle, cv2.FILLED)
+    return canvas
+
+
+def offset_image(
+    sample: Sample,
+    offsets: OffsetTargets,
+    row: int,
+    edges: Sequence[int],
+    map_width: int,
+    frame: MapFrame,
+    skeleton: Skeleton,
+    enlarge: int,
+) -> np.ndarray:
+    """Offset targets of some edges as arrows, at every ARROW_SPACING-th cell each way.
+
+    row: index of the sample in the batch of `offsets`.
+    """
+    keypoints = _enlarge_points(sample.keypoints, enlarge)
+    image = _enlarge_image(sample.image, enlarge)
+    canvas = draw_ground_truth(image // 2 + 96, keypoints, skeleton)
+    for person in range(len(keypoints)):
+        draw_centre(canvas, keypoints[person], person)
+
+    all_cells = offsets.cell.numpy()
+    on_grid = (all_cells % map_width % ARROW_SPACING == 0) & (
+        all_cells // map_width % ARROW_SPACING == 0
     )
+    in_sample = offsets.image.numpy() == row
+    for number, edge in enumerate(edges):
+        chosen = in_sample & on_grid & (offsets.edge.numpy() == edge)
+        values = offsets.offset.numpy()[chosen]
+        starts, ends = window_arrows(all_cells[chosen], values, map_width, frame)
+        starts = _enlarge_points(starts, enlarge)
+        ends = _enlarge_points(ends, enlarge)
+        colours = [person_shades(number).middle] * len(starts)
+        canvas = draw_arrows(canvas, starts, ends, colours)
+    return canvas
+
+
+def edges_by_target(layout: OffsetLayout, skeleton: Skeleton) -> dict[str, list[int]]:
+    """The layout's edges in groups that fit into one image each, by the group's title."""
+    is_forward = np.arange(layout.num_edges) < layout.num_forward
+    to_centre = layout.target == skeleton.centre
+    from_limb = np.isin(layout.source, skeleton.limb_indices)
+    groups = {
+        "limb joints to parents": is_forward & ~to_centre,
+        "limb joints to centres": to_centre & from_limb,
+        "centre-only joints to centres": to_centre & ~from_limb,
+        "parents back to limb joints": ~is_forward,
+    }
+    return {
+        title: np.flatnonzero(chosen).tolist() for title, chosen in groups.items() if chosen.any()
+    }
+
+
+def draw_centre(canvas: np.ndarray, keypoints: np.ndarray, person: int) -> None:
+    """A ring at the mean of a person's labelled keypoints (K, 3), in place."""
+    labelled = keypoints[:, 2] > 0
+    if not labelled.any():
+        return
+    centre = keypoints[labelled, :2].mean(axis=0)
+    for radius, colour in ((7, OUTLINE), (6, WHITE), (4, person_shades(person).middle)):
+        draw_disc(canvas, centre, radius, colour)
+
+
+def write_names(canvas: np.ndarray, keypoints: np.ndarray, names: Sequence[str]) -> None:
+    """The names beside a person's labelled keypoints (K, 3), in place."""
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    for (x, y, visibility), name in zip(keypoints.tolist(), names, strict=True):
+        if visibility > 0:
+            position = (round(x) + 5, round(y) + 4)
+            cv2.putText(canvas, name, position, font, 0.36, OUTLINE, 3, cv2.LINE_AA)
+            cv2.putText(canvas, name, position, font, 0.36, WHITE, 1, cv2.LINE_AA)
+
+
+# ---- sheets ----
+
+
+def sheet(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 0) -> np.ndarray:
+    """Images (H, W, 3) uint8 RGB of any sizes in rows, with a title above each.
+
+    columns: 0 makes about as many columns as rows. Raises ValueError unless every image has a
+    title and there is at least one.
+    """
+    if len(images) != len(titles) or not images:
+        raise ValueError(
+            "a sheet needs at least one image and a title for each, got "
+            f"{len(images)} images and {len(titles)} titles"
+        )
+    columns = columns or int(np.ceil(np.sqrt(len(images))))
+    rows = -(-len(images) // columns)
+    width = max(image.shape[1] for image in images)
+    cell_height = max(image.shape[0] for image in images) + TITLE_HEIGHT + SHEET_GAP
+    cell_width = width + SHEET_GAP
+
+    size = (rows * cell_height + SHEET_GAP, columns * cell_width + SHEET_GAP, 3)
+    canvas = np.full(size, BACKGROUND, dtype=np.uint8)
+    for number, (image, title) in enumerate(zip(images, titles, strict=True)):
+        row, column = divmod(number, columns)
+        top = SHEET_GAP + row * cell_height
+        left = SHEET_GAP + column * cell_width
+        _write_title(canvas[top : top + TITLE_HEIGHT, left : left + width], title)
+        image_height, image_width = image.shape[:2]
+        canvas[top + TITLE_HEIGHT :, left:][:image_height, :image_width] = image
+    return canvas
 
 
 def shrink(image: np.ndarray, longest: int) -> np.ndarray:
-    """The image, made smaller if a side exceeds `longest`."""
+    """The image, reduced if its long side exceeds `longest` pixels."""
     factor = longest / max(image.shape[:2])
-    return (
-        image
-        if factor >= 1
-        else cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    )
+    if factor >= 1:
+        return image
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
 
 
-def _draw_head(
+# ---- helpers ----
+
+
+def _channel_names(skeleton: Skeleton, num_channels: int) -> list[str]:
+    """The baseline's maps have no centre channel."""
+    return [*skeleton.keypoints, "centre"][:num_channels]
+
+
+def _limits(tags: np.ndarray, chosen: np.ndarray) -> tuple[float, float]:
+    if not chosen.any():
+        return 0.0, 1.0
+    return float(tags[chosen].min()), float(tags[chosen].max())
+
+
+def _draw_arrow_head(
     canvas: np.ndarray,
     tip: np.ndarray,
     direction: np.ndarray,
@@ -172,35 +310,37 @@ def _draw_head(
         draw_line(canvas, tip, tip - length * (direction + side * sideways), colour, width)
 
 
-def _enlarge(
+def _resize_to(
     map_: np.ndarray, image: np.ndarray, interpolation: int = cv2.INTER_LINEAR
 ) -> np.ndarray:
-    return cv2.resize(
-        np.asarray(map_, dtype=np.float32), image.shape[1::-1], interpolation=interpolation
-    )
+    """A map (h, w) at the image's size, float32."""
+    values = np.asarray(map_, dtype=np.float32)
+    return cv2.resize(values, image.shape[1::-1], interpolation=interpolation)
 
 
-def _coloured(values: np.ndarray, colourmap: int) -> np.ndarray:
-    """(H, W) in 0 ... 1 -> (H, W, 3) RGB."""
-    return cv2.cvtColor(
-        cv2.applyColorMap(np.round(255 * values).astype(np.uint8), colourmap), cv2.COLOR_BGR2RGB
-    )
+def _enlarge_image(image: np.ndarray, factor: int) -> np.ndarray:
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
 
 
-def _write(canvas: np.ndarray, text: str) -> None:
-    """A line of text, made narrower where it would not fit."""
-    (text_width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
-    size = 0.5 * min(1.0, (canvas.shape[1] - 4) / max(text_width, 1))
-    cv2.putText(
-        canvas,
-        text,
-        (2, canvas.shape[0] - 7),
-        cv2.FONT_HERSHEY_SIMPLEX,
-        size,
-        OUTLINE,
-        1,
-        cv2.LINE_AA,
-    )
+def _enlarge_points(points: np.ndarray, factor: int) -> np.ndarray:
+    """Points (..., >= 2) in an image enlarged by `_enlarge_image`; further columns are kept."""
+    return Affine.resize(factor, factor).apply(np.asarray(points, dtype=np.float64))
+
+
+def _apply_colours(values: np.ndarray, colour_map: int) -> np.ndarray:
+    """(H, W) from 0 to 1 -> (H, W, 3) float32 RGB."""
+    indices = np.round(255 * values).astype(np.uint8)
+    bgr = cv2.applyColorMap(indices, colour_map)
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.float32)
+
+
+def _write_title(canvas: np.ndarray, text: str) -> None:
+    """A line of text, reduced if it is wider than the canvas."""
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    (text_width, _), _ = cv2.getTextSize(text, font, 0.5, 1)
+    scale = 0.5 * min(1.0, (canvas.shape[1] - 4) / max(text_width, 1))
+    position = (2, canvas.shape[0] - 7)
+    cv2.putText(canvas, text, position, font, scale, OUTLINE, 1, cv2.LINE_AA)
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:
