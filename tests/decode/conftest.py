@@ -22,8 +22,8 @@ from duopose.skeletons import get_skeleton
 from duopose.types import PoseMaps, Poses
 
 
-class World:
-    """A skeleton and settings, with which keypoints (P, K, 3) of the image frame become maps and people again."""
+class IdealDecoding:
+    """Encodes keypoints (P, K, 3) of the image frame as ideal maps and decodes them."""
 
     def __init__(
         self, skeleton: str = "coco", overrides: Sequence[Any] = (), input_size: int = 256
@@ -58,7 +58,7 @@ class World:
         passes = ideal_passes(scene, self.merged, frames, network, self.skeleton, flip)
         return build_merger(self.cfg, self.skeleton)(passes, self.merged)
 
-    def there_and_back(
+    def encode_and_decode(
         self,
         keypoints: np.ndarray,
         size: tuple[int, int],
@@ -71,7 +71,7 @@ class World:
     def people(
         self, count: int, size: tuple[int, int], seed: int = 0, height: float = 60.0
     ) -> np.ndarray:
-        """(count, K, 3) people of about that height on a grid that keeps them apart, shapes at random, image frame."""
+        """(count, K, 3) people of random shape on a grid that keeps them apart, image frame."""
         generator = np.random.default_rng(seed)
         columns = int(np.ceil(np.sqrt(count * size[0] / size[1])))
         rows = int(np.ceil(count / columns))
@@ -85,8 +85,8 @@ class World:
 
 
 @pytest.fixture
-def world() -> Callable[..., World]:
-    return World
+def ideal_decoding() -> Callable[..., IdealDecoding]:
+    return IdealDecoding
 
 
 @pytest.fixture

@@ -19,18 +19,18 @@ SIZE = (512, 384)
 WRIST = 9  # left_wrist
 
 
-def pair(world: Callable, wrist: np.ndarray, both: bool) -> tuple[np.ndarray, Poses]:
+def pair(ideal_decoding: Callable, wrist: np.ndarray, both: bool) -> tuple[np.ndarray, Poses]:
     """Two people 60 pixels apart and the poses found.
 
     The first has the left wrist at `wrist`; the second too (`both`), or it has none.
     """
-    here = world("coco", input_size=384)
-    people = np.repeat(here.people(1, (200, 384), seed=2, height=140), 2, axis=0)
+    ideal = ideal_decoding("coco", input_size=384)
+    people = np.repeat(ideal.people(1, (200, 384), seed=2, height=140), 2, axis=0)
     people[1, :, 0] += 60
     people[:, WRIST, :2] = wrist
     people[1, WRIST, 2] = 2 if both else 0
-    poses = here.there_and_back(people, SIZE)
-    back = here.merged.affine.inverse().apply(poses.keypoints)
+    poses = ideal.encode_and_decode(people, SIZE)
+    back = ideal.merged.affine.inverse().apply(poses.keypoints)
     return people, Poses(back, poses.scores, poses.filled)
 
 
@@ -44,31 +44,31 @@ def found_as(poses: Poses, person: np.ndarray) -> int:
     )
 
 
-def test_two_wrists_at_one_peak_are_found_twice(world: Callable) -> None:
+def test_two_wrists_at_one_peak_are_found_twice(ideal_decoding: Callable) -> None:
     wrist = np.array([130.0, 190.0])  # between them
-    people, poses = pair(world, wrist, both=True)
+    people, poses = pair(ideal_decoding, wrist, both=True)
     rows = [found_as(poses, person) for person in people]
     assert sorted(rows) == [0, 1]
     assert np.abs(poses.keypoints[rows, WRIST, :2] - wrist).max() < 1.0
     assert poses.filled[rows, WRIST].any()  # the grouping gives a peak to one person at most
 
 
-def test_a_wrist_of_one_person_alone_is_not_shared(world: Callable) -> None:
+def test_a_wrist_of_one_person_alone_is_not_shared(ideal_decoding: Callable) -> None:
     """Its offsets point to the owner's centre, not to the middle of the two centres."""
-    people, poses = pair(world, np.array([130.0, 190.0]), both=False)
+    people, poses = pair(ideal_decoding, np.array([130.0, 190.0]), both=False)
     second = found_as(poses, people[1])
     assert not poses.filled[second, WRIST] and poses.keypoints[second, WRIST, 2] == 0
 
 
-def test_people_of_one_joint_own_their_peak_in_the_baseline(world: Callable) -> None:
+def test_people_of_one_joint_own_their_peak_in_the_baseline(ideal_decoding: Callable) -> None:
     """The baseline has no centre peaks, so a person without one is no sign of a shared peak."""
-    here = world("coco", ["MODEL.NAME", "pose_higher_hrnet"], input_size=384)
-    people = here.people(2, SIZE, seed=2)
+    ideal = ideal_decoding("coco", ["MODEL.NAME", "pose_higher_hrnet"], input_size=384)
+    people = ideal.people(2, SIZE, seed=2)
     people[1, :WRIST, 2] = people[1, WRIST + 1 :, 2] = 0
-    peaks = here.decoder.find_peaks(here.maps(people, SIZE))
-    found = here.decoder.grouper.group(peaks)
+    peaks = ideal.decoder.find_peaks(ideal.maps(people, SIZE))
+    found = ideal.decoder.grouper.group(peaks)
     assert sorted(found.present.sum(axis=1).tolist()) == [1, 17]
-    assert (peak_owners(peaks, found, here.layout) != NONE).all()
+    assert (peak_owners(peaks, found, ideal.layout) != NONE).all()
 
 
 def test_best_candidate_of_each_missing_joint() -> None:
@@ -82,13 +82,13 @@ def test_best_candidate_of_each_missing_joint() -> None:
     assert candidates.peak[best].tolist() == [4, 8, 3]  # ties go to the first peak
 
 
-def test_a_joint_without_a_peak_is_filled_by_offsets_alone(world: Callable) -> None:
-    here = world("coco", ["MODEL.REVERSE_OFFSETS", True], input_size=384)
-    people = here.people(1, SIZE, seed=2, height=150)
-    maps = here.maps(people, SIZE)
+def test_a_joint_without_a_peak_is_filled_by_offsets_alone(ideal_decoding: Callable) -> None:
+    ideal = ideal_decoding("coco", ["MODEL.REVERSE_OFFSETS", True], input_size=384)
+    people = ideal.people(1, SIZE, seed=2, height=150)
+    maps = ideal.maps(people, SIZE)
     maps.heatmaps[WRIST] = 0
-    poses = here.decoder.decode(maps)
-    truth = here.merged.affine.apply(people)[0, WRIST, :2]
+    poses = ideal.decoder.decode(maps)
+    truth = ideal.merged.affine.apply(people)[0, WRIST, :2]
     assert poses.filled[0].nonzero()[0].tolist() == [WRIST]
     assert np.linalg.norm(poses.keypoints[0, WRIST, :2] - truth) < 1.0
     assert poses.keypoints[0, WRIST, 2] == PREDICTED_SCORE
