@@ -77,6 +77,39 @@ def test_legacy_peak_shift_compensates_the_floor() -> None:
     assert abs((decoded - points).mean()) < 0.03
 
 
+def higher_hrnet_affine(
+    centre: tuple[float, float], scale: float, rotation: float, size: int
+) -> np.ndarray:
+    """HigherHRNet's `_get_affine_matrix`: resize, then rotate around the output's centre."""
+    side = 200 * scale
+    resize = np.array(
+        [
+            [size / side, 0, size * (0.5 - centre[0] / side)],
+            [0, size / side, size * (0.5 - centre[1] / side)],
+            [0, 0, 1],
+        ]
+    )
+    cos = np.cos(-np.deg2rad(rotation))
+    sin = np.sin(-np.deg2rad(rotation))
+    rotate = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    to_centre = np.array([[1, 0, -size / 2], [0, 1, -size / 2], [0, 0, 1]])
+    return (np.linalg.inv(to_centre) @ rotate @ to_centre @ resize)[:2]
+
+
+@pytest.mark.parametrize("size", [128, 512])
+@pytest.mark.parametrize(
+    ("centre", "scale", "rotation"),
+    [((320.0, 213.5), 2.1, 0.0), ((100.5, 50.0), 0.7, 30.0), ((400.0, 300.0), 3.3, -17.25)],
+)
+def test_legacy_train_affine_is_higher_hrnets(
+    centre: tuple[float, float], scale: float, rotation: float, size: int
+) -> None:
+    matrix = legacy_train_affine(centre, scale, rotation, size).matrix
+    np.testing.assert_allclose(
+        matrix, higher_hrnet_affine(centre, scale, rotation, size), atol=1e-10
+    )
+
+
 def test_legacy_train_affine_equals_the_goldens(golden: Path) -> None:
     data = np.load(golden / "targets" / "affine.npz")
     for case in range(3):

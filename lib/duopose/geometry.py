@@ -151,10 +151,10 @@ def train_affine(
 def legacy_train_affine(
     centre: tuple[float, float], scale: float, rotation: float, output_size: int
 ) -> Affine:
-    """HigherHRNet's training matrix (`get_affine_transform`), used with `legacy_alignment`.
+    """HigherHRNet's training matrix (`_get_affine_matrix`), used with `legacy_alignment`.
 
     It maps `centre` to output_size / 2, half a pixel from `train_affine`; `scale` is the side of
-    the square in units of PIXEL_STD. tests/test_geometry.py compares it with stored matrices.
+    the square in units of PIXEL_STD.
     """
     affine = train_affine(centre, scale * PIXEL_STD, rotation, output_size)
     half_pixel = np.array([[0, 0, 0.5], [0, 0, 0.5]])

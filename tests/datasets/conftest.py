@@ -1,4 +1,4 @@
-"""A small COCO-format data set with a crowd, an unlabelled person, an image without people, and one without annotations."""
+"""A small COCO-format data set: a crowd, an unlabelled person, an image without annotations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def keypoints_at(x: float, y: float, visibility: int = 2) -> list[float]:
 
 
 def tiny_content() -> dict[str, Any]:
-    """Images 10 (two people and a crowd), 20 (an unlabelled person), 30 (only a crowd), 40 (nothing)."""
+    """Images 10 (two people and a crowd), 20 (an unlabelled person), 30 (a crowd), 40 (nothing)."""
     images = [
         {"id": i, "file_name": f"p{i}.png", "width": WIDTH, "height": HEIGHT}
         for i in (10, 20, 30, 40)

@@ -15,9 +15,9 @@ def struct_array(items: list[dict[str, Any]]) -> np.ndarray:
     """(1, n) MATLAB struct array; all elements have all fields, empty where one lacks it."""
     fields = list(dict.fromkeys(name for item in items for name in item))
     array = np.empty((1, len(items)), dtype=[(name, object) for name in fields])
-    for place, item in zip(array[0], items, strict=True):
+    for struct, item in zip(array[0], items, strict=True):
         for name in fields:
-            place[name] = item.get(name, EMPTY)
+            struct[name] = item.get(name, EMPTY)
     return array
 
 
@@ -34,11 +34,12 @@ def point(joint: int, x: float, y: float, visible: Any = 1) -> dict[str, Any]:
 
 
 def person(x: float, joints: int = 16, **changes: Any) -> dict[str, Any]:
-    """Joint j at (x + j, 2 j) in MATLAB's counting; j % 3 == 0 hidden, upper neck and head top without is_visible."""
+    """Joint j at (x + j, 2 j), counted from 1; j % 3 == 0 hidden; 8 and 9 without is_visible."""
     visible = [EMPTY if j in (8, 9) else ("0" if j % 3 == 0 else "1") for j in range(joints)]
     points = struct_array([point(j, x + j, 2.0 * j, visible[j]) for j in range(joints)])
     whole = {
-        "x1": x, "y1": 10.0, "x2": x + 30, "y2": 50.0, "scale": 1.5, "objpos": {"x": x + 5, "y": 20.0},
+        "x1": x, "y1": 10.0, "x2": x + 30, "y2": 50.0,
+        "scale": 1.5, "objpos": {"x": x + 5, "y": 20.0},
         "annopoints": {"point": points},
     }  # fmt: skip
     return {**whole, **changes}
@@ -59,7 +60,7 @@ def image(name: str, people: Any, video: Any = 7) -> dict[str, Any]:
 
 
 def real_person(raw: dict[str, Any]) -> dict[str, Any]:
-    """A person of the annotations_only file as an annorect; the head rectangle is the box of upper neck and head top."""
+    """A person of the annotations_only file as an annorect; head = box of joints 8 and 9."""
     labelled = [joint for joint in range(16) if raw["joints_labelled"][joint]]
     points = struct_array([point(joint, *raw["joints"][joint]) for joint in labelled])
     rectangle = {"scale": raw["scale"], "annopoints": {"point": points}}
@@ -70,7 +71,7 @@ def real_person(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_groups(path: Path, groups: list[list[list[int]]]) -> Path:
-    """`groups_v12.mat`: a cell an image, in it a cell a group, in it a column of annorects counted from 1, as `groups` counts from 0."""
+    """`groups_v12.mat`: cells of images, groups, annorect indices (from 1; in `groups` from 0)."""
     column = np.empty((len(groups), 1), dtype=object)
     for index, of_image in enumerate(groups):
         column[index, 0] = cells([np.array(group)[:, None] + 1 for group in of_image])

@@ -18,6 +18,7 @@ import orjson
 import pytest
 from tests.datasets.conftest import HEIGHT, WIDTH, keypoints_at, tiny_content, write_tiny
 
+from duopose.datasets.sample_data.write import make_sample_data
 from duopose.skeletons import COCO
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -75,9 +76,12 @@ def test_clean_data_have_no_problems(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "people with labelled keypoints 2" in text and "left_ankle" in text
 
 
-def test_real_coco_is_clean(real_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, text = check(real_data / "coco", capsys)
-    assert code == 0 and "people with labelled keypoints 86" in text
+def test_drawn_data_are_clean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_sample_data(tmp_path, 12, 3, seed=0, size=64, skeleton=COCO, workers=1)
+    content = json.loads((tmp_path / "annotations" / f"person_keypoints_{TRAIN}.json").read_text())
+    people = sum(annotation["num_keypoints"] > 0 for annotation in content["annotations"])
+    code, text = check(tmp_path, capsys)
+    assert code == 0 and f"people with labelled keypoints {people}" in text
 
 
 # ---- annotation files, each with one thing wrong ----

@@ -1,4 +1,4 @@
-"""Batches: the same for any number and kind of workers, small, and with errors that are sentences."""
+"""Batches: the same for any number and kind of workers, small, and with readable errors."""
 
 from __future__ import annotations
 
@@ -97,14 +97,14 @@ def test_nobody_at_all_still_has_one_row() -> None:
     assert collate([sample]).keypoints.shape == (1, 1, 17, 3)
 
 
-def test_a_sample_is_below_one_megabyte(real_data: Path) -> None:
-    batch = collate([training_set(real_data / "coco", 512)[(0, 0)]])
+def test_a_sample_is_below_one_megabyte(tiny_root: Path) -> None:
+    batch = collate([training_set(tiny_root, 512)[(0, 0)]])
     tensors = (batch.images, batch.keypoints, *batch.masks)
     assert sum(tensor.numel() * tensor.element_size() for tensor in tensors) < 1e6
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_missing_image_is_a_sentence_from_any_process(tiny_root: Path, workers: int) -> None:
+def test_a_missing_image_is_named_from_any_process(tiny_root: Path, workers: int) -> None:
     (tiny_root / "images" / "train2017" / "p20.png").unlink()
     loader = build_loader(training_set(tiny_root), KEYS, workers=workers)
     with pytest.raises(UserError) as error:

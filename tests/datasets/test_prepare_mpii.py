@@ -163,7 +163,7 @@ def test_groups_are_read(tmp_path: Path) -> None:
     column[2, 0] = cells([np.array([[1]])])
     scipy.io.savemat(path, {"groups": column})
     assert read_groups(path, 3) == [[[0, 2], [1]], [], [[0]]]
-    with pytest.raises(UserError, match="3 images.* 4"):
+    with pytest.raises(UserError, match=r"3 images.* 4"):
         read_groups(path, 4)
 
 
@@ -179,7 +179,7 @@ def test_real_groups(real_data: Path) -> None:
 def test_real_annotations_through_the_mat_and_back_to_the_metric(
     tmp_path: Path, real_data: Path
 ) -> None:
-    """40 real images written as MPII would, prepared, and found as they are: every group is perfect."""
+    """40 real images written as MPII would and prepared: their own keypoints score 1 everywhere."""
     raw = json.loads(
         (real_data / "annotations_only" / "mpii_multi_person_690_images.json").read_text()
     )["images"][:40]
@@ -227,19 +227,19 @@ def test_sizes(tmp_path: Path) -> None:
 
 def test_what_is_no_mpii_file(tmp_path: Path) -> None:
     path = tmp_path / "x.mat"
-    with pytest.raises(UserError, match="x.mat"):
+    with pytest.raises(UserError, match=r"x\.mat"):
         read_release(path)
     path.write_bytes(b"not a mat file at all, but long enough to look at" * 10)
-    with pytest.raises(UserError, match="x.mat.*MATLAB"):
+    with pytest.raises(UserError, match=r"x.mat.*MATLAB"):
         read_release(path)
     scipy.io.savemat(path, {"other": 1})
     with pytest.raises(UserError, match=r"RELEASE.*\['other'\]"):
         read_release(path)
     scipy.io.savemat(path, {"RELEASE": {"version": 1}})
-    with pytest.raises(UserError, match="x.mat.*annolist and img_train"):
+    with pytest.raises(UserError, match=r"x.mat.*annolist and img_train"):
         read_release(path)
     write_mat(path, [image("a.jpg", EMPTY)], [1, 1])
-    with pytest.raises(UserError, match="annolist has 1 .*img_train has 2"):
+    with pytest.raises(UserError, match=r"annolist has 1 .*img_train has 2"):
         read_release(path)
 
 

@@ -89,7 +89,7 @@ def test_visible_keypoints_lie_on_the_person(drawn: Path) -> None:
 
 
 def test_the_drawn_world_is_its_own_mirror_image() -> None:
-    """A mirrored figure is drawn exactly (but for rounding) by mirroring the joints and swapping left and right."""
+    """Mirrored joints with left and right swapped draw the mirrored figure, but for rounding."""
     width, height = 160, 120.0
     swap = {"left": "right", "right": "left"}
     for seed in range(12):

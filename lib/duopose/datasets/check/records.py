@@ -21,7 +21,7 @@ from duopose.datasets.ignore_mask import MIN_POLYGON_NUMBERS
 from duopose.errors import UserError
 from duopose.skeletons import Skeleton
 
-BORDER_TOLERANCE = 1.0  # pixels; COCO's own keypoints lie up to one pixel outside the image
+BORDER_TOLERANCE = 1.0  # pixels; tools that count from 1 give x = width, which is no mistake
 
 
 # ---- lists, ids and references ----
