@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Train: `tools/dist_train.py --cfg FILE.yaml [--gpus N] [KEY VALUE ...]`; see docs/launch.md and docs/training.md."""
+"""Train: `tools/dist_train.py --cfg FILE.yaml [--gpus N] [KEY VALUE ...]`.
+
+See docs/launch.md and docs/training.md.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from duopose.files import write_atomically
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The paths of one run; nothing is made on disk before `create`."""
+    """The paths of one run; nothing is written before `create`."""
 
     root: Path
     log: Path  # TensorBoard
@@ -36,12 +36,12 @@ class RunFolder:
 
     @property
     def protocol(self) -> Path:
-        """How the run's numbers came about."""
+        """Versions of code and packages, and the test settings."""
         return self.root / "protocol.json"
 
     @property
     def train_log(self) -> Path:
-        """All that training said."""
+        """The text log of training."""
         return self.root / "train.log"
 
     @property
@@ -56,7 +56,7 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """All that is needed to go on."""
+        """The state from which a run resumes."""
         return self.root / "checkpoint.pth"
 
     @property
@@ -71,5 +71,5 @@ class RunFolder:
 
     @property
     def results(self) -> Path:
-        """What evaluation writes."""
+        """Results and metrics of evaluations."""
         return self.root / "results"

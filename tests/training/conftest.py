@@ -1,4 +1,4 @@
-"""Tests of the engine share stand-ins for network and data, which are also a script that subprocesses run."""
+"""Makes `tiny_train`, the small network and data of these tests, importable."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Checkpoint files: whole or not at all, the one before kept, damage noticed, a full disk told."""
+"""Checkpoint files: atomic, the previous one kept, damage and a full disk reported."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_newest_is_read_and_the_one_before_is_kept(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
-def test_a_damaged_newest_falls_back_and_says_so(path: Path, damage: str) -> None:
+def test_a_damaged_newest_falls_back_with_a_notice(path: Path, damage: str) -> None:
     write_checkpoint({"step": 1}, path)
     write_checkpoint({"step": 2, "weights": torch.rand(1000)}, path)
     data = bytearray(path.read_bytes())
@@ -72,7 +72,7 @@ def test_a_damaged_newest_falls_back_and_says_so(path: Path, damage: str) -> Non
     assert len(found.notices) == 1 and str(path) in found.notices[0]
 
 
-def test_no_whole_checkpoint_is_a_sentence(path: Path) -> None:
+def test_no_whole_checkpoint_is_a_user_error(path: Path) -> None:
     with pytest.raises(UserError, match=r"checkpoint\.pth"):
         read_checkpoint(path)
     path.write_bytes(b"nothing")
@@ -87,17 +87,17 @@ def test_a_newest_that_is_missing_falls_back(path: Path) -> None:
 
 
 def test_works_without_hard_links(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise PermissionError("no links here")
 
-    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "link", fail)
     for step in (1, 2):
         write_checkpoint({"step": step}, path)
     assert read_checkpoint(path).content["step"] == 2
     assert torch.load(previous_path(path), weights_only=True)["step"] == 1
 
 
-def test_a_full_disk_is_a_sentence_and_leaves_the_last_good_one(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_user_error_and_leaves_the_last_good_one(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
         path = disk / "checkpoint.pth"
         write_checkpoint({"step": 1, "weights": torch.rand(100_000)}, path)

@@ -1,4 +1,4 @@
-"""Several processes: the same training as one with the larger batch, and how failures of one end all."""
+"""Several processes train as one with the larger batch, and end together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,16 @@ import pytest
 import torch
 from test_checkpoint import small_disk
 from test_resume import assert_equal, in_child
-from tiny_train import TinyData, Trick, folder_of, tiny_components, tiny_config, train_here, work
+from tiny_train import (
+    NO_TRICK,
+    TinyData,
+    Trick,
+    folder_of,
+    tiny_components,
+    tiny_config,
+    train_here,
+    work,
+)
 
 from duopose.distributed.context import DistributedContext
 from duopose.distributed.launch import launch
@@ -50,8 +59,8 @@ def losses(out: Path) -> list[float]:
     return [float(row[4]) for row in rows if row[2:4] == ["train", "loss"]]
 
 
-def run_ranks(out: Path, *overrides: object, trick: Trick = Trick(), count: int = 2) -> int:
-    """`dist_train --gpus N` on the stand-ins, by fork, which starts faster than spawn."""
+def run_ranks(out: Path, *overrides: object, trick: Trick = NO_TRICK, count: int = 2) -> int:
+    """`dist_train --gpus N` on the tiny components, by fork, which starts faster than spawn."""
     return launch(
         work,
         count,
@@ -64,7 +73,7 @@ def run_ranks(out: Path, *overrides: object, trick: Trick = Trick(), count: int 
 def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 300
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to this in 300 seconds"
+        assert time.monotonic() < deadline, "the condition did not hold within 300 seconds"
         time.sleep(0.02)
 
 
@@ -89,7 +98,10 @@ def is_running(process: int) -> bool:
 
 @pytest.mark.parametrize("spawned", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_two_processes_train_as_one_with_the_double_batch(tmp_path: Path, spawned: bool) -> None:
-    """Plain gradient descent without batch statistics: losses and weights equal to 1e-6 after 6 steps, the last of them short."""
+    """Plain gradient descent without batch statistics, 6 steps of which the last is short.
+
+    Losses and weights are equal to 1e-6.
+    """
     settings = ["PRINT_FREQ", 1, "TRAIN.OPTIMIZER", "sgd", "TRAIN.LR", 0.1]
     quiet = Trick(batch_norm=0, length=9)  # one image is left for two ranks at the end
     if spawned:
@@ -128,8 +140,11 @@ def test_each_rank_loads_its_images_through_the_workers() -> None:
     assert counts == Counter(range(9))
 
 
-def test_a_closed_loader_has_no_workers_whoever_holds_it() -> None:
-    """Workers that live until the interpreter's exit may make it wait for ever; garbage in a circle keeps them that long."""
+def test_a_closed_loader_has_no_workers() -> None:
+    """A reference cycle keeps the loader alive until the interpreter's exit.
+
+    Its workers could then make the interpreter wait for ever.
+    """
     loader = TrainLoader(
         TinyData(Trick(length=9)),
         tiny_components(tiny_config(Path()), *[None] * 2).collate,
@@ -171,7 +186,7 @@ def test_a_killed_rank_ends_the_run_with_its_name(
 def test_sigterm_to_the_launcher_saves_and_the_run_goes_on(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Two ranks stop at the same step, wherever each was; the resumed run ends as an uninterrupted one."""
+    """Two ranks stop after the same step; the resumed run ends as an uninterrupted one."""
     log = folder_of(tmp_path / "cut").train_log
 
     def terminate() -> None:
@@ -210,7 +225,7 @@ def test_ranks_end_with_their_launcher(tmp_path: Path) -> None:
     assert read_checkpoint(folder.checkpoint).content["position"]["step"] >= 3
 
 
-def test_a_mistake_on_a_rank_is_one_sentence(
+def test_a_user_error_of_a_rank_is_printed_once(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert run_ranks(tmp_path, trick=Trick(nan_after=2)) == 2
@@ -219,7 +234,7 @@ def test_a_mistake_on_a_rank_is_one_sentence(
     assert "Traceback" not in error
 
 
-def test_a_dead_loader_process_is_a_sentence(
+def test_a_dead_loader_process_is_a_user_error(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert (
@@ -234,7 +249,7 @@ def test_a_dead_loader_process_is_a_sentence(
     assert "WORKERS" in error and "Traceback" not in error
 
 
-def test_a_full_disk_ends_the_run_with_a_sentence(
+def test_a_full_disk_ends_the_run_with_a_user_error(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The disk fills up between two checkpoints; needs root for a disk of its own."""

@@ -1,4 +1,4 @@
-"""What only a GPU can show; left out where torch sees none."""
+"""Tests that need a GPU; skipped where torch sees none."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def test_it_trains_in_every_precision(tmp_path: Path) -> None:
 
 
 def normalised(rank: int, folder: str) -> None:
-    """Two processes on one GPU, by gloo, because NCCL wants a GPU for each: rank r's half of a batch through SyncBatchNorm."""
+    """Rank r's half of a batch through SyncBatchNorm.
+
+    Two processes share one GPU by gloo, because NCCL needs a GPU for each.
+    """
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     norm = nn.SyncBatchNorm.convert_sync_batchnorm(nn.BatchNorm2d(3)).cuda().train()
     half = whole_batch()[2 * rank : 2 * rank + 2].cuda()

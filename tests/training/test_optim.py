@@ -44,7 +44,7 @@ def test_warm_up_rises_by_the_step() -> None:
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_adam_adds_the_decay_to_the_gradient_and_adamw_spares_vectors(fused: bool) -> None:
+def test_adam_adds_the_decay_to_the_gradient_and_adamw_does_not_decay_vectors(fused: bool) -> None:
     for name, bias_moves in (("adam", True), ("sgd", True), ("adamw", False)):
         layer = nn.Linear(3, 3)
         nn.init.ones_(layer.bias)
@@ -91,7 +91,7 @@ def test_linear_scaling() -> None:
 
 
 def steps_of(layer: nn.Conv2d, optimizer: torch.optim.Optimizer, seed: int) -> torch.Tensor:
-    """The weights after three steps with random gradients in the layout of the weights, as autograd gives them."""
+    """The weights after three steps with random gradients in the layout of the weights."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(3):
         layer.weight.grad = torch.empty_like(layer.weight).copy_(
@@ -112,7 +112,7 @@ def convolution(layout: torch.memory_format) -> nn.Conv2d:
 def test_the_layout_in_memory_changes_nothing_also_over_a_resume(
     name: str, saved_in: torch.memory_format, resumed_in: torch.memory_format
 ) -> None:
-    """The fused kernels pair values by their place in memory: a layout that differs would move other weights."""
+    """The fused kernels pair values by address: with another layout they mix up weights."""
     settings = ["TRAIN.OPTIMIZER", name, "TRAIN.WD", 0.1, "TRAIN.LR", 0.1]
     plain = convolution(torch.contiguous_format)
     expected = build_optimizer(load_config(None, [*settings, "TRAIN.FUSED", False]), plain)

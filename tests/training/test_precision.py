@@ -26,7 +26,7 @@ def one_step(precision: Precision, gradient: float) -> nn.Linear:
     return layer
 
 
-def test_dynamic_scale_halves_at_an_overflow_and_the_step_is_left_out() -> None:
+def test_dynamic_scale_halves_at_an_overflow_and_the_step_is_skipped() -> None:
     precision = Precision(CPU, torch.float16, static_scale=None)
     assert one_step(precision, float("inf")).weight.item() == 0.0
     assert precision.read() == {"loss_scale": DYNAMIC_START / 2, "skipped_steps": 1.0}
@@ -48,11 +48,11 @@ def test_static_scale_stays() -> None:
     assert precision.read() == {"loss_scale": 128.0, "skipped_steps": 1.0}
 
 
-def test_gradients_that_never_fit_end_in_a_sentence() -> None:
+def test_gradients_that_never_fit_are_a_user_error() -> None:
     precision = Precision(CPU, torch.float16, static_scale=None)
     for _ in range(40):
         one_step(precision, float("inf"))
-    with pytest.raises(UserError, match="FP16.DTYPE bf16"):
+    with pytest.raises(UserError, match=r"FP16\.DTYPE bf16"):
         precision.read()
 
 

@@ -1,4 +1,4 @@
-"""A run that is killed again and again ends with the very bits of one that is not."""
+"""A run that is killed and resumed ends bit by bit as one that is not."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def killed_at_step(out: Path, step: int, *settings: object) -> Callable[[], None
 
 
 def killed_in_write(out: Path, number: int, half: bool) -> Callable[[], None]:
-    """Train until checkpoint `number` of this process is half on the disk, or whole but not yet renamed."""
+    """Train until checkpoint `number` of this process is half written, or not renamed yet."""
 
     def work() -> None:
         keep_as = files.keep_as
@@ -88,7 +88,7 @@ def killed_in_write(out: Path, number: int, half: bool) -> Callable[[], None]:
 
 
 def identical(a: Path, b: Path) -> None:
-    """Same weights, optimizer, averages and random states to the bit, and the same losses in metrics.csv."""
+    """Same weights, optimizer, averages and random states, same losses in metrics.csv."""
     first, second = (read_checkpoint(folder_of(out).checkpoint).content for out in (a, b))
     for content in (first, second):
         del content["config"], content["metrics_csv_bytes"]  # paths and speeds differ
@@ -112,7 +112,7 @@ def assert_equal(a: object, b: object, where: str) -> None:
 
 
 def learned(out: Path) -> list[str]:
-    """The lines of metrics.csv that do not tell speeds."""
+    """The lines of metrics.csv without the speeds."""
     lines = folder_of(out).metrics_csv.read_text().splitlines()
     return [
         line
@@ -149,7 +149,7 @@ def test_killed_while_a_checkpoint_is_written(tmp_path: Path, uninterrupted: Pat
 
 def test_killed_while_validating(tmp_path: Path, uninterrupted: Path) -> None:
     def work() -> None:
-        train.preserve_rng_states = die  # type: ignore[assignment]  # which is asked for just before the validation
+        train.preserve_rng_states = die  # type: ignore[assignment]  # called just before validation
         train_here(tmp_path, *SETTINGS)
 
     assert in_child(work) == -signal.SIGKILL
@@ -158,7 +158,7 @@ def test_killed_while_validating(tmp_path: Path, uninterrupted: Path) -> None:
     identical(tmp_path, uninterrupted)
 
 
-def test_a_due_validation_that_is_switched_off_meanwhile_is_left_out(tmp_path: Path) -> None:
+def test_a_due_validation_that_is_switched_off_meanwhile_is_skipped(tmp_path: Path) -> None:
     def work() -> None:
         train.preserve_rng_states = die  # type: ignore[assignment]
         train_here(tmp_path, *SETTINGS)

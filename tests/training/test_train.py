@@ -1,4 +1,4 @@
-"""The loop in one process: what it writes, what it stops at, and that its parts do what their settings say."""
+"""The training loop in one process: files, errors, signals, and what settings change."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_loss_that_is_not_finite_names_term_and_images_before_the_update(tmp_p
     assert all(torch.isfinite(tensor).all() for tensor in content["network"].values())
 
 
-def test_a_vanished_data_folder_is_a_sentence(tmp_path: Path) -> None:
+def test_a_vanished_data_folder_is_a_user_error(tmp_path: Path) -> None:
     for workers in (0, 1):
         with pytest.raises(
             UserError,
@@ -134,7 +134,7 @@ def test_a_vanished_data_folder_is_a_sentence(tmp_path: Path) -> None:
             train_here(tmp_path, "WORKERS", workers, trick=Trick(gone=str(tmp_path / "gone.jpg")))
 
 
-def test_an_empty_data_set_is_a_sentence(tmp_path: Path) -> None:
+def test_an_empty_data_set_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"DATASET\.TRAIN"):
         train_here(tmp_path, trick=Trick(length=0))
 
@@ -185,8 +185,8 @@ def test_resuming_from_a_named_folder_leaves_that_folder_alone(tmp_path: Path) -
     assert folder_of(tmp_path / "first").checkpoint.read_bytes() == before
 
 
-def test_settings_that_can_do_nothing_are_notices(tmp_path: Path) -> None:
-    wishes = [
+def test_settings_without_effect_give_notices(tmp_path: Path) -> None:
+    settings = [
         "MODEL.SYNC_BN",
         True,
         "FP16.ENABLED",
@@ -196,7 +196,7 @@ def test_settings_that_can_do_nothing_are_notices(tmp_path: Path) -> None:
         "TRAIN.TOTAL_BATCH",
         8,
     ]
-    assert train_here(tmp_path, "TRAIN.END_EPOCH", 1, *wishes) == 0
+    assert train_here(tmp_path, "TRAIN.END_EPOCH", 1, *settings) == 0
     log = folder_of(tmp_path).train_log.read_text()
     for fragment in ("MODEL.SYNC_BN", "fp16", "TRAIN.LR 0.00025", "TRAIN.ACCUMULATE 4"):
         assert fragment in log

@@ -1,6 +1,7 @@
-"""A run of the real engine on stand-ins: 64x64 noise images with one drawn joint and a network of a few convolutions.
+"""Training runs of a second: 64x64 noise images and a network of a few convolutions.
 
-In tests a module; as a script `tiny_train.py --out FOLDER [--gpus N] [--slow SECONDS] [KEY VALUE ...]` trains, for subprocesses.
+A module for tests, and a script for their subprocesses:
+`tiny_train.py --out FOLDER [--gpus N] [--slow SECONDS] [KEY VALUE ...]`.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ from duopose.types import NetworkOutput, Sample
 
 SIZE = 64
 SETTINGS = [
-    "DEVICE", "cpu", "WORKERS", 0, "THREADS", 1, "PRINT_FREQ", 2, "DATASET.INPUT_SIZE", SIZE, "TRAIN.IMAGES_PER_GPU", 2,
-    "TRAIN.END_EPOCH", 2, "TRAIN.VAL_EVERY", 1, "TRAIN.LR", 1e-3, "TRAIN.LR_STEP", [1], "VERBOSE", False,
+    "DEVICE", "cpu", "WORKERS", 0, "THREADS", 1, "PRINT_FREQ", 2, "VERBOSE", False,
+    "DATASET.INPUT_SIZE", SIZE, "TRAIN.IMAGES_PER_GPU", 2, "TRAIN.END_EPOCH", 2,
+    "TRAIN.VAL_EVERY", 1, "TRAIN.LR", 1e-3, "TRAIN.LR_STEP", [1],
 ]  # fmt: skip
 
 
@@ -46,6 +48,9 @@ class Trick(NamedTuple):
     nan_after: int = -1  # the forward pass, counted from 1, whose coarse maps are not finite
     length: int = 10  # images
     batch_norm: int = 1
+
+
+NO_TRICK = Trick()
 
 
 class TinyData:
@@ -102,9 +107,9 @@ class TinyNet(nn.Module):
 
 
 def tiny_components(
-    cfg: CfgNode, _context: DistributedContext, _run: RunFolder, trick: Trick = Trick()
+    cfg: CfgNode, _context: DistributedContext, _run: RunFolder, trick: Trick = NO_TRICK
 ) -> Components:
-    """Stand-ins for network, data and validation; targets and losses are the real ones."""
+    """Small network, data and validation; targets and losses are the real ones."""
 
     def score(network: nn.Module) -> Scores:
         torch.rand(7)  # a validation that uses random numbers must not change the training
@@ -142,7 +147,9 @@ def work(context: DistributedContext, cfg: CfgNode, options: Options, trick: Tri
     return run_training(cfg, options, context, lambda *args: tiny_components(*args, trick))
 
 
-def train_here(out: Path, *overrides: object, trick: Trick = Trick(), **options: bool | str) -> int:
+def train_here(
+    out: Path, *overrides: object, trick: Trick = NO_TRICK, **options: bool | str
+) -> int:
     """Train in this process; the exit code."""
     return work(
         DistributedContext(torch.device("cpu")),

@@ -127,13 +127,14 @@ def _run_step(step: TrainingStep, batch: Batch) -> None:
 
 
 def _estimate_on_cpu(run: TrainingRun, step: TrainingStep) -> LargestBatch:
-    one, two = (
-        saved_bytes(lambda size=size: step.compute_losses(largest_shapes(run, size)).total)
-        for size in (1, 2)
-    )
+    def bytes_for(num_images: int) -> int:
+        batch = largest_shapes(run, num_images)
+        return saved_bytes(lambda: step.compute_losses(batch).total)
+
+    bytes_per_image = bytes_for(2) - bytes_for(1)
     copies = MOMENTS[run.cfg.TRAIN.OPTIMIZER] + (1 if run.state.averaged else 0)
     fixed = state_bytes(run.state.network.parameters(), copies)
-    largest = largest_on_cpu(two - one, fixed)
+    largest = largest_on_cpu(bytes_per_image, fixed)
 
     batch_size = largest.batch_size // run.context.world_size  # the processes share the memory
     return largest._replace(batch_size=batch_size)
@@ -254,10 +255,9 @@ def loader_lines(run: TrainingRun, step_rate: float) -> list[str]:
     """
     workers = run.cfg.WORKERS
     rate = time_loader(run)
+    wait_fraction = step_rate / (step_rate + rate)
     if workers:  # loading and computing overlap
         wait_fraction = max(0.0, 1 - rate / step_rate)
-    else:
-        wait_fraction = step_rate / (step_rate + rate)
 
     line = (
         f"loader: {rate:.4g} images/s alone; "

@@ -98,7 +98,7 @@ class RunLog:
 
 
 class _LogFileHandler(logging.FileHandler):
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+    def handleError(self, record: logging.LogRecord) -> None:
         """Raise, where logging would print a traceback and go on: a full disk ends the run."""
         error = sys.exc_info()[1]
         if error is not None:

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def train(run: TrainingRun, stop: StopRequest) -> bool:
-    """Train the epochs that are left; False where a signal stopped the run, with its state saved."""
+    """Train the epochs that are left; False where a signal stopped the run (it is saved)."""
     position = run.state.position
     if position.validation_due:
         validate_or_skip(run)

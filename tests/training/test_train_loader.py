@@ -1,4 +1,4 @@
-"""How an epoch's images are dealt out to processes and steps."""
+"""How the images of an epoch are divided among processes and steps."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def test_weights_make_the_step_a_mean_over_its_images(
 ) -> None:
     value = np.random.default_rng(0).normal(size=length)
     ranks = [EpochPartition(length, batch, rank, world, accumulate) for rank in range(world)]
-    feeds = [partition.batches(0) for partition in ranks]
+    iterators = [partition.batches(0) for partition in ranks]
     for start in range(0, length, ranks[0].images_per_step):
         total = 0.0
-        for partition, feed in zip(ranks, feeds):
+        for partition, iterator in zip(ranks, iterators):
             total += (
                 sum(
-                    weight * np.mean([value[i] for _, i in next(feed)])
+                    weight * np.mean([value[i] for _, i in next(iterator)])
                     for weight in partition.step_weights(start)
                 )
                 / world
