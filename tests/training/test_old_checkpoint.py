@@ -52,7 +52,7 @@ def assert_same_tensors(a: nn.Module, b: nn.Module) -> None:
 def test_old_names_in_a_checkpoint() -> None:
     saved = train_state(seed=1)
     take_step(saved)
-    content = saved.content(CONTEXT)
+    content = saved.checkpoint_content(CONTEXT)
     content["network"] = old_names(content["network"])
     content["averaged"] = old_names(content["averaged"])
     assert "conv1.weight" in content["network"]
