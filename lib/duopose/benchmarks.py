@@ -14,7 +14,7 @@ from typing import Protocol
 from yacs.config import CfgNode
 
 from duopose.coco_annotations import RequiredField
-from duopose.datasets.layout import COCO_ANNOTATIONS, COCO_IMAGES, Layout
+from duopose.datasets.split_files import COCO_ANNOTATIONS, COCO_IMAGES, Layout
 from duopose.errors import UserError
 from duopose.evaluate.coco import evaluate_coco
 from duopose.evaluate.crowdpose import evaluate_crowdpose

@@ -20,8 +20,8 @@ from duopose.config import load_config
 from duopose.datasets import build_dataset
 from duopose.datasets.annotations import collect_people
 from duopose.datasets.ignore_mask import decode_mask, encode_regions
-from duopose.datasets.image_files import FolderImages, ZipImages, read_image
 from duopose.datasets.sample_data.write import make_sample_data
+from duopose.datasets.split_files import FolderImages, ZipImages, read_image
 from duopose.errors import UserError
 from duopose.skeletons import COCO, CROWDPOSE
 

@@ -9,8 +9,7 @@ from yacs.config import CfgNode
 from duopose.coco_annotations import read_annotation_file
 from duopose.datasets.annotations import collect_people
 from duopose.datasets.dataset import CocoFormatDataset
-from duopose.datasets.image_files import ImageSource
-from duopose.datasets.layout import Layout, find_annotations, find_images
+from duopose.datasets.split_files import ImageSource, Layout, find_annotations, find_images
 from duopose.datasets.transforms import Augmentation
 from duopose.errors import UserError
 from duopose.skeletons import Skeleton

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from duopose.datasets.annotations import People
 from duopose.datasets.ignore_mask import RunLengthCode, decode_mask, encode_regions
-from duopose.datasets.image_files import ImageSource, read_image
+from duopose.datasets.split_files import ImageSource, read_image
 from duopose.datasets.transforms import Augmentation, augment
 from duopose.errors import UserError
 from duopose.skeletons import Skeleton

@@ -20,7 +20,7 @@ from duopose.coco_annotations import read_annotation_file
 from duopose.config import build_skeleton
 from duopose.datasets import build_dataset
 from duopose.datasets.dataset import CocoFormatDataset
-from duopose.datasets.layout import find_annotations
+from duopose.datasets.split_files import find_annotations
 from duopose.distributed.context import DistributedContext
 from duopose.errors import UserError
 from duopose.evaluate.metrics import Metrics, read_metrics, write_metrics

@@ -21,7 +21,7 @@ from PIL import Image
 from yacs.config import CfgNode
 
 from duopose.config import config_from_text
-from duopose.datasets.image_files import decode_image
+from duopose.datasets.split_files import decode_image
 from duopose.errors import UserError
 from duopose.evaluate.results import to_entries
 from duopose.inference.predictor import Predictor, PreparedImage, group_equal, prepare_image

@@ -14,10 +14,10 @@ import orjson
 from duopose.coco_annotations import read_annotation_file
 from duopose.datasets.annotations import collect_people
 from duopose.datasets.dataset import CocoFormatDataset
-from duopose.datasets.image_files import FolderImages
 from duopose.datasets.loader import build_loader, collate
 from duopose.datasets.sample_data.body import pose_body
 from duopose.datasets.sample_data.figure import Canvas, draw_figure, random_look
+from duopose.datasets.split_files import FolderImages
 from duopose.datasets.transforms import Augmentation
 from duopose.profiling.measure import Row, measure, print_row
 from duopose.skeletons import COCO

@@ -17,7 +17,7 @@ from duopose.datasets.check.records import (
     check_lists,
     check_people,
 )
-from duopose.datasets.image_files import ImageSource, decode_image
+from duopose.datasets.split_files import ImageSource, decode_image
 from duopose.errors import UserError
 from duopose.skeletons import Skeleton
 

@@ -1,9 +1,14 @@
-"""Reading images from a folder or from a zip, as (H, W, 3) uint8 RGB."""
+"""The files of a split: where they are (`Layout`), and reading images from a folder or a zip.
+
+Each benchmark has a layout (`benchmarks.BENCHMARKS`), as its authors or HigherHRNet's README lay
+the files out. Images are (H, W, 3) uint8 RGB.
+"""
 
 from __future__ import annotations
 
 import os
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +17,13 @@ import numpy as np
 
 from duopose.errors import UserError
 
+# Patterns of COCO's own layout, which other benchmarks accept, too.
+COCO_ANNOTATIONS = (
+    "annotations/person_keypoints_{split}.json",
+    "annotations/image_info_{split}.json",
+)
+COCO_IMAGES = ("images/{images}", "{images}")
+
 # EXIF orientation is ignored: annotations refer to the stored pixels (HigherHRNet ignores it, too).
 BGR_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 RGB_FLAGS = (  # None before OpenCV 4.10, which then needs a conversion of its own
@@ -19,6 +31,77 @@ RGB_FLAGS = (  # None before OpenCV 4.10, which then needs a conversion of its o
     if hasattr(cv2, "IMREAD_COLOR_RGB")
     else None
 )
+
+
+# ---- where the files are ----
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Path patterns relative to the root; the first existing path is used.
+
+    Patterns may contain {split}, the split's name, and {images}, the same without "-dev": COCO's
+    split test-dev2017 uses the images of test2017.
+    """
+
+    annotations: tuple[str, ...]
+    images: tuple[str, ...]
+
+
+def find_annotations(root: Path, layout: Layout, split: str, given: str = "") -> Path:
+    """The annotation file of a split; UserError with the paths tried.
+
+    given: a path (absolute or relative to root) that replaces the layout's patterns.
+    """
+    names = _candidates(layout.annotations, split, given)
+    candidates = [root / name for name in names]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise _not_found(root, f"annotation file of split '{split}'", candidates, "ANNOTATIONS")
+
+
+def find_images(
+    root: Path, layout: Layout, split: str, data_format: str, given: str = ""
+) -> ImageSource:
+    """The folder (data_format 'jpg') or zip ('zip') of a split; UserError with the paths tried.
+
+    given: a path (absolute or relative to root) that replaces the layout's patterns.
+    """
+    names = _candidates(layout.images, split, given)
+    is_zip = data_format == "zip" or given.endswith(".zip")
+    if is_zip and not given:
+        names = [f"{name}.zip" for name in names]
+
+    candidates = [root / name for name in names]
+    for path in candidates:
+        if is_zip and path.is_file():
+            return ZipImages(path)
+        if not is_zip and path.is_dir():
+            return FolderImages(path)
+
+    kind = "zip" if is_zip else "folder"
+    raise _not_found(root, f"{kind} of images of split '{split}'", candidates, "IMAGES")
+
+
+def _candidates(patterns: tuple[str, ...], split: str, given: str) -> list[str]:
+    """The given path alone, else the layout's paths of the split."""
+    if given:
+        return [given]
+    images = split.replace("-dev", "")
+    return [pattern.format(split=split, images=images) for pattern in patterns]
+
+
+def _not_found(root: Path, what: str, candidates: list[Path], key: str) -> UserError:
+    listed = "".join(f"\n  {path}" for path in candidates)
+    return UserError(
+        f"the {what} was not found; tried{listed}\n"
+        f"set DATASET.ROOT (now '{root}'), or give a path in DATASET.TRAIN_{key} or "
+        f"DATASET.TEST_{key}; data/README.md shows the layouts"
+    )
+
+
+# ---- images ----
 
 
 class ImageSource(Protocol):
