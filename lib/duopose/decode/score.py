@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import numpy as np
 
-# Two joints are at the same position when they are nearer than this fraction of the person's extent
+# Two joints are at the same position when nearer than this fraction of the person's extent.
+# Not critical: AP 55.65, 55.64, 55.59 with 0.02, 0.05, 0.15 (demo network, 200 validation images).
 SAME_POSITION = 0.05
 MIN_SAME_POSITION = 1.0  # pixels; for people of one joint, whose extent is 0
-# A person is a duplicate when more than this fraction of its joints is at a better one's positions
+# A person is a duplicate when more than this fraction of its joints is at a better one's positions.
+# Not critical: AP 55.64, 55.64, 55.67 with 0.3, 0.5, 0.7 (as above).
 SAME_JOINTS = 0.5
 
 

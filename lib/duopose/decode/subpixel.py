@@ -32,7 +32,8 @@ from duopose.types import MapLayer
 EPSILON = 1e-6
 # Cells between a layer's maximum and its middle cell. A parabola through three neighbouring cells
 # has its maximum within 0.5 cells if the middle one is the largest; a peak of the mean heatmap
-# can be one cell away from the layer's own.
+# can be one cell away from the layer's own. Not critical: AP 55.68, 55.64, 55.64 with 0.5, 1.5, 3
+# (demo network, 200 validation images).
 MAX_SHIFT = 1.5
 # x, y of the middle cell, of its neighbours after it in x and in y, and of those before it
 NEIGHBOURHOOD = np.array([[0, 0], [1, 0], [0, 1], [-1, 0], [0, -1]])
