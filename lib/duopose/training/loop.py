@@ -121,7 +121,7 @@ def validate_or_skip(run: TrainingRun) -> None:
         validate(run)
         return
     run.state.position.validation_due = False
-    log_on_main(run, "notice: the validation that was due is skipped, because TRAIN.VAL_EVERY is 0")
+    logger.info("notice: the validation that was due is skipped, because TRAIN.VAL_EVERY is 0")
 
 
 def validate(run: TrainingRun) -> None:
@@ -199,12 +199,13 @@ def log_progress(run: TrainingRun, steps: int) -> None:
 
 def log_stop(run: TrainingRun, stop: StopRequest) -> None:
     """Log which signals have stopped the run; all ranks must call it."""
-    names = run.context.all_gather_object(stop.signal_name)
-    signals = " and ".join(sorted(set(filter(None, names))))
-    log_on_main(
-        run,
-        f"stopped by {signals} at {format_position(run)}; everything is saved, "
-        "go on with AUTO_RESUME True",
+    names = set(run.context.all_gather_object(stop.signal_name))
+    names.discard("")  # of ranks without a signal
+    signals = " and ".join(sorted(names))
+    logger.info(
+        "stopped by %s at %s; everything is saved, go on with AUTO_RESUME True",
+        signals,
+        format_position(run),
     )
 
 
@@ -226,12 +227,6 @@ def log_results(run: TrainingRun) -> None:
         folder.model_final,
         folder.curves,
     )
-
-
-def log_on_main(run: TrainingRun, text: str) -> None:
-    """Log a message once, however many ranks there are."""
-    if run.context.is_main_process:
-        logger.info(text)
 
 
 def format_memory(run: TrainingRun) -> str:

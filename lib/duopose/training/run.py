@@ -26,7 +26,7 @@ from duopose.training.checkpoint import (
 )
 from duopose.training.dry_run import dry_run
 from duopose.training.log import RunLog
-from duopose.training.loop import format_position, log_on_main, train
+from duopose.training.loop import format_position, train
 from duopose.training.setup import (
     Components,
     ComponentsBuilder,
@@ -144,12 +144,13 @@ def resume(run: TrainingRun, content: CheckpointContent, is_own: bool) -> None:
     before = len(content["ranks"])
     now = run.context.world_size
     if before != now:
-        log_on_main(
-            run,
-            f"notice: the checkpoint was written by {before} processes, now there are {now}; "
-            "the batch changes with it",
+        logger.info(
+            "notice: the checkpoint was written by %d processes, now there are %d; the batch "
+            "changes with it",
+            before,
+            now,
         )
-    log_on_main(run, f"going on at {format_position(run)}")
+    logger.info("going on at %s", format_position(run))
 
 
 def log_header(run: TrainingRun, messages: list[str]) -> None:
