@@ -22,13 +22,13 @@ LOSS_CHECK = """
 from duopose.config import load_config
 from duopose.losses import build_criterion
 from duopose.network import build_network
-from duopose.profiling.synthetic_batch import example_batch
+from duopose.profiling.synthetic_data import synthetic_batch
 from duopose.skeletons import COCO
 from duopose.targets import build_targets
 from duopose.datasets.transforms import normalise
 
 cfg = load_config(None, ["MODEL.WIDTH", 8, "MODEL.STEM_CHANNELS", 8, "MODEL.MODULES", [1, 1, 1]])
-batch = example_batch(COCO, 2, 3, 64)
+batch = synthetic_batch(COCO, 2, 3, 64)
 output = build_network(cfg, COCO)(normalise(batch.images))
 terms = build_criterion(cfg, COCO)(output, build_targets(cfg, COCO)(batch))
 terms.total.backward()

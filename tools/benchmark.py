@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Times one stage of the pipeline, or all: `tools/benchmark.py STAGE [options] [--json FILE]`; STAGE --help shows its options."""
+"""Measures the speed of one stage, or of all: tools/benchmark.py STAGE [options] [--json FILE]
+
+`STAGE --help` shows the options of a stage.
+"""
 
 from __future__ import annotations
 
@@ -7,81 +10,91 @@ import json
 import platform
 import sys
 from argparse import ArgumentParser
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from duopose.errors import UserError
 from duopose.files import write_atomically
-from duopose.profiling.measure import add_common_arguments, threads
+from duopose.profiling.decode_stages import DECODE, MERGE
+from duopose.profiling.evaluate_stage import EVALUATE
+from duopose.profiling.gpu_stage import GPU
+from duopose.profiling.loader_stage import LOADER
+from duopose.profiling.measure import Row, Stage, add_common_arguments, format_row, limit_threads
+from duopose.profiling.training_stages import LOSSES, NETWORK, TRAIN
 
-# A stage module has add_arguments(parser) and run(args) -> {"rows": [...]}, and prints one line a row.
 STAGES = {
-    "loader": "duopose.profiling.loader_stage",
-    "losses": "duopose.profiling.losses_stage",
-    "network": "duopose.profiling.network_stage",
-    "train": "duopose.profiling.train_stage",
-    "gpu": "duopose.profiling.gpu_stage",
-    "merge": "duopose.profiling.merge_stage",
-    "decode": "duopose.profiling.decode_stage",
-    "evaluate": "duopose.profiling.evaluate_stage",
+    stage.name: stage for stage in (LOADER, LOSSES, NETWORK, TRAIN, GPU, MERGE, DECODE, EVALUATE)
 }
 
 
 def main(arguments: list[str]) -> int:
-    """Run the stage that the first argument names; exit code 2 where it names none, or its options are wrong."""
+    """Run the stage of the first argument; exit code 2: an error that the user can correct."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"{__doc__}\nstages: {', '.join(STAGES)}, all")
+        print(usage())
         return 0 if arguments else 2
+
+    name, *options = arguments
     try:
-        stage, options = arguments[0], arguments[1:]
-        results, file = run_all(options) if stage == "all" else run_stage(stage, options)
-        results["environment"] = {
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-        }
+        rows, file = run_all(options) if name == "all" else run_stage(name, options)
         if file:
-            write(results, Path(file))
+            write_json(rows, Path(file))
     except UserError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def run_all(options: list[str]) -> tuple[dict[str, Any], str]:
-    """Every stage with its default options, of which only the common ones may be given; the results and where to write them."""
+def usage() -> str:
+    """How to call the tool, and its stages."""
+    lines = [f"  {stage.name:10}{stage.description}" for stage in STAGES.values()]
+    lines.append(f"  {'all':10}Every stage with its default options.")
+    return "\n".join([__doc__, *lines])
+
+
+def run_all(options: list[str]) -> tuple[list[Row], str]:
+    """Every stage, and the file to write; only the options that all stages have may be given."""
     parser = ArgumentParser(prog="benchmark.py all")
     add_common_arguments(parser)
-    file = parser.parse_args(options).json
-    rows = []
-    for stage in STAGES:
-        if stage == "gpu" and not torch.cuda.is_available():
-            print("-- gpu: left out, torch sees no CUDA device", flush=True)
+    file: str = parser.parse_args(options).json
+
+    rows: list[Row] = []
+    for name in STAGES:
+        if name == GPU.name and not torch.cuda.is_available():
+            print("-- gpu: skipped, there is no CUDA device", flush=True)
             continue
-        print(f"-- {stage}", flush=True)
-        rows += [{"stage": stage, **row} for row in run_stage(stage, options)[0]["rows"]]
-    return {"rows": rows}, file
+        print(f"-- {name}", flush=True)
+        stage_rows, _ = run_stage(name, options)
+        rows += [{"stage": name, **row} for row in stage_rows]
+    return rows, file
 
 
-def run_stage(stage: str, options: list[str]) -> tuple[dict[str, Any], str]:
-    """One stage's results and where to write them; the stage is imported only now, so that no other can hinder it."""
-    if stage not in STAGES:
-        raise UserError(f"there is no stage '{stage}'; use one of {', '.join(STAGES)}, all")
-    module = import_module(STAGES[stage])
-    parser = ArgumentParser(prog=f"benchmark.py {stage}", description=module.__doc__)
+def run_stage(name: str, options: list[str]) -> tuple[list[Row], str]:
+    """Print the rows of a stage; the rows, and the file to write."""
+    if name not in STAGES:
+        raise UserError(f"there is no stage '{name}'; use one of {', '.join(STAGES)}, all")
+    stage: Stage = STAGES[name]
+    parser = ArgumentParser(prog=f"benchmark.py {name}", description=stage.description)
     add_common_arguments(parser)
-    module.add_arguments(parser)
+    stage.add_arguments(parser)
     args = parser.parse_args(options)
-    with threads(args.threads):
-        return module.run(args), args.json
+
+    rows = []
+    with limit_threads(args.threads):
+        for row in stage.run(args):
+            print(format_row(row), flush=True)
+            rows.append(row)
+    return rows, args.json
 
 
-def write(results: dict[str, Any], file: Path) -> None:
-    """Write the json file."""
-    text = json.dumps(results, indent=1)
+def write_json(rows: list[Row], file: Path) -> None:
+    """Write the rows, with the versions they were measured with."""
+    environment = {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+    text = json.dumps({"rows": rows, "environment": environment}, indent=1)
     write_atomically(file, text.encode())
 
 

@@ -1,10 +1,12 @@
 #!/usr/bin/env python
-"""The perfect-network test: what the decoder reaches on ideal maps of real annotations, and on maps with known noise.
+"""The perfect-network test: real annotations are rendered as ideal maps, decoded, and scored.
 
-tools/oracle.py --cfg FILE.yaml --annotations FILE.json [--noise none maps displaced misses] [--json FILE] [KEY VALUE ...]
+tools/oracle.py --cfg FILE.yaml --annotations FILE.json [--noise NAME ...] [KEY VALUE ...]
 
-Images are not needed. Overrides ablate the decoder (TEST.MRM off), the passes (TEST.SCALE_FACTOR "[0.5,1,2]", TEST.FLIP_TEST
-False), the targets (DATASET.HEATMAP_CENTRES rounded) or the network (MODEL.REVERSE_OFFSETS True, MODEL.NAME pose_higher_hrnet).
+Image files are not needed. The result bounds what the decoder can reach; the noise models show how
+it handles errors. Settings at the end change, for example, the decoder (TEST.MRM off), the passes
+(TEST.SCALE_FACTOR "[0.5,1,2]", TEST.FLIP_TEST False), the targets (DATASET.HEATMAP_CENTRES
+rounded) or the network (MODEL.REVERSE_OFFSETS True, MODEL.NAME pose_higher_hrnet).
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ from duopose.config import load_config
 from duopose.errors import UserError
 from duopose.evaluate.tables import format_table
 from duopose.files import write_atomically
-from duopose.oracle.noise import NOISES, get_noise
-from duopose.oracle.oracle_test import METRICS, OracleTest, Row
+from duopose.oracle.noise import NOISE_MODELS, get_noise_model
+from duopose.oracle.perfect_network import METRICS, PerfectNetworkTest, Row
 
 
-def parse(arguments: list[str]) -> Namespace:
-    """The command line; words after the noise models are settings."""
+def build_parser() -> ArgumentParser:
+    """All options."""
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument(
         "--cfg",
@@ -41,9 +43,9 @@ def parse(arguments: list[str]) -> Namespace:
     parser.add_argument(
         "--noise",
         nargs="+",
-        default=list(NOISES),
+        default=list(NOISE_MODELS),
         metavar="NAME",
-        help=f"any of {', '.join(NOISES)} (default: all)",
+        help=f"any of {', '.join(NOISE_MODELS)} (default: all)",
     )
     parser.add_argument(
         "--limit", type=int, default=0, metavar="N", help="only the first N images of the file"
@@ -60,42 +62,51 @@ def parse(arguments: list[str]) -> Namespace:
     parser.add_argument(
         "opts", nargs="*", metavar="KEY VALUE", help="settings that differ from the yaml"
     )
-    args = parser.parse_intermixed_args(arguments)
-    noises = list(takewhile(lambda word: "." not in word, args.noise))
-    args.noise, args.opts = noises, [*args.noise[len(noises) :], *args.opts]
+    return parser
+
+
+def parse(arguments: list[str]) -> Namespace:
+    """The command line. Settings may follow the names of --noise: they contain a dot."""
+    args = build_parser().parse_intermixed_args(arguments)
+    names = list(takewhile(lambda word: "." not in word, args.noise))
+    settings = args.noise[len(names) :]
+    args.noise = names
+    args.opts = [*settings, *args.opts]
     return args
 
 
 def run(args: Namespace) -> None:
-    """Print a table row a noise model, and write the json."""
-    for noise in args.noise:
-        get_noise(noise)
+    """Print a table with one row per noise model, and write the json file."""
+    for name in args.noise:
+        get_noise_model(name)  # a wrong name is an error before the settings are read
     cfg = load_config(args.cfg or None, args.opts)
-    test = OracleTest(cfg, args.annotations, args.limit, args.seed, args.workers)
+    test = PerfectNetworkTest(cfg, args.annotations, args.limit, args.seed, args.workers)
+
     rows = []
     for row in test.rows(args.noise):
         rows.append(row)
         print(f"{row['noise']}: AP {100 * (row['AP'] or 0):.2f}", file=sys.stderr, flush=True)
-    print(table(rows))
+
+    print(format_rows(rows))
     if args.json:
         write_atomically(args.json, orjson.dumps(rows, option=orjson.OPT_INDENT_2))
 
 
-def table(rows: list[Row]) -> str:
-    """AP and the like in percent with two decimals: differences of a tenth matter here."""
-    percent = [
-        ["n/a" if row[name] is None else f"{100 * row[name]:.2f}" for name in METRICS]
-        for row in rows
-    ]
-    cells = [
-        [row["noise"], *numbers, str(row["people"]), f"{row['ms_per_image']:.1f}"]
-        for row, numbers in zip(rows, percent)
-    ]
+def format_rows(rows: list[Row]) -> str:
+    """A Markdown table; metrics in percent with two decimals, because a tenth matters here."""
+    cells = []
+    for row in rows:
+        percents = [_format_percent(row[name]) for name in METRICS]
+        cells.append([row["noise"], *percents, str(row["people"]), f"{row['ms_per_image']:.1f}"])
     return format_table(["noise", *METRICS, "people", "ms / image"], cells)
 
 
+def _format_percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{100 * value:.2f}"
+
+
 def main(arguments: list[str]) -> int:
-    """Exit codes: 0 done, 2 something for the user to mend."""
+    """Exit codes: 0 done, 2 an error that the user can correct."""
     try:
         run(parse(arguments))
     except UserError as error:

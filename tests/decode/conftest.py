@@ -15,9 +15,8 @@ from duopose.decode.build import build_layout
 from duopose.decode.build import decoder_settings as settings_from_config
 from duopose.decode.settings import DecoderSettings
 from duopose.geometry import resize_for_test
-from duopose.oracle.ideal_maps import IdealNetwork
-from duopose.oracle.passes import ideal_passes
-from duopose.oracle.scene import clean_scene
+from duopose.oracle.ideal_maps import IdealNetwork, ideal_passes
+from duopose.oracle.simulated_people import ideal_people
 from duopose.skeletons import get_skeleton
 from duopose.types import PoseMaps, Poses
 
@@ -47,7 +46,7 @@ class IdealDecoding:
             resize_for_test(*size, self.input_size, scale, min(1.0, *scales)) for scale in scales
         ]
         area = np.ones(len(keypoints))
-        scene = clean_scene(self.merged.affine.apply(keypoints), area, self.layout)
+        people = ideal_people(self.merged.affine.apply(keypoints), area, self.layout)
         offsets = self.layout.num_edges > 0
         network = IdealNetwork(
             self.layout,
@@ -55,7 +54,7 @@ class IdealDecoding:
             with_centre=offsets,
             with_offsets=offsets,
         )
-        passes = ideal_passes(scene, self.merged, frames, network, self.skeleton, flip)
+        passes = ideal_passes(people, self.merged, frames, network, self.skeleton, flip)
         return build_merger(self.cfg, self.skeleton)(passes, self.merged)
 
     def encode_and_decode(

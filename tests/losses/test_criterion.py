@@ -9,7 +9,7 @@ from yacs.config import CfgNode
 
 from duopose.config import default_config
 from duopose.losses import build_criterion
-from duopose.profiling.synthetic_batch import example_batch, example_output
+from duopose.profiling.synthetic_data import synthetic_batch, synthetic_output
 from duopose.skeletons import COCO
 from duopose.targets import build_targets
 from duopose.types import Batch, NetworkOutput
@@ -18,14 +18,16 @@ SIZE, COUNTS = 64, (0, 1, 2, 40)
 
 
 def images_with_people(counts: tuple[int, ...]) -> Batch:
-    batch = example_batch(COCO, len(counts), max(counts), SIZE)
+    batch = synthetic_batch(COCO, len(counts), max(counts), SIZE)
     for image, count in enumerate(counts):
         batch.keypoints[image, count:] = 0
     return batch
 
 
 def outputs(cfg: CfgNode, images: int) -> NetworkOutput:
-    output = example_output(COCO, COCO.offset_layout(cfg.MODEL.REVERSE_OFFSETS), images, SIZE)
+    layout = COCO.offset_layout(cfg.MODEL.REVERSE_OFFSETS)
+    output = synthetic_output(18, layout.num_channels, images, SIZE, SIZE)
+    output = output.map(lambda maps: maps.clone().requires_grad_())
     if cfg.MODEL.NAME == "pose_higher_hrnet_de":
         return output
     cut = [maps[:, :-1].detach().requires_grad_() for maps in (*output.heatmaps, output.tags)]

@@ -1,1 +1,1 @@
-"""The perfect-network test: annotations -> ideal maps -> the project's merging and decoder -> the benchmark's metric."""
+"""The perfect-network test: decoding of ideal maps that are rendered from annotations."""

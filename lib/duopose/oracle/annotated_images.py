@@ -1,56 +1,72 @@
-"""Annotated people of a COCO-format file, images not needed."""
+"""The annotated people of a COCO-format file; image files are not needed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from duopose.coco_annotations import AnnotationFile, is_person, person_category
+from duopose.coco_annotations import AnnotationFile, Record
 from duopose.errors import UserError
+from duopose.evaluate.crowdpose import AREA_OF_BOX
+from duopose.evaluate.ground_truth import people_annotations
 from duopose.skeletons import Skeleton
-
-BOX_TO_AREA = 0.53  # CrowdPose annotations have no area: share of the box, as its evaluator has it
 
 
 @dataclass(frozen=True)
-class Image:
-    """One annotated image."""
+class AnnotatedImage:
+    """One image and its people with at least one labelled keypoint."""
 
-    image_id: int
-    width: int
+    image_id: int | str
+    width: int  # pixels
     height: int
-    keypoints: np.ndarray  # (P, K, 3) image frame, people with at least one labelled joint
-    area: np.ndarray  # (P,) image pixels
+    keypoints: np.ndarray  # (P, K, 3) float64 x, y, visibility, image frame
+    area: np.ndarray  # (P,) pixels of the image
 
 
-def images_of(file: AnnotationFile, skeleton: Skeleton, limit: int = 0) -> list[Image]:
-    """The first `limit` images of the file (0: all) with their people, without crowd regions."""
-    images = file.images[: limit or None]
-    category = person_category(file.categories, skeleton.num_keypoints, file.path)
-    people: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in images}
-    for annotation in file.annotations:
-        is_single = is_person(annotation, category) and not annotation.get("iscrowd")
-        if is_single and annotation["image_id"] in people:
+def annotated_images(
+    file: AnnotationFile, skeleton: Skeleton, limit: int = 0
+) -> list[AnnotatedImage]:
+    """The first `limit` images of the file (0: all), without crowd regions.
+
+    UserError naming the image whose annotations do not fit the skeleton.
+    """
+    records = file.images[: limit or None]
+    people: dict[int | str, list[Record]] = {record["id"]: [] for record in records}
+    for annotation in people_annotations(file, skeleton.num_keypoints):
+        if annotation["image_id"] in people and not annotation.get("iscrowd"):
             people[annotation["image_id"]].append(annotation)
-    return [_image(image, people[image["id"]], skeleton) for image in images]
+
+    return [_annotated_image(record, people[record["id"]], skeleton) for record in records]
 
 
-def _image(image: dict[str, Any], annotations: list[dict[str, Any]], skeleton: Skeleton) -> Image:
-    shape = (-1, skeleton.num_keypoints, 3)
+def _annotated_image(
+    record: Record, annotations: list[Record], skeleton: Skeleton
+) -> AnnotatedImage:
+    num_keypoints = skeleton.num_keypoints
     try:
-        keypoints = np.array([a["keypoints"] for a in annotations], dtype=np.float64).reshape(shape)
+        numbers = [annotation["keypoints"] for annotation in annotations]
+        keypoints = np.array(numbers, dtype=np.float64).reshape(-1, num_keypoints, 3)
     except (KeyError, ValueError) as error:
         raise UserError(
-            f"image {image['id']}: each annotation needs {3 * skeleton.num_keypoints} numbers in 'keypoints' "
-            f"for skeleton '{skeleton.name}'; is DATASET.SKELETON right?"
+            f"image {record['id']}: each annotation needs {3 * num_keypoints} numbers in "
+            f"'keypoints' for skeleton '{skeleton.name}'; is DATASET.SKELETON right?"
         ) from error
-    area = np.array(
-        [
-            a["area"] if a.get("area") else BOX_TO_AREA * a["bbox"][2] * a["bbox"][3]
-            for a in annotations
-        ]
+
+    area = np.array([_area(annotation) for annotation in annotations])
+    has_label = (keypoints[..., 2] > 0).any(axis=1)
+    return AnnotatedImage(
+        image_id=record["id"],
+        width=record["width"],
+        height=record["height"],
+        keypoints=keypoints[has_label],
+        area=area[has_label],
     )
-    labelled = (keypoints[..., 2] > 0).any(axis=1)
-    return Image(image["id"], image["width"], image["height"], keypoints[labelled], area[labelled])
+
+
+def _area(annotation: Record) -> float:
+    """Pixels of a person; CrowdPose's annotations have a box but no area."""
+    if annotation.get("area"):
+        return float(annotation["area"])
+    _, _, width, height = annotation["bbox"]
+    return float(AREA_OF_BOX * width * height)

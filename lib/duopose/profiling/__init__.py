@@ -1,1 +1,1 @@
-"""What things cost: one module a stage, run by `tools/benchmark.py`. Above everything else in the import order, beside `engine`."""
+"""The stages of `tools/benchmark.py`: each measures the speed of one part of Duopose."""

@@ -1,4 +1,4 @@
-"""Time of scoring relative to pycocotools, and of writing results relative to `json.dump`."""
+"""Times scoring relative to pycocotools, and writing results relative to `json.dump`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,166 +15,168 @@ import numpy as np
 from pycocotools.coco import COCO as ReferenceCOCO
 from pycocotools.cocoeval import COCOeval as ReferenceEvaluation
 
+from duopose.coco_annotations import Record
 from duopose.evaluate.coco import evaluate_coco
-from duopose.evaluate.results import to_entries, write_entries, write_results
-from duopose.profiling.measure import Row, measure, print_row
+from duopose.evaluate.results import Entry, to_entries, write_entries, write_results
+from duopose.oracle.perfect_network import exact_entries
+from duopose.profiling.measure import Row, Stage, measure
 from duopose.skeletons import COCO
 from duopose.types import ImageResult, Poses
 
-MAX_REPEATS = 3  # pycocotools takes 10 seconds
+MAX_REPEATS = 3  # pycocotools takes more than ten seconds each time
+NUM_KEYPOINTS = COCO.num_keypoints
+IMAGE_SIZE = 640  # pixels, both sides
+MAX_PEOPLE = 4  # annotated in an image
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Options of this stage."""
+    """Number of images and detections."""
     parser.add_argument(
-        "--images", type=int, default=5000, help="images (default 5000, COCO val2017)"
+        "--images", type=int, default=5000, help="images (default 5000, as COCO val2017)"
     )
     parser.add_argument(
-        "--detections", type=int, default=20, help="people found in each image (default 20)"
+        "--detections", type=int, default=20, help="detections in each image (default 20)"
     )
 
 
-def run(args: Namespace) -> dict[str, list[Row]]:
-    """Both libraries from files to metrics; ours also from memory."""
+def run(args: Namespace) -> Iterator[Row]:
+    """Writing a results file, then scoring, from files and from memory."""
     repeats = min(args.repeats, MAX_REPEATS)
-    truth, results = generate(args.images, args.detections)
+    truth, results = synthetic_results(args.images, args.detections)
     with TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "truth.json").write_text(json.dumps(truth))
-        rows = [_writing(folder, results, repeats), _scoring(folder, results, repeats)]
-    for row in rows:
-        print_row(row)
-    return {"rows": rows}
+        yield time_writing(folder, results, repeats)
+        yield time_scoring(folder, results, repeats)
 
 
-def _scoring(folder: Path, results: list[ImageResult], repeats: int) -> Row:
-    truth, rounded, exact = folder / "truth.json", folder / "rounded.json", folder / "exact.json"
-    write_results(rounded, results)
-    write_entries(exact, _exact_entries(results))
-    metrics = evaluate_coco(truth, exact, COCO).values
-    times = measure(
-        {
-            "pycocotools": lambda: _pycocotools(truth, exact),
-            "ours": lambda: evaluate_coco(truth, exact, COCO),
-            "ours, file of ours": lambda: evaluate_coco(truth, rounded, COCO),
-            "ours, from memory": lambda: evaluate_coco(truth, results, COCO),
-        },
-        repeats,
-        warm_up=0,
-    )
-    same = list(metrics.values()) == _pycocotools(truth, exact)
-    ratios = {
-        name: times["pycocotools"] / value for name, value in times.items() if name != "pycocotools"
+def time_writing(folder: Path, results: list[ImageResult], repeats: int) -> Row:
+    """Writing a results file, and `json.dump` of the same entries."""
+    entries = to_entries(results)
+    functions = {
+        "json.dump": lambda: _dump(folder / "dumped.json", entries),
+        "ours": lambda: write_results(folder / "ours.json", results),
     }
-    return {
-        "name": "scoring",
-        "people": sum(len(r.poses.scores) for r in results),
-        "ms": times,
-        "times_faster": ratios,
-        "same_numbers": same,
-    }
-
-
-def _writing(folder: Path, results: list[ImageResult], repeats: int) -> Row:
-    as_lists = to_entries(results)
-    times = measure(
-        {
-            "json.dump": lambda: _dump(folder / "dumped.json", as_lists),
-            "ours": lambda: write_results(folder / "ours.json", results),
-        },
-        repeats,
-        warm_up=0,
-    )
+    times = measure(functions, repeats, warm_up=0)
     return {"name": "results file", "ms": times, "times_faster": times["json.dump"] / times["ours"]}
 
 
-def _dump(path: Path, entries: list[dict[str, Any]]) -> None:
+def _dump(path: Path, entries: list[Entry]) -> None:
     with path.open("w") as file:
         json.dump(entries, file)
 
 
-def _exact_entries(results: list[ImageResult]) -> list[dict[str, Any]]:
-    """Without rounding, as other programs write them: more than twice the bytes."""
-    return [
-        {
-            "image_id": result.image_id,
-            "category_id": 1,
-            "keypoints": keypoints.reshape(-1),
-            "score": score,
-        }
-        for result in results
-        for keypoints, score in zip(
-            result.poses.keypoints, result.poses.scores.tolist(), strict=True
-        )
-    ]
+def time_scoring(folder: Path, results: list[ImageResult], repeats: int) -> Row:
+    """From files to metrics by both libraries; by ours also from our own file and from memory.
+
+    The exact file has all digits, as other programs write it: more than twice the bytes.
+    """
+    truth = folder / "truth.json"
+    rounded = folder / "rounded.json"
+    exact = folder / "exact.json"
+    write_results(rounded, results)
+    write_entries(exact, exact_entries(results))
+
+    functions = {
+        "pycocotools": lambda: _score_with_pycocotools(truth, exact),
+        "ours": lambda: evaluate_coco(truth, exact, COCO),
+        "ours, file of ours": lambda: evaluate_coco(truth, rounded, COCO),
+        "ours, from memory": lambda: evaluate_coco(truth, results, COCO),
+    }
+    times = measure(functions, repeats, warm_up=0)
+    reference = times["pycocotools"]
+    ratios = {name: reference / ms for name, ms in times.items() if name != "pycocotools"}
+
+    metrics = evaluate_coco(truth, exact, COCO).values
+    return {
+        "name": "scoring",
+        "people": sum(len(result.poses.scores) for result in results),
+        "ms": times,
+        "times_faster": ratios,
+        "same_numbers": list(metrics.values()) == _score_with_pycocotools(truth, exact),
+    }
 
 
-def _pycocotools(truth: Path, results: Path) -> list[float]:
+def _score_with_pycocotools(truth: Path, results: Path) -> list[float]:
+    """The ten numbers of COCO's keypoint evaluation."""
     with contextlib.redirect_stdout(io.StringIO()):
         reference = ReferenceCOCO(str(truth))
-        evaluation = ReferenceEvaluation(reference, reference.loadRes(str(results)), "keypoints")
+        detections = reference.loadRes(str(results))
+        evaluation = ReferenceEvaluation(reference, detections, "keypoints")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return evaluation.stats.tolist()
+    return [float(value) for value in evaluation.stats]
 
 
-def generate(
-    num_images: int, detections: int, seed: int = 0
+# ---- synthetic ground truth and detections ----
+
+
+def synthetic_results(
+    num_images: int, num_detections: int, seed: int = 0
 ) -> tuple[dict[str, Any], list[ImageResult]]:
-    """COCO-format ground truth and detections.
+    """The content of a COCO annotation file, and detections for it.
 
-    An image has 0 to 4 people. The 17 keypoints of a detection are a few pixels off those of an
-    annotated person, or anywhere.
+    An image has 0 to 4 people. A detection is an annotated person with 10 px of noise, or random.
     """
     rng = np.random.default_rng(seed)
-    annotations: list[dict[str, Any]] = []
-    results: list[ImageResult] = []
+    annotations: list[Record] = []
+    results = []
     for image_id in range(1, num_images + 1):
-        boxes = _boxes(rng)
-        people = boxes[:, None, :2] + rng.uniform(0, 1, (len(boxes), 17, 2)) * boxes[:, None, 2:]
-        for box, person in zip(boxes, people, strict=True):
-            annotations.append(_annotation(len(annotations) + 1, image_id, box, person, rng))
-        results.append(ImageResult(image_id, _found(people, detections, rng)))
-    images = [
-        {"id": image_id, "width": 640, "height": 640} for image_id in range(1, num_images + 1)
-    ]
-    return {
-        "images": images,
+        boxes = _random_boxes(rng)
+        in_box = rng.uniform(0, 1, (len(boxes), NUM_KEYPOINTS, 2))
+        people = boxes[:, None, :2] + in_box * boxes[:, None, 2:]
+        for box, positions in zip(boxes, people, strict=True):
+            annotation = _annotation(box, positions, rng)
+            annotations.append(annotation | {"id": len(annotations) + 1, "image_id": image_id})
+        results.append(ImageResult(image_id, _random_detections(people, num_detections, rng)))
+
+    size = {"width": IMAGE_SIZE, "height": IMAGE_SIZE}
+    truth = {
+        "images": [{"id": image_id, **size} for image_id in range(1, num_images + 1)],
         "annotations": annotations,
         "categories": [{"id": 1, "name": "person"}],
-    }, results
+    }
+    return truth, results
 
 
-def _boxes(rng: np.random.Generator) -> np.ndarray:
-    count = int(rng.integers(0, 5))
-    return np.column_stack([rng.uniform(0, 300, (count, 2)), rng.uniform(20, 300, (count, 2))])
+def _random_boxes(rng: np.random.Generator) -> np.ndarray:
+    """(P, 4) x, y, width, height in pixels."""
+    count = int(rng.integers(0, MAX_PEOPLE + 1))
+    corner = rng.uniform(0, 300, (count, 2))
+    size = rng.uniform(20, 300, (count, 2))
+    return np.column_stack([corner, size])
 
 
-def _annotation(
-    number: int, image_id: int, box: np.ndarray, person: np.ndarray, rng: np.random.Generator
-) -> dict[str, Any]:
-    visibility = rng.choice(3, 17, p=[0.2, 0.3, 0.5])
-    keypoints = np.column_stack([person, visibility]) * (visibility > 0)[:, None]
+def _annotation(box: np.ndarray, positions: np.ndarray, rng: np.random.Generator) -> Record:
+    """An annotated person without ids. positions: (K, 2)."""
+    visibility = rng.choice(3, NUM_KEYPOINTS, p=[0.2, 0.3, 0.5])
+    is_labelled = visibility > 0
+    keypoints = np.column_stack([positions, visibility]) * is_labelled[:, None]
     return {
-        "id": number,
-        "image_id": image_id,
         "category_id": 1,
         "iscrowd": 0,
         "bbox": box.tolist(),
         "area": float(box[2] * box[3] / 2),
-        "num_keypoints": int((visibility > 0).sum()),
+        "num_keypoints": int(is_labelled.sum()),
         "keypoints": keypoints.reshape(-1).tolist(),
     }
 
 
-def _found(people: np.ndarray, count: int, rng: np.random.Generator) -> Poses:
-    anywhere = rng.uniform(0, 600, (count, 17, 2))
-    near = (
-        people[rng.integers(0, len(people), count)] + rng.normal(0, 10, (count, 17, 2))
-        if len(people)
-        else anywhere
-    )
-    positions = np.where(rng.random((count, 1, 1)) < 0.7, near, anywhere)
-    keypoints = np.concatenate([positions, rng.uniform(0, 1, (count, 17, 1))], axis=2)
-    return Poses(keypoints, rng.uniform(0, 1, count), np.zeros((count, 17), dtype=bool))
+def _random_detections(people: np.ndarray, count: int, rng: np.random.Generator) -> Poses:
+    """70 % of them near one of the `people` (P, K, 2), if there are any."""
+    shape = (count, NUM_KEYPOINTS, 2)
+    positions = rng.uniform(0, 600, shape)
+    if len(people):
+        person = rng.integers(0, len(people), count)
+        near_person = people[person] + rng.normal(0, 10, shape)
+        is_near = rng.random((count, 1, 1)) < 0.7
+        positions = np.where(is_near, near_person, positions)
+
+    joint_scores = rng.uniform(0, 1, (count, NUM_KEYPOINTS, 1))
+    keypoints = np.concatenate([positions, joint_scores], axis=2)
+    not_filled = np.zeros((count, NUM_KEYPOINTS), dtype=bool)
+    return Poses(keypoints, rng.uniform(0, 1, count), not_filled)
+
+
+EVALUATE = Stage("evaluate", "Scoring and writing results.", add_arguments, run)

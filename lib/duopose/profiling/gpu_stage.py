@@ -1,16 +1,20 @@
-"""Training on one GPU by the engine itself: where a step's time goes, how full the GPU is when fed from JPEGs, and its ceiling."""
+"""Training on one GPU by the training code itself.
+
+Three questions: where the time of a step goes, how much of the time the GPU works when it is fed
+from JPEGs, and how near the step is to the GPU's rate of matrix multiplication.
+"""
 
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -24,33 +28,27 @@ from duopose.distributed.context import DistributedContext
 from duopose.errors import UserError
 from duopose.losses import build_criterion
 from duopose.network import build_network
-from duopose.profiling.loader_stage import make_dataset
-from duopose.profiling.measure import Row, measure, print_row
-from duopose.profiling.step_parts import part_times
+from duopose.profiling.measure import Row, Stage, add_settings_arguments, measure
+from duopose.profiling.synthetic_data import drawn_dataset
 from duopose.run_folder import RunFolder
 from duopose.runtime import AUTOCAST_DTYPES, configure_torch, pick_device
 from duopose.skeletons import COCO
 from duopose.targets import build_targets
-from duopose.training.dry_run import (
-    find_largest_batch,
-    largest_shapes,
-    power_of_two,
-    synchronise,
-)
+from duopose.training.dry_run import find_largest_batch, largest_shapes, power_of_two, synchronise
 from duopose.training.log import RunLog
 from duopose.training.loop import train_step
 from duopose.training.setup import Components, TrainingRun, build_run
-from duopose.types import Batch, Sample
+from duopose.types import Batch, LossTerms, NetworkOutput, Sample, Targets
 
-EPOCH = 10**6  # images; the benchmark never comes to the end of one
+EPOCH_LENGTH = 10**6  # images; the benchmark never reaches the end of an epoch
+WARM_UP_STEPS = 2  # they choose kernels and allocate memory
 GIB = 2**30
+PARTS = ("forward", "targets", "loss", "backward", "optimizer")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Which network, batch and precision."""
-    parser.add_argument(
-        "--cfg", default="", help="a yaml from experiments/ (default: Double Embedding w32 at 512)"
-    )
+    """The settings, the batch, the number of steps and images."""
+    add_settings_arguments(parser)
     parser.add_argument(
         "--device", default="cuda", help="where to train (default cuda); cpu is for trying out"
     )
@@ -73,67 +71,70 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--matrix",
         type=int,
         default=8192,
-        help="side of the square matrices of the ceiling (default 8192)",
-    )
-    parser.add_argument(
-        "opts", nargs="*", help="KEY VALUE ..., settings over those of --cfg; WORKERS feeds the GPU"
+        help="side of the matrices of the matrix rate (default 8192)",
     )
 
 
-def run(args: Namespace) -> dict[str, Any]:
-    """Rows: the matrix rate; the step and its parts, from a batch that is ready; the same engine fed from JPEGs."""
-    cfg = load_config(
-        args.cfg or None,
-        ["FP16.ENABLED", True, "FP16.DYNAMIC_LOSS_SCALE", True, *args.opts, "TRAIN.ACCUMULATE", 1],
-    )
+def run(args: Namespace) -> Iterator[Row]:
+    """The device, its matrix rate, the step on a ready batch, the step fed from JPEGs.
+
+    Mixed precision, unless the settings say otherwise.
+    """
+    mixed_precision = ["FP16.ENABLED", True, "FP16.DYNAMIC_LOSS_SCALE", True]
+    overrides = [*mixed_precision, *args.opts, "TRAIN.ACCUMULATE", 1]
+    cfg = load_config(args.cfg or None, overrides)
     device = pick_device(args.device)
     configure_torch(cfg)
-    with TemporaryDirectory() as folder:
-        dataset = Repeated(make_dataset(Path(folder), args.images, cfg.DATASET.INPUT_SIZE))
-        batch = args.batch or _largest_power_of_two(cfg, dataset, device, Path(folder))
-        training = build_training(cfg, dataset, device, batch, Path(folder))
-        ceiling = _matrix_rate(cfg, device, args)
-        rows = [
-            _device_row(device),
-            ceiling,
-            _step_row(training, args.repeats, ceiling["tflops"]),
-            _fed_row(training, args.steps),
-        ]
-    for row in rows:
-        print_row(row)
-    return {"rows": rows}
+
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        images = drawn_dataset(folder, args.images, cfg.DATASET.INPUT_SIZE)
+        dataset = RepeatedDataset(images)
+        batch_size = args.batch or _largest_power_of_two(cfg, dataset, device, folder)
+        training = build_training(cfg, dataset, device, batch_size, folder)
+
+        yield _device_row(device)
+        matrix_row = _time_matrix_product(cfg, device, args)
+        yield matrix_row
+        yield _time_parts(training, args.repeats, matrix_row["tflops"])
+        yield _time_fed_steps(training, args.steps)
 
 
-class Repeated:
-    """A data set whose few images come again and again, augmented anew each time."""
+# ---- the training run ----
+
+
+class RepeatedDataset:
+    """A data set of a few images that are repeated, with new augmentation each time."""
 
     def __init__(self, dataset: KeyedDataset) -> None:
         self.dataset = dataset
 
     def __len__(self) -> int:
-        return EPOCH
+        return EPOCH_LENGTH
 
     def __getitem__(self, key: SampleKey) -> Sample:
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        return self.dataset[(epoch + index // len(self.dataset), index % len(self.dataset))]
+        repetition, image = divmod(index, len(self.dataset))
+        return self.dataset[(epoch + repetition, image)]
 
 
 def build_training(
-    cfg: CfgNode, dataset: KeyedDataset, device: torch.device, batch: int, folder: Path
+    cfg: CfgNode, dataset: KeyedDataset, device: torch.device, batch_size: int, folder: Path
 ) -> TrainingRun:
-    """A run of the engine that writes nothing, `batch` images a step; `folder` is never written to."""
+    """A training run of `batch_size` images per step; nothing is written to `folder`."""
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.TRAIN.IMAGES_PER_GPU = batch
+    cfg.TRAIN.IMAGES_PER_GPU = batch_size
     cfg.freeze()
     components = Components(
-        build_network(cfg, COCO),
-        dataset,
-        collate,
-        normalise,
-        build_targets(cfg, COCO),
-        build_criterion(cfg, COCO),
+        network=build_network(cfg, COCO),
+        dataset=dataset,
+        collate=collate,
+        normalise=normalise,
+        make_targets=build_targets(cfg, COCO),
+        criterion=build_criterion(cfg, COCO),
     )
+
     context = DistributedContext(device)
     run_folder = RunFolder(folder, folder)
     log = RunLog(run_folder, context, verbose=False, dry_run=True)
@@ -152,90 +153,181 @@ def _largest_power_of_two(
     return power_of_two(largest.batch_size)
 
 
+# ---- the device ----
+
+
 def _device_row(device: torch.device) -> Row:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {"gpu": "device", "name": name, "torch": torch.__version__, "cores": os.cpu_count()}
-
-
-def _matrix_rate(cfg: CfgNode, device: torch.device, args: Namespace) -> Row:
-    """What the device reaches on one large product of matrices in the precision of the network: the ceiling."""
-    dtype = AUTOCAST_DTYPES[cfg.FP16.DTYPE] if cfg.FP16.ENABLED else torch.float32
-    left, right = (torch.randn(args.matrix, args.matrix, device=device).to(dtype) for _ in range(2))
-    product = torch.empty_like(left)
-    ms = measure({"product": lambda: torch.mm(left, right, out=product)}, args.repeats, warm_up=3)[
-        "product"
-    ]
     return {
-        "gpu": "matrix rate",
-        "side": args.matrix,
+        "name": "device",
+        "device": name,
+        "torch": torch.__version__,
+        "cores": os.cpu_count(),
+    }
+
+
+def _time_matrix_product(cfg: CfgNode, device: torch.device, args: Namespace) -> Row:
+    """One large matrix product in the precision of the network: what the device can reach."""
+    side = args.matrix
+    dtype = AUTOCAST_DTYPES[cfg.FP16.DTYPE] if cfg.FP16.ENABLED else torch.float32
+    left = torch.randn(side, side, device=device).to(dtype)
+    right = torch.randn(side, side, device=device).to(dtype)
+    product = torch.empty_like(left)
+
+    functions = {"product": lambda: torch.mm(left, right, out=product)}
+    ms = measure(functions, args.repeats, warm_up=3)["product"]
+    return {
+        "name": "matrix rate",
+        "side": side,
         "dtype": str(dtype),
         "ms": ms,
-        "tflops": 2 * args.matrix**3 / ms / 1e9,
+        "tflops": 2 * side**3 / ms / 1e9,
     }
 
 
-def _step_row(run: TrainingRun, repeats: int, ceiling: float) -> Row:
-    """The step at the largest shapes, from a batch that is on the device; `shares` are of the device's time."""
-    images = run.cfg.TRAIN.IMAGES_PER_GPU
-    flops = _flops_of_a_image(run)
-    batch = largest_shapes(run, images)
-    cuda = run.context.device.type == "cuda"
-    if cuda:
-        torch.cuda.reset_peak_memory_stats(run.context.device)
-    times = part_times(run, batch, repeats)
+# ---- the parts of a step ----
+
+
+class Timeline:
+    """Moments of the device's time. On CUDA these are events, which do not wait for the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.names: list[str] = []
+        self.moments: list[torch.cuda.Event | float] = []
+
+    def mark(self, name: str) -> None:
+        """Record the moment at which all work so far is done, as the end of the part `name`."""
+        self.names.append(name)
+        if self.device.type != "cuda":
+            self.moments.append(time.perf_counter())
+            return
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        self.moments.append(event)
+
+    def milliseconds(self) -> dict[str, float]:
+        """From the mark before to each mark but the first, by name. Waits for the device."""
+        synchronise(self.device)
+        pairs = zip(self.moments, self.moments[1:], strict=False)
+        durations = [_milliseconds(start, end) for start, end in pairs]
+        return dict(zip(self.names[1:], durations, strict=True))
+
+
+def _milliseconds(start: torch.cuda.Event | float, end: torch.cuda.Event | float) -> float:
+    if isinstance(start, float) or isinstance(end, float):
+        assert isinstance(start, float) and isinstance(end, float)
+        return (end - start) * 1000
+    return float(start.elapsed_time(end))
+
+
+def timed_step(run: TrainingRun, batch: Batch) -> dict[str, float]:
+    """One update by the training step; milliseconds of each of PARTS.
+
+    The check for a finite loss counts as part of the backward pass.
+    """
+    timeline = Timeline(run.context.device)
+
+    def make_targets(batch: Batch) -> Targets:
+        timeline.mark("forward")
+        targets = run.step.make_targets(batch)
+        timeline.mark("targets")
+        return targets
+
+    def criterion(output: NetworkOutput, targets: Targets) -> LossTerms:
+        terms = run.step.criterion(output, targets)
+        timeline.mark("loss")
+        return terms
+
+    step = replace(run.step, make_targets=make_targets, criterion=criterion)
+    timeline.mark("start")
+    step.forward_backward(batch, 1.0, "the benchmark")
+    timeline.mark("backward")
+    step.update()
+    timeline.mark("optimizer")
+    return timeline.milliseconds()
+
+
+def _time_parts(run: TrainingRun, repeats: int, max_tflops: float) -> Row:
+    """The step at the largest shapes; `fractions` are of the device's time.
+
+    `of_matrix_rate` is the rate of the step's convolutions relative to `max_tflops`.
+    """
+    device = run.context.device
+    num_images = run.cfg.TRAIN.IMAGES_PER_GPU
+    flops_per_image = _count_flops(run)
+    batch = largest_shapes(run, num_images)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+    steps = [timed_step(run, batch) for _ in range(WARM_UP_STEPS + repeats)]
+    timed = steps[WARM_UP_STEPS:]
+    times = {part: statistics.median(step[part] for step in timed) for part in PARTS}
     total = sum(times.values())
-    tflops = flops * images / total / 1e9
+
+    peak_bytes = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    tflops = flops_per_image * num_images / total / 1e9
     return {
-        "gpu": "step",
-        "batch": images,
+        "name": "step",
+        "batch": num_images,
         "ms": total,
-        "samples_per_second": 1000 * images / total,
-        "shares": {name: ms / total for name, ms in times.items()},
-        "peak_GiB": torch.cuda.max_memory_allocated(run.context.device) / GIB if cuda else None,
+        "samples_per_second": 1000 * num_images / total,
+        "fractions": {part: ms / total for part, ms in times.items()},
+        "peak_GiB": None if peak_bytes is None else peak_bytes / GIB,
         "tflops": tflops,
-        "of_matrix_rate": tflops / ceiling,
+        "of_matrix_rate": tflops / max_tflops,
     }
 
 
-def _flops_of_a_image(run: TrainingRun) -> float:
-    """Multiplications and additions of convolutions and products, forward and backward, as torch counts them."""
+def _count_flops(run: TrainingRun) -> float:
+    """Multiplications and additions per image, forward and backward, as torch counts them."""
     batch = largest_shapes(run, 1)
-    step = replace(run.step, model=run.state.network)  # what is compiled cannot be counted
+    step = replace(run.step, model=run.state.network)  # a compiled model cannot be counted
     with FlopCounterMode(display=False) as counter:
         step.compute_losses(batch).total.backward()
     run.state.optimizer.zero_grad(set_to_none=True)
     return float(counter.get_total_flops())
 
 
-def _fed_row(run: TrainingRun, steps: int) -> Row:
-    """The engine's own steps, fed by WORKERS processes from JPEGs, beside as many steps on one batch that stays on the device.
+# ---- steps that are fed by the loader ----
 
-    `busy` is the time of the latter over that of the former: the share of the time in which the GPU was not kept waiting.
+
+def _time_fed_steps(run: TrainingRun, num_steps: int) -> Row:
+    """Training steps fed by WORKERS processes, and as many steps on one batch on the device.
+
+    `busy` is the time of the latter divided by the time of the former: the fraction of the time in
+    which the GPU works.
     """
     batches = run.train_loader.steps(epoch=0, seen=0)
-    (ready,) = islice(batches, 1)
-    _seconds(run, repeat(ready, 3))
-    alone = _seconds(run, repeat(ready, steps))
-    _seconds(
-        run, islice(batches, 2 * int(run.cfg.WORKERS) + 2)
-    )  # what workers prepared before they were asked does not count
-    waited = run.train_loader.seconds_waited
-    fed = _seconds(run, islice(batches, steps))
+    ready = next(batches)
+    _time_steps(run, repeat(ready, WARM_UP_STEPS))
+    ready_seconds = _time_steps(run, repeat(ready, num_steps))
+
+    # Batches that the workers prepared during the steps before do not count.
+    num_prepared = 2 * int(run.cfg.WORKERS) + 2
+    _time_steps(run, islice(batches, num_prepared))
+    waited_before = run.train_loader.seconds_waited
+    fed_seconds = _time_steps(run, islice(batches, num_steps))
+    waited = run.train_loader.seconds_waited - waited_before
+
     return {
-        "gpu": "fed from JPEGs",
+        "name": "fed from JPEGs",
         "workers": run.cfg.WORKERS,
-        "steps": steps,
-        "samples_per_second": steps * run.cfg.TRAIN.IMAGES_PER_GPU / fed,
-        "busy": alone / fed,
-        "waiting_for_data": (run.train_loader.seconds_waited - waited) / fed,
+        "steps": num_steps,
+        "samples_per_second": num_steps * run.cfg.TRAIN.IMAGES_PER_GPU / fed_seconds,
+        "busy": ready_seconds / fed_seconds,
+        "waiting_for_data": waited / fed_seconds,
     }
 
 
-def _seconds(run: TrainingRun, steps: Iterable[list[Batch]]) -> float:
-    """Wall time of these steps of the engine."""
+def _time_steps(run: TrainingRun, steps: Iterable[list[Batch]]) -> float:
+    """Seconds that these training steps take."""
     synchronise(run.context.device)
     start = time.perf_counter()
     for batches in steps:
         train_step(run, batches)
     synchronise(run.context.device)
     return time.perf_counter() - start
+
+
+GPU = Stage("gpu", "Training on one GPU: parts of a step, utilisation.", add_arguments, run)
