@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import random
@@ -176,6 +177,24 @@ def test_mixed_precision_goes_on_with_its_scale(tmp_path: Path) -> None:
     assert in_child(killed_at_step(tmp_path / "killed", 7, *half)) == -signal.SIGKILL
     assert train_here(tmp_path / "killed", *SETTINGS, *half, "AUTO_RESUME", True) == 0
     identical(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_a_run_of_steps_ends_within_an_epoch_and_resumes(tmp_path: Path) -> None:
+    """Five steps an epoch, 13 steps: the last epoch has three, and the cosine ends with them."""
+    steps = ["TRAIN.END_STEP", 13, "TRAIN.LR_SCHEDULE", "cosine", "PRINT_FREQ", 1]
+    train_here(tmp_path / "whole", *SETTINGS, *steps)
+    lines = [line.split(",") for line in learned(tmp_path / "whole")]
+    rates = [float(line[4]) for line in lines if line[3] == "learning_rate"]
+    assert len(rates) == 13
+    last = 0.1 + 0.9 * (1 + math.cos(math.pi * 12 / 13)) / 2
+    assert rates[-1] == pytest.approx(1e-3 * last)
+
+    for step in (6, 12):
+        killed = killed_at_step(tmp_path / "killed", step, *steps)
+        assert in_child(killed) == -signal.SIGKILL
+    assert train_here(tmp_path / "killed", *SETTINGS, *steps, "AUTO_RESUME", True) == 0
+    identical(tmp_path / "killed", tmp_path / "whole")
+    assert folder_of(tmp_path / "killed").model_final.is_file()
 
 
 @pytest.mark.slow

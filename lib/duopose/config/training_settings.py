@@ -74,6 +74,13 @@ TRAIN = (
     ),
     Setting("TRAIN.BEGIN_EPOCH", 0, NOT_NEGATIVE, "First epoch."),
     Setting("TRAIN.END_EPOCH", 300, NOT_NEGATIVE, "Number of epochs."),
+    Setting(
+        "TRAIN.END_STEP",
+        0,
+        NOT_NEGATIVE,
+        "Number of optimizer steps, for trainings of equal cost; the last epoch may then be "
+        "shorter. 0: END_EPOCH counts. Else END_EPOCH has no effect.",
+    ),
     Setting("TRAIN.SHUFFLE", True, SWITCH, "New random image order in every epoch."),
     Setting(
         "TRAIN.VAL_EVERY",
@@ -88,7 +95,7 @@ TRAIN = (
         "step",
         one_of("step", "cosine"),
         "step: the rate is multiplied by LR_FACTOR at each epoch of LR_STEP. cosine: it falls "
-        "to LR * LR_FACTOR at END_EPOCH.",
+        "to LR * LR_FACTOR at END_EPOCH or END_STEP.",
     ),
     Setting("TRAIN.LR_STEP", [200, 260], NUMBERS, "Epochs of the step schedule."),
     Setting("TRAIN.LR_FACTOR", 0.1, NOT_NEGATIVE, "See LR_SCHEDULE."),

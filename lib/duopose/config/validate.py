@@ -59,7 +59,7 @@ def _model_problems(cfg: CfgNode) -> Iterator[str]:
             "MODEL.NAME pose_higher_hrnet_de"
         )
 
-    if train.BEGIN_EPOCH > train.END_EPOCH:
+    if train.BEGIN_EPOCH > train.END_EPOCH and not train.END_STEP:
         yield f"TRAIN.BEGIN_EPOCH: {train.BEGIN_EPOCH} is after TRAIN.END_EPOCH {train.END_EPOCH}"
 
 

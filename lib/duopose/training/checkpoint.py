@@ -149,8 +149,8 @@ def differing_settings(cfg: CfgNode, saved_config: str) -> list[str]:
     now = saved_settings(config_text(cfg))
     saved = saved_settings(saved_config)
     free_keys = set(FREE_KEYS)
-    if cfg.TRAIN.LR_SCHEDULE == "step":  # the cosine's rate depends on the last epoch
-        free_keys.add("TRAIN.END_EPOCH")
+    if cfg.TRAIN.LR_SCHEDULE == "step":  # the cosine's rate depends on the end
+        free_keys.update(("TRAIN.END_EPOCH", "TRAIN.END_STEP"))
 
     lines = []
     for key in sorted(now.keys() | saved.keys()):

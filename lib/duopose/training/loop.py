@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from itertools import islice
 
 import torch
 
@@ -33,7 +34,7 @@ def train(run: TrainingRun, stop: StopRequest) -> bool:
     if position.validation_due:
         validate_or_skip(run)
 
-    while position.epoch < run.cfg.TRAIN.END_EPOCH:
+    while position.epoch < run.end_epoch:
         is_complete = train_epoch(run, stop)
         if not is_complete:
             save_checkpoint(run)
@@ -54,9 +55,10 @@ def train_epoch(run: TrainingRun, stop: StopRequest) -> bool:
 
     num_steps = run.partition.num_steps()
     steps_done = num_steps - run.partition.num_steps(position.seen)
-    run.log.begin_epoch(f"epoch {position.epoch + 1}/{cfg.TRAIN.END_EPOCH}", num_steps, steps_done)
+    run.log.begin_epoch(f"epoch {position.epoch + 1}/{run.end_epoch}", num_steps, steps_done)
     run.speed.resume()
-    for batches in run.train_loader.steps(position.epoch, position.seen):
+    batches_of_steps = run.train_loader.steps(position.epoch, position.seen)
+    for batches in islice(batches_of_steps, steps_left_in_epoch(run)):
         stop.start_all_reduce()
         train_step(run, batches)
         if position.step % cfg.PRINT_FREQ == 0:
@@ -104,7 +106,7 @@ def finish_epoch(run: TrainingRun) -> None:
     position.epoch += 1
     position.seen = 0
 
-    is_last = position.epoch == train_cfg.END_EPOCH
+    is_last = position.epoch == run.end_epoch
     if train_cfg.VAL_EVERY and run.components.validate:
         position.validation_due = is_last or position.epoch % train_cfg.VAL_EVERY == 0
 
@@ -240,9 +242,18 @@ def format_memory(run: TrainingRun) -> str:
 def steps_left(run: TrainingRun) -> int:
     """Steps to the end of the run."""
     position = run.state.position
-    later_epochs = run.cfg.TRAIN.END_EPOCH - position.epoch - 1
+    if run.cfg.TRAIN.END_STEP:
+        return int(run.cfg.TRAIN.END_STEP) - position.step
+
+    later_epochs = run.end_epoch - position.epoch - 1
     in_this_epoch = run.partition.num_steps(position.seen)
     return later_epochs * run.partition.num_steps() + in_this_epoch
+
+
+def steps_left_in_epoch(run: TrainingRun) -> int:
+    """Steps to the end of the current epoch or, if it comes first, of the run."""
+    in_this_epoch = run.partition.num_steps(run.state.position.seen)
+    return min(in_this_epoch, steps_left(run))
 
 
 def progress(run: TrainingRun) -> float:
@@ -253,4 +264,4 @@ def progress(run: TrainingRun) -> float:
 def format_position(run: TrainingRun) -> str:
     """'epoch 3/300, step 1207': epochs count from 1, steps are updates since the start."""
     position = run.state.position
-    return f"epoch {position.epoch + 1}/{run.cfg.TRAIN.END_EPOCH}, step {position.step}"
+    return f"epoch {position.epoch + 1}/{run.end_epoch}, step {position.step}"

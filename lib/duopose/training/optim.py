@@ -80,18 +80,21 @@ class Schedule:
     kind: str  # "step" | "cosine"
     milestones: tuple[int, ...]  # epochs, for "step"
     factor: float  # per milestone; for "cosine" the last rate as a fraction of the first
-    end_epoch: int
+    end_epoch: float
     warmup_steps: int
 
     @staticmethod
-    def from_config(cfg: CfgNode) -> Schedule:
-        """The schedule that TRAIN.* describes."""
+    def from_config(cfg: CfgNode, end_epoch: float | None = None) -> Schedule:
+        """The schedule that TRAIN.* describes.
+
+        end_epoch: end of the run in epochs, where it is not TRAIN.END_EPOCH.
+        """
         return Schedule(
             base_rate=cfg.TRAIN.LR,
             kind=cfg.TRAIN.LR_SCHEDULE,
             milestones=tuple(cfg.TRAIN.LR_STEP),
             factor=cfg.TRAIN.LR_FACTOR,
-            end_epoch=cfg.TRAIN.END_EPOCH,
+            end_epoch=cfg.TRAIN.END_EPOCH if end_epoch is None else end_epoch,
             warmup_steps=cfg.TRAIN.WARMUP,
         )
 

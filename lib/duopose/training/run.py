@@ -167,7 +167,7 @@ def log_header(run: TrainingRun, messages: list[str]) -> None:
         f"{cfg.MODEL.NAME}, {num_parameters:,} parameters, "
         f"on {run.context.world_size} x {run.context.device.type}; "
         f"{partition.num_images} images, {partition.images_per_step} a step, "
-        f"{partition.num_steps()} steps an epoch, {cfg.TRAIN.END_EPOCH} epochs; {run.folder.root}"
+        f"{partition.num_steps()} steps an epoch, {run.end_epoch} epochs; {run.folder.root}"
     )
     for message in messages:
         logger.info(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from inspect import signature
@@ -140,6 +141,7 @@ class TrainingRun:
     step: TrainingStep
     schedule: Schedule
     speed: SpeedMeter
+    end_epoch: int  # number of epochs; with TRAIN.END_STEP the last one may be shorter
     learning_rate: float = 0.0  # of the last step
     last_save: float = float("-inf")  # time.monotonic() of the last checkpoint
 
@@ -161,13 +163,15 @@ def build_run(
             f"there is nothing to train on: DATASET.TRAIN '{cfg.DATASET.TRAIN}' has no images"
         )
     partition = build_partition(cfg, context, num_images)
+    end = end_of_training(cfg, partition)
+    end_epoch = math.ceil(end)
     loader = TrainLoader(
         components.dataset,
         components.collate,
         partition,
         context.device,
         cfg.WORKERS,
-        cfg.TRAIN.END_EPOCH,
+        end_epoch,
     )
     state = build_state(cfg, components.network, context)
     return TrainingRun(
@@ -180,9 +184,18 @@ def build_run(
         train_loader=loader,
         state=state,
         step=build_step(cfg, components, state, context),
-        schedule=Schedule.from_config(cfg),
+        schedule=Schedule.from_config(cfg, end),
         speed=SpeedMeter(partition.images_per_step),
+        end_epoch=end_epoch,
     )
+
+
+def end_of_training(cfg: CfgNode, partition: EpochPartition) -> float:
+    """The end of the run in epochs, from TRAIN.END_STEP or, where it is 0, TRAIN.END_EPOCH."""
+    if not cfg.TRAIN.END_STEP:
+        return float(cfg.TRAIN.END_EPOCH)
+    epochs: float = cfg.TRAIN.END_STEP / partition.num_steps()
+    return cfg.TRAIN.BEGIN_EPOCH + epochs
 
 
 def build_partition(cfg: CfgNode, context: DistributedContext, num_images: int) -> EpochPartition:
