@@ -1,4 +1,4 @@
-# `make demo` and `make test` need Python 3.11+, pip and make; nothing else.
+# `make demo` and `make test` need Python 3.11 or newer, pip and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,11 +18,11 @@ demo: install
 	$(BIN)/python tools/dist_train.py --cfg experiments/sample/demo.yaml
 	$(BIN)/python tools/valid.py --cfg experiments/sample/demo.yaml DEBUG.SAVE_PREDICTIONS 12
 	@echo
-	@echo "That was training and evaluation on drawn people (held-out images, never seen in training). To go on:"
-	@echo "  look at     output/coco/pose_higher_hrnet_de/demo/: curves.png, results/images/, results/metrics.json"
-	@echo "  the baseline $(BIN)/python tools/dist_train.py --cfg experiments/sample/demo.yaml MODEL.NAME pose_higher_hrnet"
-	@echo "  your data   docs/own_data.md, then $(BIN)/python tools/check_data.py --cfg YOUR.yaml"
-	@echo "  COCO        put it into data/coco (data/README.md), then the commands of README.md"
+	@echo "Done: training on generated people, evaluation on held-out images. Next:"
+	@echo "  results    output/coco/pose_higher_hrnet_de/demo/: curves.png, results/images/, results/metrics.json"
+	@echo "  baseline   $(BIN)/python tools/dist_train.py --cfg experiments/sample/demo.yaml MODEL.NAME pose_higher_hrnet"
+	@echo "  your data  docs/own_data.md; $(BIN)/python tools/check_data.py --cfg YOUR.yaml"
+	@echo "  COCO       data/README.md; then the commands of README.md"
 
 lint: install
 	$(BIN)/ruff check lib tools tests
