@@ -11,9 +11,11 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 TINY = (
-    "DATASET.INPUT_SIZE", "64", "MODEL.WIDTH", "4", "MODEL.STEM_CHANNELS", "8", "MODEL.BLOCKS", "1", "MODEL.MODULES", "[1, 1, 1]",
-    "MODEL.DECONV_BLOCKS", "1", "MODEL.HEAD_BLOCKS", "1", "TRAIN.IMAGES_PER_GPU", "4", "TRAIN.END_EPOCH", "2", "TRAIN.VAL_EVERY", "2",
-    "TRAIN.OPTIMIZER", "adam", "WORKERS", "0", "THREADS", "1", "GPUS", "1", "DEVICE", "cpu",
+    "DATASET.INPUT_SIZE", "64", "MODEL.WIDTH", "4", "MODEL.STEM_CHANNELS", "8",
+    "MODEL.BLOCKS", "1", "MODEL.MODULES", "[1, 1, 1]", "MODEL.DECONV_BLOCKS", "1",
+    "MODEL.HEAD_BLOCKS", "1", "TRAIN.IMAGES_PER_GPU", "4", "TRAIN.END_EPOCH", "2",
+    "TRAIN.VAL_EVERY", "2", "TRAIN.OPTIMIZER", "adam",
+    "WORKERS", "0", "THREADS", "1", "GPUS", "1", "DEVICE", "cpu",
 )  # fmt: skip
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -52,7 +54,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory, run_tool: Run) -> Path:
 def tiny_run(
     tmp_path_factory: pytest.TempPathFactory, drawn: Path, run_tool: Run
 ) -> tuple[Path, list[str]]:
-    """A finished tiny training: its run folder, and the words with which the tools find it again."""
+    """A finished tiny training: its run folder, and the arguments that name it."""
     out = tmp_path_factory.mktemp("run")
     words = [
         "--cfg",

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from duopose.config import load_config
-from duopose.network import build_network, save_model
-from duopose.skeletons import COCO
+from duopose.config import config_text, load_config
+from duopose.network import build_network, load_weights, save_model
+from duopose.skeletons import COCO, skeleton_to_dict
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 BASELINE = ["MODEL.NAME", "pose_higher_hrnet"]
@@ -34,18 +34,22 @@ def test_a_run_folder_holds_what_the_readme_says(tiny_run: tuple[Path, list[str]
     } <= names
     assert json.loads((folder / "protocol.json").read_text())["flip"] is True
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
-    assert any("AP" in str(row) for row in rows)
+    scores = [row for row in rows if (row["kind"], row["name"]) == ("val", "AP")]
+    assert [float(row["epoch"]) for row in scores] == [2]
+    metrics = json.loads((folder / "results" / "training" / "metrics.json").read_text())
+    assert float(scores[0]["value"]) == pytest.approx(metrics["AP"])
 
 
 def test_valid_writes_numbers_with_their_protocol(
     tiny_run: tuple[Path, list[str]], run_tool: Run
 ) -> None:
     folder, words = tiny_run
-    said = run_tool("valid", *words, "DEBUG.SAVE_PREDICTIONS", 2).stdout
+    output = run_tool("valid", *words, "DEBUG.SAVE_PREDICTIONS", 2).stdout
     metrics = json.loads((folder / "results" / "metrics.json").read_text())
     assert {"AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"} <= set(metrics)
     assert metrics["protocol"]["scales"] == [1.0] and metrics["protocol"]["images"] == 6
-    assert "| AP |" in said.replace("    ", " ").replace("  ", " ") and "network" in said
+    cells = {cell.strip() for cell in output.replace("\n", "|").split("|")}
+    assert {"AP", "AR75", f"{metrics['AP']:.3f}", "network", "decoding"} <= cells
     assert len(list((folder / "results" / "images").glob("*.png"))) == 2
 
 
@@ -70,7 +74,7 @@ def busy_words(
     return [*words, "TEST.MODEL_FILE", str(path), "TEST.DETECTION_THRESHOLD", "0.05"]
 
 
-def test_how_the_work_is_shared_does_not_change_the_results(
+def test_batches_and_processes_do_not_change_the_results(
     busy_words: list[str], run_tool: Run, tmp_path: Path
 ) -> None:
     variants = {
@@ -83,6 +87,25 @@ def test_how_the_work_is_shared_does_not_change_the_results(
     plain, *others = ((tmp_path / name / "results.json").read_bytes() for name in variants)
     assert len(plain) > 2000
     assert all(other == plain for other in others)
+
+
+def test_a_model_file_alone_gives_the_same_results(
+    busy_words: list[str], run_tool: Run, drawn: Path, tmp_path: Path
+) -> None:
+    """Settings and skeleton come from the file; no yaml is named."""
+    weights = Path(busy_words[busy_words.index("TEST.MODEL_FILE") + 1])
+    cfg = load_config(busy_words[1], busy_words[2:])
+    network = build_network(cfg, COCO)
+    load_weights(network, weights, strict=True)
+    settings = config_text(cfg).replace(str(drawn), "moved/away")
+    model = tmp_path / "elsewhere" / "model.pth"
+    save_model(model, network.state_dict(), settings, skeleton_to_dict(COCO))
+
+    run_tool("valid", *busy_words, "--out", tmp_path / "cfg")
+    run_tool("valid", "--model", model, "DATASET.ROOT", drawn)
+    expected = (tmp_path / "cfg" / "results.json").read_bytes()
+    assert (model.parent / "results" / "results.json").read_bytes() == expected
+    assert len(expected) > 2000
 
 
 def test_protocols_and_scoring_a_file_again(
@@ -116,13 +139,9 @@ def test_protocols_and_scoring_a_file_again(
     )
     a, b = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("a", "b"))
     assert a["AP"] == b["AP"]
-    said = run_tool(
-        "valid",
-        "--compare",
-        tmp_path / "a" / "metrics.json",
-        folder / "results" / "training" / "metrics.json",
-    ).stdout
-    assert "scales" in said and "difference" in said
+    files = [tmp_path / "a" / "metrics.json", folder / "results" / "training" / "metrics.json"]
+    output = run_tool("valid", "--compare", *files).stdout
+    assert "scales" in output and all(str(file) in output for file in files)
 
 
 def test_the_baseline_trains_and_is_scored(
@@ -142,6 +161,6 @@ def test_the_baseline_trains_and_is_scored(
     ]
     run_tool("dist_train", *words)
     run_tool("valid", *words)
-    assert "AP" in json.loads(
-        (tmp_path / "coco" / "pose_higher_hrnet" / "demo" / "results" / "metrics.json").read_text()
-    )
+    results = tmp_path / "coco" / "pose_higher_hrnet" / "demo" / "results"
+    metrics = json.loads((results / "metrics.json").read_text())
+    assert metrics["protocol"]["model"] == "pose_higher_hrnet" and 0 <= metrics["AP"] <= 1
