@@ -77,7 +77,7 @@ def test_clean_data_have_no_problems(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_drawn_data_are_clean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_sample_data(tmp_path, 12, 3, seed=0, size=64, skeleton=COCO, workers=1)
+    make_sample_data(tmp_path, {"train": 12, "val": 3}, seed=0, size=64, skeleton=COCO, workers=1)
     content = json.loads((tmp_path / "annotations" / f"person_keypoints_{TRAIN}.json").read_text())
     people = sum(annotation["num_keypoints"] > 0 for annotation in content["annotations"])
     code, text = check(tmp_path, capsys)

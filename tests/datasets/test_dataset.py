@@ -87,7 +87,7 @@ def test_a_box_without_segmentation_is_left_out_except_where_labelled_people_are
 
 
 def test_masks_agree_with_pycocotools(tmp_path: Path) -> None:
-    make_sample_data(tmp_path, 60, 0, seed=9, size=64, skeleton=COCO, workers=1)
+    make_sample_data(tmp_path, {"train": 60, "val": 0}, seed=9, size=64, skeleton=COCO, workers=1)
     path = tmp_path / "annotations" / "person_keypoints_train2017.json"
     content = json.loads(path.read_text())
     crowds = [annotation for annotation in content["annotations"] if annotation["iscrowd"]]
@@ -110,7 +110,7 @@ def test_masks_agree_with_pycocotools(tmp_path: Path) -> None:
 
 
 def test_drawn_people_are_all_loaded(tmp_path: Path) -> None:
-    make_sample_data(tmp_path, 6, 0, seed=0, size=64, skeleton=COCO, workers=1)
+    make_sample_data(tmp_path, {"train": 6, "val": 0}, seed=0, size=64, skeleton=COCO, workers=1)
     path = tmp_path / "annotations" / "person_keypoints_train2017.json"
     annotations = json.loads(path.read_text())["annotations"]
     dataset = dataset_of(tmp_path)
@@ -120,7 +120,9 @@ def test_drawn_people_are_all_loaded(tmp_path: Path) -> None:
 
 
 def test_crowdposes_layout(tmp_path: Path) -> None:
-    make_sample_data(tmp_path, 0, 2, seed=0, size=64, skeleton=CROWDPOSE, workers=1)
+    make_sample_data(
+        tmp_path, {"train": 0, "val": 2}, seed=0, size=64, skeleton=CROWDPOSE, workers=1
+    )
     (tmp_path / "json").mkdir()
     annotations = tmp_path / "annotations" / "person_keypoints_val2017.json"
     annotations.rename(tmp_path / "json" / "crowdpose_test.json")

@@ -11,9 +11,15 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO as CocoApi
 
+from duopose.benchmarks import BENCHMARKS
+from duopose.datasets.annotations import crowd_index
+from duopose.datasets.check.splits import Rules, check_split
 from duopose.datasets.sample_data.body import pose_body
+from duopose.datasets.sample_data.crowd import CROWD_STYLE, place_crowd
 from duopose.datasets.sample_data.figure import Canvas, draw_figure, is_visible, random_look
-from duopose.datasets.sample_data.write import make_sample_data
+from duopose.datasets.sample_data.scene import DEFAULT_STYLE, Person, annotate
+from duopose.datasets.sample_data.write import FORMATS, PRESETS, make_sample_data
+from duopose.datasets.split_files import find_annotations, find_images
 from duopose.errors import UserError
 from duopose.skeletons import COCO, CROWDPOSE, MPII, Skeleton
 
@@ -27,12 +33,12 @@ def _content(root: Path) -> dict:
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("drawn")
-    make_sample_data(root, 120, 5, seed=3, size=96, skeleton=COCO, workers=1)
+    make_sample_data(root, {"train": 120, "val": 5}, seed=3, size=96, skeleton=COCO, workers=1)
     return root
 
 
 def test_same_seed_same_files_for_any_number_of_workers(drawn: Path, tmp_path: Path) -> None:
-    make_sample_data(tmp_path, 120, 5, seed=3, size=96, skeleton=COCO, workers=2)
+    make_sample_data(tmp_path, {"train": 120, "val": 5}, seed=3, size=96, skeleton=COCO, workers=2)
     for path in sorted(drawn.rglob("*.*")):
         other = tmp_path / path.relative_to(drawn)
         assert (
@@ -42,7 +48,7 @@ def test_same_seed_same_files_for_any_number_of_workers(drawn: Path, tmp_path: P
 
 
 def test_splits_and_seeds_differ(drawn: Path, tmp_path: Path) -> None:
-    make_sample_data(tmp_path, 2, 0, seed=4, size=96, skeleton=COCO, workers=1)
+    make_sample_data(tmp_path, {"train": 2, "val": 0}, seed=4, size=96, skeleton=COCO, workers=1)
     first = [
         cv2.imread(str(sorted((root / "images" / SPLIT).iterdir())[0]))
         for root in (drawn, tmp_path)
@@ -136,7 +142,9 @@ def test_who_turns_the_back_shows_no_nose() -> None:
 
 @pytest.mark.parametrize("skeleton", [CROWDPOSE, MPII], ids=lambda skeleton: skeleton.name)
 def test_other_skeletons_are_drawn(skeleton: Skeleton, tmp_path: Path) -> None:
-    make_sample_data(tmp_path, 2, 1, seed=0, size=64, skeleton=skeleton, workers=1)
+    make_sample_data(
+        tmp_path, {"train": 2, "val": 1}, seed=0, size=64, skeleton=skeleton, workers=1
+    )
     content = _content(tmp_path)
     assert content["categories"][0]["keypoints"] == list(skeleton.keypoints)
     assert len(content["annotations"][0]["keypoints"]) == 3 * skeleton.num_keypoints
@@ -145,4 +153,93 @@ def test_other_skeletons_are_drawn(skeleton: Skeleton, tmp_path: Path) -> None:
 def test_a_keypoint_that_cannot_be_drawn_is_named(tmp_path: Path) -> None:
     tail = Skeleton("cat", ("nose", "tail"), (), ("nose",), {}, ("tail",))
     with pytest.raises(UserError, match="tail"):
-        make_sample_data(tmp_path, 1, 1, 0, 64, tail, workers=1)
+        make_sample_data(tmp_path, {"train": 1, "val": 1}, 0, 64, tail, workers=1)
+
+
+# ---- crowds ----
+
+
+def test_crowds_have_many_people_of_different_sizes() -> None:
+    counts, ratios = [], []
+    for seed in range(40):
+        people = place_crowd(np.random.default_rng(seed), 320)
+        heights = np.array([person.height for person in people]) / 320
+        counts.append(len(people))
+        ratios.append(heights.max() / heights.min())
+        assert heights.min() > 0.149 and heights.max() < 0.951
+    assert min(counts) >= 1 and max(counts) == 12 and np.mean(counts) > 5
+    assert max(ratios) <= 5.001 and np.median(ratios) > 2.5
+
+
+@pytest.mark.parametrize("file_format", ["coco", "crowdpose"])
+def test_a_crowd_is_in_order_in_both_formats(file_format: str, tmp_path: Path) -> None:
+    benchmark = BENCHMARKS[file_format]
+    make_sample_data(
+        tmp_path,
+        {"train": 12, "test": 4},
+        seed=0,
+        size=96,
+        skeleton=benchmark.skeleton,
+        workers=1,
+        preset=PRESETS["crowd"],
+        file_format=FORMATS[file_format],
+    )
+    ids: list[set[int]] = []
+    for split in ("train", "test"):
+        name = f"{split}2017" if file_format == "coco" else split
+        path = find_annotations(tmp_path, benchmark.layout, name)
+        images = find_images(tmp_path, benchmark.layout, name, "jpg")
+        rules = Rules(benchmark.skeleton, benchmark.required, 30)
+        report = check_split(name, path, images, rules)
+        assert not report.findings.problems
+        content = json.loads(path.read_text())
+        ids.append({image["id"] for image in content["images"]})
+        for image in content["images"]:
+            people = [a for a in content["annotations"] if a["image_id"] == image["id"]]
+            assert image["crowdIndex"] == crowd_index(people)
+        flags = {v for a in content["annotations"] for v in a["keypoints"][2::3]}
+        assert flags == {0, 1, 2}
+    assert len(ids[0]) == 12 and len(ids[1]) == 4 and not ids[0] & ids[1]
+
+
+def _person_with_wrist_at(wrist: tuple[float, float]) -> Person:
+    """A person 100 px high, of whom only the wrist matters."""
+    joints = {
+        "left_wrist": np.array([*wrist, 5.0]),
+        "head_middle": np.zeros(3),
+        "pelvis": np.zeros(3),
+    }
+    return Person(joints, 100.0, np.array([0.0, 0, 100, 100]))
+
+
+def test_deeply_hidden_joints_and_people_are_not_labelled() -> None:
+    """Columns 0 ... 39 belong to person 0, the rest to person 1; the limit is 0.08 * 100 px."""
+    ids = np.full((100, 100), 20, np.uint8)
+    ids[:, :40] = 6  # a part of person 0
+    canvas = Canvas(np.zeros((100, 100, 3), np.uint8), ids)
+
+    def wrist_flag(x: float, style=CROWD_STYLE, drawn_area: int = 5000) -> int:
+        person = _person_with_wrist_at((x, 50))
+        record = annotate(canvas, person, 0, ("left_wrist",), style, drawn_area)
+        assert record["num_keypoints"] == (record["keypoints"][2] > 0)
+        return record["keypoints"][2]
+
+    assert wrist_flag(45) == 1  # 6 pixels from the last own column
+    assert wrist_flag(50) == 0  # 11 pixels
+    assert wrist_flag(50, DEFAULT_STYLE) == 1
+    assert wrist_flag(45, drawn_area=40 * 100 * 6) == 1  # a sixth is visible
+    assert wrist_flag(45, drawn_area=40 * 100 * 7) == 0  # a seventh: below 0.15
+
+
+def _record(points: list[tuple[float, float, int]], box: list[float]) -> dict:
+    return {"keypoints": [value for point in points for value in point], "bbox": box}
+
+
+def test_crowd_index_of_cases_counted_by_hand() -> None:
+    one = _record([(1, 1, 2), (2, 2, 1), (8, 8, 2), (0, 0, 0)], [0, 0, 5, 5])  # 2 own joints in box
+    two = _record([(4, 4, 2), (5, 5, 2), (9, 9, 1), (20, 20, 2)], [4, 4, 6, 6])  # 3 own
+    # Box of one: joints (4, 4), (5, 5) of two -> 2/2. Box of two: (8, 8) of one -> 1/3.
+    assert crowd_index([one, two]) == 0.67
+    assert crowd_index([one]) == 0.0 and crowd_index([]) == 0.0
+    unlabelled = _record([(0, 0, 0)] * 4, [0, 0, 30, 30])
+    assert crowd_index([one, two, unlabelled]) == 0.67

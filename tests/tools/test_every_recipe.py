@@ -83,8 +83,7 @@ def test_recipe_on_drawn_images(
     benchmark = cfg.DATASET.DATASET
     make_sample_data(
         tmp_path / "data",
-        5,
-        3,
+        {"train": 5, "val": 3},
         seed=1,
         size=96,
         skeleton=build_skeleton(cfg),

@@ -1,7 +1,13 @@
-"""An image of several drawn people on a cluttered background, and its annotations as in COCO."""
+"""An image of several drawn people on a cluttered background, and its annotations as in COCO.
+
+A `SceneStyle` says where people stand and which joints are labelled: `DEFAULT_STYLE` here,
+`crowd.CROWD_STYLE` for images in which people hide each other.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
@@ -42,8 +48,21 @@ class Person(NamedTuple):
     box: np.ndarray  # (4,) x1 y1 x2 y2 of the joints, canvas pixels
 
 
+@dataclass(frozen=True)
+class SceneStyle:
+    """Where people stand, and which of them and of their hidden joints are labelled."""
+
+    # Called as place_people(rng, side of the canvas): the people, farthest first.
+    place_people: Callable[[np.random.Generator, int], list[Person]]
+    # A joint behind another person is labelled up to this distance from the visible part of its
+    # own body, in heights of the person; an annotator cannot guess the others.
+    max_hidden_distance: float = float("inf")
+    # A person of whom less than this fraction is visible gets no keypoints.
+    min_visible_fraction: float = 0.0
+
+
 def draw_scene(
-    rng: np.random.Generator, size: int, keypoints: tuple[str, ...]
+    rng: np.random.Generator, size: int, keypoints: tuple[str, ...], style: SceneStyle
 ) -> tuple[np.ndarray, list[Record]]:
     """An image (size, size, 3) uint8 RGB and its annotations, without their ids."""
     side = size * OVERSAMPLING
@@ -51,10 +70,12 @@ def draw_scene(
 
     bystanders = _draw_bystanders(rng, canvas, keypoints)
     bystander_region = canvas.ids > 0
-    people = _place_people(rng, side)
+    people = style.place_people(rng, side)
     canvas.ids[:] = 0
+    drawn_areas = []
     for number, person in enumerate(people):
         draw_figure(canvas, person.joints, random_look(rng), person.height, number)
+        drawn_areas.append(int(_region_of(canvas, number).sum()))
 
     annotations = []
     for annotation in bystanders:
@@ -62,7 +83,8 @@ def draw_scene(
         fields = _region_fields(uncovered, is_crowd=bool(annotation["iscrowd"]))
         annotations.append(annotation | fields)
     for number, person in enumerate(people):
-        annotations.append(_annotate(canvas, person, number, keypoints))
+        annotation = annotate(canvas, person, number, keypoints, style, drawn_areas[number])
+        annotations.append(annotation)
 
     image = cv2.resize(canvas.image, (size, size), interpolation=cv2.INTER_AREA)
     visible = [annotation for annotation in annotations if annotation["segmentation"]]
@@ -72,41 +94,59 @@ def draw_scene(
 # ---- positions ----
 
 
-def _place_people(rng: np.random.Generator, side: int) -> list[Person]:
-    """People of an image, far (small) ones first; fewer where no position is free for one."""
+def place_few_people(rng: np.random.Generator, side: int) -> list[Person]:
+    """One to five people, far (small) ones first; fewer where no position is free for one."""
     wanted = 1 + int(rng.choice(len(PEOPLE_PROBABILITIES), p=PEOPLE_PROBABILITIES))
     heights = np.sort(rng.uniform(*HEIGHTS[wanted], size=wanted)) * side
 
     people: list[Person] = []
     for height in heights:
         for _ in range(MAX_TRIALS):
-            person = _place_person(rng, side, float(height))
-            covered = [_covered_fraction(other.box, person.box) for other in people]
+            person = place_person(rng, side, float(height))
+            covered = [covered_fraction(other.box, person.box) for other in people]
             if all(fraction < MAX_COVERED for fraction in covered):
                 people.append(person)
                 break
     return people
 
 
-def _place_person(rng: np.random.Generator, side: int, height: float) -> Person:
+DEFAULT_STYLE = SceneStyle(place_few_people)
+
+
+def place_person(rng: np.random.Generator, side: int, height: float) -> Person:
     """A random pose at a random position; about one in six is cut off by the image's border."""
+    person = pose_person(rng, height)
+    first, last = shifts_into_image(rng, person, side)
+    shift = rng.uniform(np.minimum(first, last), np.maximum(first, last))
+    return moved_person(person, shift)
+
+
+def pose_person(rng: np.random.Generator, height: float) -> Person:
+    """A random pose with the hips at the canvas' origin."""
     joints = {name: point * height for name, point in pose_body(rng).items()}
     points = np.array(list(joints.values()))[:, :2]
-    low = points.min(0)
-    high = points.max(0)
+    return Person(joints, height, np.concatenate([points.min(0), points.max(0)]))
 
+
+def shifts_into_image(
+    rng: np.random.Generator, person: Person, side: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shifts (2,) x, y to the image's top left and to its bottom right.
+
+    One person in six may be cut off by the border, the others stay inside.
+    """
     may_leave = rng.random() < 0.17
-    margin = 0.25 * height if may_leave else -0.03 * height
-    first = -low - margin
-    last = side - 1 - high + margin
-    shift = rng.uniform(np.minimum(first, last), np.maximum(first, last))
-
-    moved = {name: point + np.append(shift, 0.0) for name, point in joints.items()}
-    box = np.concatenate([low, high]) + np.tile(shift, 2)
-    return Person(moved, height, box)
+    margin = 0.25 * person.height if may_leave else -0.03 * person.height
+    return -person.box[:2] - margin, side - 1 - person.box[2:] + margin
 
 
-def _covered_fraction(box: np.ndarray, by: np.ndarray) -> float:
+def moved_person(person: Person, shift: np.ndarray) -> Person:
+    """The person moved by (2,) x, y."""
+    joints = {name: point + np.append(shift, 0.0) for name, point in person.joints.items()}
+    return Person(joints, person.height, person.box + np.tile(shift, 2))
+
+
+def covered_fraction(box: np.ndarray, by: np.ndarray) -> float:
     """The fraction of the area of `box` that is inside `by`."""
     overlap = np.clip(np.minimum(box[2:], by[2:]) - np.maximum(box[:2], by[:2]), 0, None)
     area = float(np.prod(box[2:] - box[:2]))
@@ -139,27 +179,56 @@ def _draw_bystanders(
 # ---- annotations ----
 
 
-def _annotate(canvas: Canvas, person: Person, number: int, keypoints: tuple[str, ...]) -> Record:
+def annotate(
+    canvas: Canvas,
+    person: Person,
+    number: int,
+    keypoints: tuple[str, ...],
+    style: SceneStyle,
+    drawn_area: int,
+) -> Record:
     """Keypoints of a person, and the region, box and area of its visible pixels.
 
-    Visibility: 2 visible, 1 hidden by a person or by the body itself, 0 outside the image.
+    Visibility: 2 visible, 1 hidden by a person or by the body itself, 0 outside the image or, as
+    the style says, hidden too deeply. number: of the person in `canvas.ids`; drawn_area: pixels of
+    the person before others were drawn over it.
     """
-    side = canvas.ids.shape[0]
+    region = _region_of(canvas, number)
+    is_labelled_person = int(region.sum()) >= style.min_visible_fraction * drawn_area
+    max_distance = style.max_hidden_distance * person.height
+    distances = _distances_to(region) if np.isfinite(max_distance) else None
+
     flat: list[float] = []
-    num_labelled = 0
     for name in keypoints:
         x, y = person.joints[name][:2]
-        if not (0 <= round(x) < side and 0 <= round(y) < side):
+        position = round(y), round(x)
+        is_inside = all(0 <= value < canvas.ids.shape[0] for value in position)
+        if not (is_inside and is_labelled_person):
             flat += [0, 0, 0]
-            continue
-        visible = is_visible(canvas, person.joints, person.height, number, name)
-        flat += [_to_image(x), _to_image(y), 2 if visible else 1]
-        num_labelled += 1
+        elif is_visible(canvas, person.joints, person.height, number, name):
+            flat += [_to_image(x), _to_image(y), 2]
+        elif distances is not None and distances[position] > max_distance:
+            flat += [0, 0, 0]
+        else:
+            flat += [_to_image(x), _to_image(y), 1]
 
-    first_id = PARTS_PER_PERSON * number + 1
-    region = (canvas.ids >= first_id) & (canvas.ids < first_id + PARTS_PER_PERSON)
+    num_labelled = sum(visibility > 0 for visibility in flat[2::3])
     annotation = {"iscrowd": 0, "num_keypoints": num_labelled, "keypoints": flat}
     return annotation | _region_fields(region, is_crowd=False)
+
+
+def _region_of(canvas: Canvas, number: int) -> np.ndarray:
+    """(H, W) bool: the pixels where a person is on top."""
+    first_id = PARTS_PER_PERSON * number + 1
+    return (canvas.ids >= first_id) & (canvas.ids < first_id + PARTS_PER_PERSON)
+
+
+def _distances_to(region: np.ndarray) -> np.ndarray:
+    """(H, W) distance of each pixel to the region, canvas pixels; infinite where it is empty."""
+    if not region.any():
+        return np.full(region.shape, np.inf)
+    not_in_region = (~region).astype(np.uint8)
+    return cv2.distanceTransform(not_in_region, cv2.DIST_L2, cv2.DIST_MASK_5)  # 2 % exact
 
 
 def _to_image(value: float) -> float:
