@@ -97,7 +97,16 @@ def run_evaluation(
     if context.is_main_process:
         logger.info("%s", model.load_report)
 
-    return evaluate_split(model.predictor, cfg, skeleton, context, folder, str(weights))
+    evaluation = evaluate_split(model.predictor, cfg, skeleton, context, folder, str(weights))
+    metrics = evaluation.metrics
+    if metrics is None or metrics.values:
+        return evaluation
+
+    # A split without public ground truth: rank 0 writes what the benchmark's server takes.
+    submission = build_benchmark(cfg).write_submission(
+        folder, evaluation.results_file, evaluation.annotations, skeleton, cfg.DATASET.TEST
+    )
+    return replace(evaluation, submission=submission)
 
 
 def evaluate_split(
@@ -115,11 +124,41 @@ def evaluate_split(
     """
     layout = build_benchmark(cfg).layout
     dataset = build_dataset(cfg, skeleton, layout, cfg.DATASET.TEST, train=False)
+    drawing = _Drawing(skeleton, folder / "images", cfg.TEST.PERSON_THRESHOLD)
+    times = StageTimes()
+    own_results = _predict_own_images(predictor, dataset, cfg, context, drawing, times)
+
+    per_rank = context.all_gather_object(own_results)
+    results = in_dataset_order(dataset, [result for part in per_rank for result in part])
+    metrics: Metrics | None = None
+    if context.is_main_process:
+        metrics = _write_and_score(cfg, skeleton, dataset, results, folder, weights)
+
+    return Evaluation(
+        metrics=metrics,
+        milliseconds=times.milliseconds(len(own_results)),
+        num_images=len(dataset),
+        folder=folder,
+        annotations=dataset.annotation_path,
+        drawn=tuple(drawing.written),
+    )
+
+
+def _predict_own_images(
+    predictor: Predictor,
+    dataset: CocoFormatDataset,
+    cfg: CfgNode,
+    context: DistributedContext,
+    drawing: _Drawing,
+    times: StageTimes,
+) -> list[ImageResult]:
+    """The people of this rank's images: every world_size-th one, from its rank on.
+
+    Rank 0 shows the progress and draws its first DEBUG.SAVE_PREDICTIONS images.
+    """
     indices = range(context.rank, len(dataset), context.world_size)
     to_draw = indices[: cfg.DEBUG.SAVE_PREDICTIONS] if context.is_main_process else ()
-    drawing = _Drawing(skeleton, folder / "images", cfg.TEST.PERSON_THRESHOLD)
     images = InputImages(dataset, predictor.transform, keep_images=frozenset(to_draw))
-    times = StageTimes()
 
     show_progress = cfg.TEST.LOG_PROGRESS and cfg.VERBOSE and context.is_main_process
     with tqdm(
@@ -133,31 +172,8 @@ def evaluate_split(
             bar.update()
             drawing.draw(image, result)
 
-        own_results = predict_dataset(
-            predictor, images, indices, cfg.TEST.IMAGES_PER_GPU, cfg.WORKERS, times, on_image
-        )
-
-    per_rank = context.all_gather_object(own_results)
-    results = in_dataset_order(dataset, [result for part in per_rank for result in part])
-    results_file = folder / "results.json"
-    metrics: Metrics | None = None
-    submission: Path | None = None
-    if context.is_main_process:
-        metrics = _write_and_score(cfg, skeleton, dataset, results, folder, weights)
-        if not metrics.values:  # a split without public ground truth
-            submission = build_benchmark(cfg).write_submission(
-                folder, results_file, dataset.annotation_path, skeleton, cfg.DATASET.TEST
-            )
-
-    return Evaluation(
-        metrics=metrics,
-        milliseconds=times.milliseconds(len(indices)),
-        num_images=len(dataset),
-        folder=folder,
-        annotations=dataset.annotation_path,
-        drawn=tuple(drawing.written),
-        submission=submission,
-    )
+        batch_size = cfg.TEST.IMAGES_PER_GPU
+        return predict_dataset(predictor, images, indices, batch_size, cfg.WORKERS, times, on_image)
 
 
 def in_dataset_order(
