@@ -170,7 +170,7 @@ TEST = (
         -3.0,
         NUMBER,
         "Grouping: smallest log-likelihood ratio at which a peak joins a person.",
-        field="join_threshold",
+        field="joint_threshold",
     ),
     Setting(
         "TEST.NMS_SUPPRESSED_PENALTY",

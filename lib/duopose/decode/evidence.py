@@ -288,7 +288,7 @@ class GroupingEvidence:
         self.rows = peak_slices(self.joint_peaks.joint, skeleton.num_keypoints)
 
         terms = [term(self.joint_peaks, settings) for term in PEAK_TERMS]
-        self.join_cost = (settings.join_threshold - np.sum(terms, axis=0)).astype(np.float32)
+        self.join_cost = (settings.joint_threshold - np.sum(terms, axis=0)).astype(np.float32)
 
         # pairwise[i, j] for peaks i and j; the last row, reached by NONE = -1, holds zeros.
         self.pairwise = np.zeros((num_joint_peaks + 1, num_joint_peaks), np.float32)

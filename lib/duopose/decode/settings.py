@@ -1,7 +1,9 @@
 """The decoder's settings as plain values.
 
-Each field is declared, with key, default and meaning, in config/evaluation_settings.py and listed
-in docs/settings.md. `build.decoder_settings` fills them in.
+A field has the name of its key in lower case: `TEST.JOINT_THRESHOLD` is `joint_threshold`, and
+`settings.joint_threshold` in the other modules of this folder. Keys, defaults and meanings are
+declared in config/evaluation_settings.py (`DATASET.OFFSET_RADIUS` in config/settings.py) and listed
+in docs/settings.md. `build.decoder_settings` makes the object.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ class DecoderSettings:
     offset_sigma: float
     offset_sigma_relative: float  # fraction of a joint's longest offset
     outlier_probability: float
-    join_threshold: float
+    joint_threshold: float
     nms_suppressed_penalty: float
     confident_score: float
     score_weight: float
