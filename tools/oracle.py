@@ -19,7 +19,7 @@ import orjson
 
 from duopose.config import load_config
 from duopose.errors import UserError
-from duopose.evaluate.tables import format_table
+from duopose.evaluate.metrics import format_table
 from duopose.files import write_atomically
 from duopose.oracle.noise import NOISE_MODELS, get_noise_model
 from duopose.oracle.perfect_network import METRICS, PerfectNetworkTest, Row

@@ -19,7 +19,7 @@ from duopose.config import build_skeleton, load_config
 from duopose.distributed.context import DistributedContext
 from duopose.distributed.launch import launch
 from duopose.errors import UserError, path_errors_as_user_errors
-from duopose.evaluate.tables import metrics_table, times_table
+from duopose.evaluate.metrics import metrics_table, times_table
 from duopose.inference.evaluation import (
     Evaluation,
     compare,

@@ -120,7 +120,7 @@ class LossTerms(NamedTuple):
 
 
 class MapLayer(NamedTuple):
-    """Maps of one pass as the network gave them, and the affine map from the merged input to their cells.
+    """Maps of one pass, and the affine map from the merged input to their cells.
 
     A point of the merged input lies at cell = factor * point + shift, per axis. The maps of a
     mirrored pass stay mirrored: factor is negative in x, and `channel` exchanges left and right.
@@ -139,7 +139,7 @@ class MapLayer(NamedTuple):
 class PoseMaps(NamedTuple):
     """All passes of one image, ready for decoding. Only `heatmaps` are resized to a common grid.
 
-    Merged input frame: the network input at test scale 1, even where scale 1 is not among the passes.
+    Merged input frame: the network input at test scale 1, also if no pass has scale 1.
     """
 
     # (K+1, H, W) mean over passes and strides, on the stride-2 grid of the merged input
@@ -162,13 +162,13 @@ class Peaks(NamedTuple):
     nms_suppressed: np.ndarray  # (M,) bool: a 3x3 maximum only; a higher peak is in its NMS window
     tag: np.ndarray  # (M, T)
     tags_around: np.ndarray  # (M, cells, T) tags of the same joint type in a square around the peak
-    # (M, E, 2) peak + offset: the predicted position of the edge's target; NaN where the peak is not
+    # (M, E, 2) peak + offset: the predicted position of the edge's target; NaN if the peak is not
     # of the edge's source joint
     predicted_target: np.ndarray
     # (M,) length of the longest forward offset; the errors of the offsets grow with it
     max_offset_length: np.ndarray
     offset_sigma: np.ndarray  # (M,) standard deviation per axis of `predicted_target`
-    # (M, 2) predicted centre of the person; NaN for torso joints, the peak's own position for centres
+    # (M, 2) predicted centre of the person; NaN for torso joints, own position for centre peaks
     predicted_centre: np.ndarray
     # (M,) bool: the peak is inside another peak's offset window in every layer, so its offsets are
     # means over several people

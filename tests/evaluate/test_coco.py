@@ -13,8 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from duopose.errors import UserError
-from duopose.evaluate.coco import evaluate_coco
-from duopose.evaluate.oks import METRIC_NAMES
+from duopose.evaluate.coco import METRIC_NAMES, evaluate_coco
 from duopose.skeletons import COCO, CROWDPOSE, MPII, Skeleton
 from duopose.types import ImageResult, Poses
 

@@ -8,8 +8,14 @@ from pathlib import Path
 import pytest
 
 from duopose.errors import UserError
-from duopose.evaluate.metrics import Metrics, read_metrics, write_metrics
-from duopose.evaluate.tables import comparison_table, metrics_table, times_table
+from duopose.evaluate.metrics import (
+    Metrics,
+    comparison_table,
+    metrics_table,
+    read_metrics,
+    times_table,
+    write_metrics,
+)
 
 METRICS = Metrics({"AP": 0.67123, "APM": None}, ("a note.",), {"evaluator": "hotcoco", "images": 5})
 PROTOCOL = {"flip": True, "scales": [1.0], "test_settings": {"MRM": "off"}}

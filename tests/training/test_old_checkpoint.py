@@ -9,9 +9,9 @@ from duopose.config import load_config
 from duopose.distributed.context import DistributedContext
 from duopose.network import build_network
 from duopose.skeletons import COCO
+from duopose.training.checkpoint import TrainState
 from duopose.training.optim import AveragedWeights, build_optimizer
 from duopose.training.precision import Precision
-from duopose.training.state import TrainState
 
 CPU = torch.device("cpu")
 CONTEXT = DistributedContext(CPU)

@@ -1,12 +1,49 @@
-"""The ten COCO keypoint metrics, for any skeleton."""
+"""The ten COCO keypoint metrics by hotcoco or pycocotools, for any skeleton.
+
+Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, and
+https://cocodataset.org/#keypoints-eval. For a detection and a person of area s^2 with N labelled
+keypoints (v_i > 0), d_i pixels apart, the object keypoint similarity is
+
+    OKS = 1/N * sum_i exp(-d_i^2 / (2 s^2 (2 sigma_i)^2)),
+
+with sigma_i of the skeleton. At most the 20 detections of an image with the highest scores count.
+Both libraries give the same numbers to the last bit; hotcoco is faster.
+"""
 
 from __future__ import annotations
 
-from duopose.evaluate.ground_truth import AnnotationSource, ImageIds, open_annotations
+import contextlib
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import hotcoco
+import numpy as np
+from pycocotools.coco import COCO as PycocoDataset
+from pycocotools.cocoeval import COCOeval as PycocoEvaluation
+
+from duopose.coco_annotations import AnnotationFile
+from duopose.errors import UserError
+from duopose.evaluate.ground_truth import (
+    AnnotationSource,
+    ImageIds,
+    check_annotations,
+    image_ids_to_score,
+    oks_ground_truth,
+    open_annotations,
+)
 from duopose.evaluate.metrics import Metrics
-from duopose.evaluate.oks import OksScoring
-from duopose.evaluate.results import Results
+from duopose.evaluate.results import Entry, Results, checked_entries, results_name
+from duopose.files import paused_garbage_collection
 from duopose.skeletons import Skeleton
+
+METRIC_NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
+NOTHING_TO_MEASURE = -1  # value of both libraries where the ground truth has no such people
+
+Content = dict[str, Any]  # of a COCO file
+Ids = list[int | str]
 
 
 def evaluate_coco(
@@ -28,3 +65,178 @@ def evaluate_coco(
     file = open_annotations(annotations)
     scoring = OksScoring.prepare(file, results, skeleton, image_ids, evaluator)
     return Metrics(scoring.metrics(), scoring.notes(), scoring.facts())
+
+
+@dataclass(frozen=True)
+class OksScoring:
+    """Ground truth and detections, checked against each other, ready to be scored."""
+
+    file: AnnotationFile
+    ground_truth: Content  # `oks_ground_truth` of the file
+    entries: list[Entry]
+    image_ids: Ids
+    skeleton: Skeleton
+    evaluator: str  # a key of EVALUATORS
+
+    @classmethod
+    def prepare(
+        cls,
+        file: AnnotationFile,
+        results: Results,
+        skeleton: Skeleton,
+        image_ids: ImageIds | None,
+        evaluator: str,
+    ) -> OksScoring:
+        """Read and check everything (UserError); `image_ids` None means all images of the file."""
+        if evaluator not in EVALUATORS:
+            raise UserError(
+                f"TEST.EVALUATOR '{evaluator}' is unknown; use one of {', '.join(EVALUATORS)}"
+            )
+
+        selected = image_ids_to_score(file, image_ids)
+        with paused_garbage_collection():
+            ground_truth = oks_ground_truth(file, skeleton.num_keypoints)
+            listed = {image["id"] for image in file.images}
+            entries = checked_entries(results, skeleton.num_keypoints, listed)
+        return cls(file, ground_truth, entries, selected, skeleton, evaluator)
+
+    def metrics(self, image_ids: Ids | None = None) -> dict[str, float | None]:
+        """The ten metrics over `image_ids` (None: all selected images).
+
+        None as value where there is nothing to measure.
+        """
+        selected = self.image_ids if image_ids is None else image_ids
+        ground_truth, entries = self.ground_truth, self.entries
+        if not _have_library_ids(ground_truth):
+            ground_truth, entries, selected = _with_numbered_images(ground_truth, entries, selected)
+
+        evaluate = EVALUATORS[self.evaluator]
+        try:
+            stats = evaluate(ground_truth, entries, list(self.skeleton.sigmas), selected)
+        except (TypeError, ValueError, LookupError):
+            # To check each number of the ground truth beforehand would take longer than scoring.
+            check_annotations(self.file.annotations, self.file.path)
+            raise
+
+        values = [None if value == NOTHING_TO_MEASURE else float(value) for value in stats]
+        return dict(zip(METRIC_NAMES, values, strict=True))
+
+    def facts(self) -> dict[str, Any]:
+        """What was counted, for the protocol."""
+        return {
+            "evaluator": self.evaluator,
+            "images": len(self.image_ids),
+            "people": self._num_people(),
+            "oks_sigmas": "default"
+            if self.skeleton.sigmas_are_default
+            else list(self.skeleton.sigmas),
+        }
+
+    def _num_people(self) -> int:
+        """People that count: in the selected images, with labelled keypoints, no crowd regions."""
+        selected = set(self.image_ids)
+        return sum(
+            person["image_id"] in selected and person["num_keypoints"] > 0 and not person["iscrowd"]
+            for person in self.ground_truth["annotations"]
+        )
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences to print with the metrics."""
+        notes = []
+        if not self._num_people():
+            notes.append(
+                "the images to score have no person with labelled keypoints, "
+                "so there is nothing to measure"
+            )
+        elif not self.entries:
+            notes.append("the results hold no detections at all, so AP and AR are 0")
+
+        if self.skeleton.sigmas_are_default:
+            notes.append(
+                f"skeleton '{self.skeleton.name}' gives no sigmas, so OKS takes "
+                f"{self.skeleton.sigmas[0]} for every keypoint: "
+                "compare these metrics only with others made this way"
+            )
+        return tuple(notes)
+
+
+def _have_library_ids(ground_truth: Content) -> bool:
+    """Whether all image ids are integers from 0 on, the only ids that both libraries accept."""
+    return all(type(image["id"]) is int and image["id"] >= 0 for image in ground_truth["images"])
+
+
+def _with_numbered_images(
+    ground_truth: Content, entries: list[Entry], image_ids: Ids
+) -> tuple[Content, list[Entry], Ids]:
+    """The same content with images numbered from 1."""
+    number_of: dict[int | str, int] = {
+        image["id"]: number for number, image in enumerate(ground_truth["images"], start=1)
+    }
+
+    def renumbered(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [record | {"image_id": number_of[record["image_id"]]} for record in records]
+
+    numbered = ground_truth | {
+        "images": [{"id": number} for number in number_of.values()],
+        "annotations": renumbered(ground_truth["annotations"]),
+    }
+    ids: Ids = [number_of[image_id] for image_id in image_ids]
+    return numbered, renumbered(entries), ids
+
+
+def _evaluate_with_hotcoco(
+    ground_truth: Content, entries: list[Entry], sigmas: list[float], image_ids: Ids
+) -> np.ndarray:
+    reference = hotcoco.COCO(ground_truth)
+    try:
+        detections = reference.load_res(entries)
+    except ValueError as error:
+        raise UserError(f"{results_name(entries)}: {error}") from error
+
+    evaluation = hotcoco.COCOeval(reference, detections, "keypoints")
+    evaluation.params.kpt_oks_sigmas = sigmas
+    evaluation.params.img_ids = [int(image_id) for image_id in image_ids]
+    return _run(evaluation)
+
+
+def _evaluate_with_pycocotools(
+    ground_truth: Content, entries: list[Entry], sigmas: list[float], image_ids: Ids
+) -> np.ndarray:
+    # The library writes into the dictionaries that it is given.
+    copied = [dict(annotation) for annotation in ground_truth["annotations"]]
+    with contextlib.redirect_stdout(io.StringIO()):
+        reference = _pycoco_dataset(ground_truth | {"annotations": copied})
+        if entries:
+            detections = reference.loadRes([dict(entry) for entry in entries])
+        else:
+            # `loadRes([])` is an IndexError; this is what it would build.
+            detections = _pycoco_dataset(ground_truth | {"annotations": []})
+        evaluation = PycocoEvaluation(reference, detections, "keypoints")
+
+    evaluation.params.kpt_oks_sigmas = np.array(sigmas)
+    evaluation.params.imgIds = image_ids
+    return _run(evaluation)
+
+
+def _pycoco_dataset(content: Content) -> PycocoDataset:
+    dataset = PycocoDataset()
+    dataset.dataset = content
+    dataset.createIndex()
+    return dataset
+
+
+def _run(evaluation: Any) -> np.ndarray:
+    """The ten numbers of a COCOeval of either library."""
+    # Both print as they go, and hotcoco warns of sigmas that are not COCO's; the facts state them.
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return np.asarray(evaluation.stats)
+
+
+EVALUATORS: dict[str, Callable[[Content, list[Entry], list[float], Ids], np.ndarray]] = {
+    "hotcoco": _evaluate_with_hotcoco,
+    "pycocotools": _evaluate_with_pycocotools,
+}

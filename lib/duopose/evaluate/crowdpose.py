@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from duopose.coco_annotations import AnnotationFile
 from duopose.errors import UserError
+from duopose.evaluate.coco import OksScoring
 from duopose.evaluate.ground_truth import (
     AnnotationSource,
     ImageIds,
@@ -24,7 +25,6 @@ from duopose.evaluate.ground_truth import (
     open_annotations,
 )
 from duopose.evaluate.metrics import Metrics
-from duopose.evaluate.oks import OksScoring
 from duopose.evaluate.results import Results
 from duopose.skeletons import Skeleton
 

@@ -23,9 +23,8 @@ from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.split_files import find_annotations
 from duopose.distributed.context import DistributedContext
 from duopose.errors import UserError
-from duopose.evaluate.metrics import Metrics, read_metrics, write_metrics
+from duopose.evaluate.metrics import Metrics, comparison_table, read_metrics, write_metrics
 from duopose.evaluate.results import write_results
-from duopose.evaluate.tables import comparison_table
 from duopose.geometry import Affine
 from duopose.inference.model import Model
 from duopose.inference.predict_dataset import InputImages, predict_dataset

@@ -14,8 +14,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from duopose.network.activation_checkpointing import checkpointed
-from duopose.network.blocks import EXPANSION, BasicBlock, basic_blocks, bottlenecks
+from duopose.network.blocks import EXPANSION, BasicBlock, basic_blocks, bottlenecks, checkpointed
 from duopose.types import NetworkOutput
 
 

@@ -15,8 +15,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
-from duopose.network.activation_checkpointing import checkpointed
-from duopose.network.blocks import EXPANSION, basic_blocks, bottlenecks, conv_bn
+from duopose.network.blocks import EXPANSION, basic_blocks, bottlenecks, checkpointed, conv_bn
 from duopose.network.pose_net import Backbone
 
 

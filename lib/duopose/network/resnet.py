@@ -16,8 +16,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
-from duopose.network.activation_checkpointing import checkpointed
-from duopose.network.blocks import EXPANSION, bottlenecks, conv_bn
+from duopose.network.blocks import EXPANSION, bottlenecks, checkpointed, conv_bn
 from duopose.network.pose_net import Backbone
 
 STEM_CHANNELS = 64  # He et al. 2016, table 1

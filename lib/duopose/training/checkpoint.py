@@ -1,7 +1,9 @@
-"""Checkpoint files, and the decision whether and from which one a run resumes.
+"""What a checkpoint holds, its file, and the decision whether and from which one a run resumes.
 
-A checkpoint is written atomically and the one before is kept beside it as `.previous`, so that at
-every moment at least one whole file exists: after a kill, on a full disk, with a damaged block.
+`TrainState.checkpoint_content` gives the state of the run; `loop.save_checkpoint` adds the settings
+and the skeleton. docs/training.md has a table of the keys. A checkpoint is written atomically and
+the one before is kept beside it as `.previous`, so that at every moment at least one whole file
+exists: after a kill, on a full disk, with a damaged block.
 """
 
 from __future__ import annotations
@@ -9,16 +11,24 @@ from __future__ import annotations
 import io
 import shutil
 import zipfile
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 from yacs.config import CfgNode
 
 from duopose.config import config_text, saved_settings
+from duopose.distributed.context import DistributedContext
 from duopose.errors import UserError
 from duopose.files import write_atomically
+from duopose.network import translate_state_dict
 from duopose.run_folder import RunFolder
+from duopose.runtime import get_rng_states, set_rng_states
+from duopose.training.log import LossMeter
+from duopose.training.optim import AveragedWeights, load_optimizer
+from duopose.training.precision import Precision
 
 CheckpointContent = dict[str, Any]
 FORMAT = 1  # of the checkpoint file; other values are not read
@@ -32,6 +42,82 @@ FREE_KEYS = {
     "DATASET.TEST_IMAGES", "TRAIN.VAL_EVERY", "TRAIN.CHECKPOINT_EVERY", "TRAIN.COMPILE",
     "TRAIN.FUSED", "TRAIN.TOTAL_BATCH",
 }  # fmt: skip
+
+
+@dataclass
+class Position:
+    """How far the run is; the learning rate follows from it. The names are keys in checkpoints."""
+
+    epoch: int = 0  # epochs that are complete
+    seen: int = 0  # images of this epoch that all ranks together have used
+    step: int = 0  # updates since the start of the run
+    validation_due: bool = False  # the epoch before this one has not been validated yet
+
+
+@dataclass
+class Best:
+    """The best validation so far. The names are keys in checkpoints."""
+
+    score: float = -1.0  # AP, or the main metric of the benchmark
+    epoch: int = -1
+
+
+@dataclass
+class TrainState:
+    """The objects of a run that change; `checkpoint_content` and `restore` are inverse."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    precision: Precision
+    averaged: AveragedWeights | None
+    position: Position = field(default_factory=Position)
+    best: Best = field(default_factory=Best)
+    meter: LossMeter = field(default_factory=LossMeter)
+
+    @property
+    def inference_network(self) -> nn.Module:
+        """The network to validate and to save: the averaged one, if there is one."""
+        return self.averaged.network if self.averaged else self.network
+
+    def checkpoint_content(self, context: DistributedContext) -> dict[str, Any]:
+        """Tensors and plain values. All ranks must call it: each has its own random states."""
+        own = {"random": get_rng_states(), "meter": self.meter.state_dict()}
+        averaged = self.averaged.network.state_dict() if self.averaged else None
+        return {
+            "position": asdict(self.position),
+            "best": asdict(self.best),
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.precision.state_dict(),
+            "averaged": averaged,
+            "ranks": context.all_gather_object(own),
+        }
+
+    def restore(self, content: dict[str, Any], context: DistributedContext) -> None:
+        """Load the content of a checkpoint.
+
+        Ranks that the run did not have when it was saved keep their own random states.
+        """
+        self.position = Position(**content["position"])
+        self.best = Best(**content["best"])
+        _load_weights(self.network, content["network"])
+        load_optimizer(self.optimizer, content["optimizer"])
+        self.precision.load_state_dict(content["precision"])
+        if self.averaged is not None:
+            _load_weights(self.averaged.network, content["averaged"] or content["network"])
+
+        if context.rank < len(content["ranks"]):
+            own = content["ranks"][context.rank]
+            set_rng_states(own["random"])
+            self.meter.load_state_dict(own["meter"])
+
+
+def _load_weights(network: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Load the weights of a checkpoint; older ones have other names for the same tensors."""
+    network.load_state_dict(translate_state_dict(weights, network))
+
+
+# ---- files ----
 
 
 class LoadedCheckpoint(NamedTuple):

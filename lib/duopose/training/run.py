@@ -18,6 +18,7 @@ from duopose.inference.protocol import protocol
 from duopose.run_folder import RunFolder
 from duopose.runtime import configure_torch, seed_everything
 from duopose.training.checkpoint import (
+    Best,
     CheckpointContent,
     check_settings,
     checkpoint_to_resume,
@@ -35,7 +36,6 @@ from duopose.training.setup import (
     build_run,
     setting_notices,
 )
-from duopose.training.state import Best
 
 logger = logging.getLogger(__name__)
 

@@ -27,10 +27,10 @@ from duopose.network import build_network, load_weights
 from duopose.run_folder import RunFolder
 from duopose.skeletons import Skeleton, skeleton_to_dict
 from duopose.targets import build_targets
+from duopose.training.checkpoint import TrainState
 from duopose.training.log import RunLog, SpeedMeter
 from duopose.training.optim import AveragedWeights, Schedule, build_optimizer, linearly_scaled_rate
 from duopose.training.precision import Precision
-from duopose.training.state import TrainState
 from duopose.training.step import Criterion, MakeTargets, Normalise, TrainingStep
 from duopose.training.train_loader import Collate, EpochPartition, TrainLoader
 
