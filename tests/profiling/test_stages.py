@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +38,6 @@ from duopose.training.setup import TrainingRun
 from duopose.types import Batch
 from tools import benchmark
 
-PROJECT = Path(__file__).resolve().parents[2]
 TINY_NETWORK = (
     *("DATASET.INPUT_SIZE", "64", "MODEL.WIDTH", "8", "MODEL.STEM_CHANNELS", "8"),
     *("MODEL.BLOCKS", "1", "WORKERS", "0"),
@@ -233,9 +230,8 @@ def test_the_tool_names_its_stages(
 
 def test_the_tool_writes_rows(tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
-    options = (*TINY_STEP, "--repeats", "1", "--json", str(file))
-    command = [sys.executable, "tools/benchmark.py", "losses", *options]
-    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
+    options = ("--images", "3", "--detections", "2", "--repeats", "1", "--json", str(file))
+    assert benchmark.main(["evaluate", *options]) == 0
     content = json.loads(file.read_text())
-    assert content["rows"][0]["name"] == "step"
+    assert [row["name"] for row in content["rows"]] == ["results file", "scoring"]
     assert content["environment"]["torch"] == torch.__version__

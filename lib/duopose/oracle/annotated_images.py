@@ -45,8 +45,8 @@ def _annotated_image(
 ) -> AnnotatedImage:
     num_keypoints = skeleton.num_keypoints
     try:
-        numbers = [annotation["keypoints"] for annotation in annotations]
-        keypoints = np.array(numbers, dtype=np.float64).reshape(-1, num_keypoints, 3)
+        rows = [annotation["keypoints"] for annotation in annotations]
+        keypoints = np.array(rows, dtype=np.float64).reshape(-1, num_keypoints, 3)
     except (KeyError, ValueError) as error:
         raise UserError(
             f"image {record['id']}: each annotation needs {3 * num_keypoints} numbers in "
