@@ -227,7 +227,10 @@ def score_file(cfg: CfgNode, results: Path, out: Path) -> Metrics:
 
 def compare(first: Path, second: Path) -> str:
     """A table of two metrics files, with the differences of their protocols."""
-    return comparison_table(read_metrics(first), read_metrics(second), (str(first), str(second)))
+    first_record = read_metrics(first)
+    second_record = read_metrics(second)
+    labels = (str(first), str(second))
+    return comparison_table(first_record, second_record, labels)
 
 
 def _write_and_score(
@@ -245,7 +248,8 @@ def _write_and_score(
 
     evaluate = build_evaluator(cfg, skeleton)
     metrics = evaluate(results_file, dataset.annotation_path, dataset.image_ids)
-    write_metrics(folder / "metrics.json", metrics, protocol(cfg, weights, len(dataset)))
+    record = protocol(cfg, weights, len(dataset))
+    write_metrics(folder / "metrics.json", metrics, record)
     return metrics
 
 

@@ -51,8 +51,9 @@ def load(
         ("TEST.PRESET", "clean", "TEST.FLIP_TEST", False).
     Raises UserError if the file is missing or no Duopose model file, or a setting is wrong.
     """
+    torch_device = _torch_device(device)
     cfg, skeleton = read_model_settings(path, settings)
-    return Model.from_config(cfg, skeleton, path, _torch_device(device))
+    return Model.from_config(cfg, skeleton, path, torch_device)
 
 
 def read_model_settings(path: str | Path, overrides: Sequence[Any] = ()) -> ModelSettings:
@@ -103,7 +104,8 @@ class People:
     def to_coco(self, image_id: int | str = 0) -> list[dict[str, Any]]:
         """COCO results, one dict per person: image_id, category_id, keypoints, score."""
         poses = Poses(self.keypoints, self.scores, self.filled)
-        return to_entries([ImageResult(image_id, poses)])
+        result = ImageResult(image_id, poses)
+        return to_entries([result])
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain values that json can write."""
@@ -127,7 +129,9 @@ class People:
             raise UserError("there is no image to draw on; give one: people.draw(image)")
         canvas = read_image(canvas_source)
 
-        chosen = self.scores >= (self.person_threshold if min_score is None else min_score)
+        if min_score is None:
+            min_score = self.person_threshold
+        chosen = self.scores >= min_score
         poses = Poses(self.keypoints[chosen], self.scores[chosen], self.filled[chosen])
         return draw_people(canvas, poses, self.skeleton)
 
@@ -148,7 +152,8 @@ class Model:
         """The model of the settings with the weights of a file, every tensor of which must fit."""
         network = build_network(cfg, skeleton)
         report = load_weights(network, weights, strict=True)
-        return Model(Predictor.from_config(cfg, network, skeleton, device), cfg, skeleton, report)
+        predictor = Predictor.from_config(cfg, network, skeleton, device)
+        return Model(predictor, cfg, skeleton, report)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -161,10 +166,11 @@ class Model:
         return self.predictor.device
 
     def __repr__(self) -> str:
-        return (
-            f"Model({self.cfg.MODEL.NAME}, {len(self.names)} keypoints ({self.skeleton.name}), "
-            f"input {self.cfg.DATASET.INPUT_SIZE}, {self.device}, '{self.load_report.path}')"
-        )
+        name = self.cfg.MODEL.NAME
+        keypoints = f"{len(self.names)} keypoints ({self.skeleton.name})"
+        input_size = self.cfg.DATASET.INPUT_SIZE
+        path = self.load_report.path
+        return f"Model({name}, {keypoints}, input {input_size}, {self.device}, '{path}')"
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a Sequence[str], too

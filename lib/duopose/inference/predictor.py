@@ -174,17 +174,21 @@ class Predictor:
 
         Returns one list per image, over scales and flips.
         """
+        frames = [self.transform.frames(image.width, image.height) for image in batch]
         passes: list[list[Pass]] = [[] for _ in batch]
         for scale_index in range(len(self.transform.scales)):
             images = np.stack([image.inputs[scale_index] for image in batch])
-            inputs = normalise(torch.from_numpy(images).to(self.device))
+            on_device = torch.from_numpy(images).to(self.device)
+            inputs = normalise(on_device)
 
             for mirrored in (False, True) if self.flip_test else (False,):
                 with autocast(self.device, self.autocast_dtype):
                     output = self.network(inputs.flip(-1) if mirrored else inputs)
-                for index, image in enumerate(batch):
-                    frame = self.transform.frames(image.width, image.height)[scale_index]
-                    passes[index].append(Pass(_select_image(output, index), frame, mirrored))
+
+                for index in range(len(batch)):
+                    own_output = _select_image(output, index)
+                    own_frame = frames[index][scale_index]
+                    passes[index].append(Pass(own_output, own_frame, mirrored))
 
         return passes
 

@@ -130,9 +130,12 @@ def _limb_width(positions: np.ndarray, canvas: np.ndarray) -> int:
     """Pixels, in proportion to the person's size and limited by the image's."""
     width, height = np.ptp(positions, axis=0)
     longest = max(width, height)
-    size = float(np.sqrt(max(width * height, longest**2 / 4)))  # /4: people lying in a line
-    widest = max(2.0, MAX_LIMB_WIDTH * min(canvas.shape[:2]))
-    return round(float(np.clip(LIMB_WIDTH * size, 1.0, widest)))
+    area = max(width * height, longest**2 / 4)  # the second: joints along one line
+    in_proportion = LIMB_WIDTH * float(np.sqrt(area))
+
+    short_side = min(canvas.shape[:2])
+    widest = max(2.0, MAX_LIMB_WIDTH * short_side)
+    return round(min(max(in_proportion, 1.0), widest))
 
 
 def _side(skeleton: Skeleton, joint: int) -> int:
@@ -153,10 +156,12 @@ def _limb_colour(a: Colour, b: Colour, shades: Shades) -> Colour:
 
 
 def _to_subpixels(point: np.ndarray) -> tuple[int, int]:
-    x, y = point[:2].tolist()
-    return round(x * SUBPIXELS), round(y * SUBPIXELS)
+    in_subpixels = np.rint(SUBPIXELS * np.asarray(point[:2], dtype=np.float64))
+    x, y = in_subpixels.astype(np.int64).tolist()
+    return x, y
 
 
 def _rgb(hue: float, saturation: float, value: float) -> Colour:
-    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
-    return round(255 * red), round(255 * green), round(255 * blue)
+    channels = colorsys.hsv_to_rgb(hue, saturation, value)
+    red, green, blue = (round(255 * channel) for channel in channels)
+    return red, green, blue

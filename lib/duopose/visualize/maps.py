@@ -38,10 +38,11 @@ def overlay_heatmap(image: np.ndarray, heatmap: np.ndarray, highest: float = 1.0
 
     highest: the value of the brightest colour.
     """
-    values = np.clip(_resize_to(heatmap, image) / highest, 0.0, 1.0)
+    resized = _resize_to(heatmap, image)
+    values = np.clip(resized / highest, 0.0, 1.0)
     colours = _apply_colours(values, HEATMAP_COLOURS)
-    weight = np.sqrt(values)[..., None]  # the root makes low values visible
-    return _to_uint8(0.5 * image * (1 - weight) + colours * weight)
+    weight = np.sqrt(values)  # the root makes low values visible
+    return _blend(0.5 * image, colours, weight)
 
 
 def colour_tags(
@@ -58,13 +59,15 @@ def colour_tags(
     """
     chosen = np.ones(tags.shape, dtype=bool) if is_valid is None else is_valid
     low, high = limits or _limits(tags, chosen)
-    scaled = np.clip((tags - low) / max(high - low, 1e-6), 0.0, 1.0)
+    span = max(high - low, 1e-6)
+    scaled = np.clip((tags - low) / span, 0.0, 1.0)
+    resized = _resize_to(scaled, image, cv2.INTER_NEAREST)
+    colours = _apply_colours(resized, TAG_COLOURS)
 
-    colours = _apply_colours(_resize_to(scaled, image, cv2.INTER_NEAREST), TAG_COLOURS)
     valid = 0.75 * colours + 0.25 * image
     invalid = 0.75 * np.array(NO_TAG) + 0.25 * image
-    weight = _resize_to(chosen, image, cv2.INTER_NEAREST)[..., None]
-    return _to_uint8(weight * valid + (1 - weight) * invalid)
+    weight = _resize_to(chosen, image, cv2.INTER_NEAREST)
+    return _blend(invalid, valid, weight)
 
 
 def overlay_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -72,8 +75,9 @@ def overlay_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     is_masked = _resize_to(np.asarray(mask) == 0, image, cv2.INTER_NEAREST) > 0.5
     rows, columns = np.indices(is_masked.shape)
     is_hatch = (rows + columns) % 8 < 2
-    weight = np.where(is_masked, np.where(is_hatch, 0.9, 0.45), 0.0)[..., None]
-    return _to_uint8(image * (1 - weight) + np.array(MASKED) * weight)
+    tint = np.where(is_hatch, 0.9, 0.45)
+    weight = np.where(is_masked, tint, 0.0)
+    return _blend(image, np.array(MASKED), weight)
 
 
 def draw_arrows(
@@ -343,5 +347,9 @@ def _write_title(canvas: np.ndarray, text: str) -> None:
     cv2.putText(canvas, text, position, font, scale, OUTLINE, 1, cv2.LINE_AA)
 
 
-def _to_uint8(values: np.ndarray) -> np.ndarray:
-    return np.clip(np.round(values), 0, 255).astype(np.uint8)
+def _blend(below: np.ndarray, above: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Two RGB images, `above` with a weight (H, W) from 0 to 1, as uint8."""
+    opacity = weight[..., None]
+    mixed = (1 - opacity) * below + opacity * above
+    in_range = np.clip(np.round(mixed), 0, 255)
+    return in_range.astype(np.uint8)
