@@ -6,8 +6,8 @@ The figures, over lib/ and tools/ (tests are excluded):
 - public functions with all arguments typed, and with a docstring: percent
 - line width: 90th percentile over lines with text
 - dense bodies: function bodies of 12 lines or more without a blank or comment line, percent
-- operations: calls, operators, comparisons, conditions and comprehensions per code line of a
-  function's body: median / 90th percentile over functions
+- operations: calls, operators, comparisons, subscripts, conditions and comprehensions per code
+  line of a function (signature included, docstring excluded): median / 90th percentile
 - packed assignments: `a, b = x(), y()`, per 1000 lines
 """
 
@@ -28,6 +28,7 @@ OPERATIONS = (
     ast.BoolOp,
     ast.Compare,
     ast.IfExp,
+    ast.Subscript,
     ast.UnaryOp,
     ast.ListComp,
     ast.SetComp,
@@ -142,8 +143,8 @@ def _measure_function(function: Function, spaced: set[int], figures: Figures) ->
     figures.function_lines.append((function.end_lineno or 0) - function.lineno + 1)
 
     first, last = body_span(function)
-    code_lines = sum(line not in spaced for line in range(first, last + 1))
-    if code_lines:
+    code_lines = _count_code_lines(function, spaced)
+    if last >= first:
         figures.operations_per_line.append(_count_operations(function) / code_lines)
     if last - first + 1 >= LONG_BODY:
         figures.long_bodies += 1
@@ -159,6 +160,15 @@ def _is_typed(function: Function) -> bool:
     arguments = [*function.args.args, *function.args.kwonlyargs]
     names = [argument for argument in arguments if argument.arg not in ("self", "cls")]
     return function.returns is not None and all(argument.annotation for argument in names)
+
+
+def _count_code_lines(function: Function, spaced: set[int]) -> int:
+    """Lines of a function that hold code: no docstring, blank or comment lines."""
+    lines = set(range(function.lineno, (function.end_lineno or 0) + 1)) - spaced
+    if ast.get_docstring(function) is not None:
+        docstring = function.body[0]
+        lines -= set(range(docstring.lineno, (docstring.end_lineno or 0) + 1))
+    return len(lines)
 
 
 def _count_operations(function: Function) -> int:
