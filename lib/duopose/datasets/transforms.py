@@ -154,9 +154,9 @@ def warp_keypoints(
     moved = affine.apply(keypoints).astype(np.float32)
 
     position = moved[..., :2]
-    inside = ((position >= -0.5) & (position <= input_size - 0.5)).all(-1)
+    is_inside = ((position >= -0.5) & (position <= input_size - 0.5)).all(-1)
     labelled = moved[..., 2] > 0
-    moved[~(inside & labelled)] = 0
+    moved[~(is_inside & labelled)] = 0
     return moved
 
 
