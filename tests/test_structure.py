@@ -20,6 +20,7 @@ WIRING = (
     "training",
     "oracle",
     "profiling",
+    "study",
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -16,7 +16,8 @@ from duopose.config import (
 from duopose.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[2]
-YAMLS = sorted((PROJECT / "experiments").rglob("*.yaml"))
+STUDIES = PROJECT / "experiments" / "studies"  # no settings; tests/study/test_plan.py reads them
+YAMLS = sorted(p for p in (PROJECT / "experiments").rglob("*.yaml") if p.parent != STUDIES)
 
 
 def write(folder: Path, text: str) -> Path:

@@ -24,7 +24,9 @@ pytestmark = pytest.mark.slow
 Run = Callable[..., subprocess.CompletedProcess[str]]
 PROJECT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(
-    str(path.relative_to(PROJECT)) for path in (PROJECT / "experiments").rglob("*.yaml")
+    str(path.relative_to(PROJECT))
+    for path in (PROJECT / "experiments").rglob("*.yaml")
+    if path.parent.name != "studies"
 )
 NUMBERS = {
     "coco": ["AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"],

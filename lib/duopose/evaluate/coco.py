@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,10 @@ from duopose.skeletons import Skeleton
 
 METRIC_NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 NOTHING_TO_MEASURE = -1  # value of both libraries where the ground truth has no such people
+
+ALL_AREAS = (0.0, 1e10)  # COCOeval's range of areas for AP
+NUM_OKS_THRESHOLDS = 10  # .50, .55 ... .95
+RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101)  # COCOeval's recThrs
 
 Content = dict[str, Any]  # of a COCO file
 Ids = list[int | str]
@@ -121,6 +125,21 @@ class OksScoring:
         values = [None if value == NOTHING_TO_MEASURE else float(value) for value in stats]
         return dict(zip(METRIC_NAMES, values, strict=True))
 
+    def matches(self) -> OksMatches:
+        """Which detections match a person, so that AP over resampled images is fast; hotcoco."""
+        ground_truth, entries, ids = self.ground_truth, self.entries, self.image_ids
+        if not _have_library_ids(ground_truth):
+            ground_truth, entries, ids = _with_numbered_images(ground_truth, entries, ids)
+
+        evaluation = _hotcoco_evaluation(ground_truth, entries, list(self.skeleton.sigmas), ids)
+        with _quiet():
+            evaluation.evaluate()
+        per_image = [
+            image for image in evaluation.eval_imgs if image and tuple(image["aRng"]) == ALL_AREAS
+        ]
+        index_of = {image_id: index for index, image_id in enumerate(ids)}
+        return OksMatches.from_images(per_image, index_of)
+
     def facts(self) -> dict[str, Any]:
         """What was counted, for the protocol."""
         return {
@@ -160,6 +179,72 @@ class OksScoring:
         return tuple(notes)
 
 
+@dataclass(frozen=True)
+class OksMatches:
+    """The detections of N images and whether each matches a person, at T OKS thresholds.
+
+    D detections by falling score; those that match an ignored person are in neither array.
+    """
+
+    image: np.ndarray  # (D,) int, 0 <= image < N
+    is_true: np.ndarray  # (T, D) bool: matches a person
+    is_false: np.ndarray  # (T, D) bool: matches nobody
+    num_people: np.ndarray  # (N,) people that count, per image
+
+    @classmethod
+    def from_images(
+        cls, per_image: list[dict[str, Any]], index_of: dict[int | str, int]
+    ) -> OksMatches:
+        """From COCOeval's records of images; `index_of` gives the index of an image id."""
+        num_people = np.zeros(len(index_of))
+        scores = [np.zeros(0)]
+        images = [np.zeros(0, int)]
+        matched = [np.zeros((NUM_OKS_THRESHOLDS, 0), bool)]
+        ignored = [np.zeros((NUM_OKS_THRESHOLDS, 0), bool)]
+        for record in sorted(per_image, key=lambda record: index_of[record["image_id"]]):
+            index = index_of[record["image_id"]]
+            num_people[index] = np.sum(record["gtInDenominator"])
+            count = len(record["dtScores"])
+            scores.append(np.asarray(record["dtScores"], float))
+            images.append(np.full(count, index))
+            shape = (NUM_OKS_THRESHOLDS, count)
+            matched.append(np.asarray(record["dtMatched"], bool).reshape(shape))
+            ignored.append(np.asarray(record["dtIgnore"], bool).reshape(shape))
+
+        # Stable, as in COCOeval: equal scores keep the order of the images.
+        order = np.argsort(-np.concatenate(scores), kind="stable")
+        is_matched = np.concatenate(matched, axis=1)[:, order]
+        counts = ~np.concatenate(ignored, axis=1)[:, order]
+        image = np.concatenate(images)[order]
+        return cls(image, is_matched & counts, ~is_matched & counts, num_people)
+
+    def average_precision(self, weights: np.ndarray | None = None) -> float | None:
+        """COCO's AP where image i counts weights[i] times (None: each once).
+
+        Equal to the AP of a data set with copies of the images. None where no person counts.
+        """
+        if weights is None:
+            weights = np.ones(len(self.num_people))
+        people = float(weights @ self.num_people)
+        if people <= 0:
+            return None
+
+        weight_of = weights[self.image]
+        true = np.cumsum(self.is_true * weight_of, axis=1)
+        false = np.cumsum(self.is_false * weight_of, axis=1)
+        recall = true / people
+        precision = true / np.maximum(true + false, np.spacing(1))
+        # The largest precision at this recall or a higher one.
+        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+
+        total = 0.0
+        for recall_of, envelope_of in zip(recall, envelope, strict=True):
+            first = np.searchsorted(recall_of, RECALL_THRESHOLDS, side="left")
+            reached = first[first < len(recall_of)]
+            total += float(envelope_of[reached].sum())
+        return total / (len(RECALL_THRESHOLDS) * NUM_OKS_THRESHOLDS)
+
+
 def _have_library_ids(ground_truth: Content) -> bool:
     """Whether all image ids are integers from 0 on, the only ids that both libraries accept."""
     return all(type(image["id"]) is int and image["id"] >= 0 for image in ground_truth["images"])
@@ -187,6 +272,12 @@ def _with_numbered_images(
 def _evaluate_with_hotcoco(
     ground_truth: Content, entries: list[Entry], sigmas: list[float], image_ids: Ids
 ) -> np.ndarray:
+    return _run(_hotcoco_evaluation(ground_truth, entries, sigmas, image_ids))
+
+
+def _hotcoco_evaluation(
+    ground_truth: Content, entries: list[Entry], sigmas: list[float], image_ids: Ids
+) -> Any:
     reference = hotcoco.COCO(ground_truth)
     try:
         detections = reference.load_res(entries)
@@ -196,7 +287,7 @@ def _evaluate_with_hotcoco(
     evaluation = hotcoco.COCOeval(reference, detections, "keypoints")
     evaluation.params.kpt_oks_sigmas = sigmas
     evaluation.params.img_ids = [int(image_id) for image_id in image_ids]
-    return _run(evaluation)
+    return evaluation
 
 
 def _evaluate_with_pycocotools(
@@ -227,13 +318,19 @@ def _pycoco_dataset(content: Content) -> PycocoDataset:
 
 def _run(evaluation: Any) -> np.ndarray:
     """The ten numbers of a COCOeval of either library."""
-    # Both print as they go, and hotcoco warns of sigmas that are not COCO's; the facts state them.
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
+    with _quiet():
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     return np.asarray(evaluation.stats)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without prints, and hotcoco's warning of sigmas that are not COCO's; the facts state them."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 EVALUATORS: dict[str, Callable[[Content, list[Entry], list[float], Ids], np.ndarray]] = {

@@ -1,0 +1,244 @@
+"""A folder of jobs that any number of processes on any number of machines take from.
+
+    jobs/todo/NAME.json -> jobs/running/NAME@HOST@PID.json -> jobs/done/ or jobs/failed/NAME.json
+
+A job moves by a rename, which is atomic: of several processes that want it one succeeds. There is
+no server and no scheduler. Who has a job is part of its file name. A job whose process has died
+goes back to todo:
+
+- on the same machine: the process holds a lock (flock) on jobs/locks/NAME, and the command that it
+  runs inherits it. The system frees the lock when both have ended, however they ended.
+- on another machine: the process touches its file in running/ every HEARTBEAT seconds; a file that
+  was not touched for STALE seconds has lost its process. Times are those of the file system, not
+  of the machines' clocks.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from duopose.errors import UserError
+from duopose.files import read_json, write_atomically
+
+STATES = ("todo", "running", "done", "failed")
+HEARTBEAT = 15.0  # seconds
+# NFS shows a new modification time to other machines after at most 60 seconds by default
+# (acregmax in nfs(5)); twice that and a few heartbeats.
+STALE = 180.0
+MAX_LOST = 5  # times that a job may lose its process before it counts as failed
+
+Attempt = dict[str, Any]  # host, hardware, wall_seconds, cpu_seconds, exit_code
+
+
+@dataclass
+class Job:
+    """A command, the jobs that must be done before it, and its attempts so far."""
+
+    name: str
+    command: list[str]  # words after "python"; {folder} and {steps} are filled in
+    after: list[str] = field(default_factory=list)
+    # File, below the study's folder, and key of the number of steps; empty: none is needed.
+    steps_from: list[str] = field(default_factory=list)
+    order: int = 0  # jobs are taken in this order
+    attempts: list[Attempt] = field(default_factory=list)
+    reason: str = ""  # why it failed
+
+
+class Claim:
+    """A job that this process has taken."""
+
+    def __init__(self, folder: JobFolder, job: Job, path: Path, lock: int) -> None:
+        self.folder = folder
+        self.job = job
+        self.path = path  # in running/
+        self.lock = lock  # descriptor of the lock, which the job's process must inherit
+
+    def heartbeat(self) -> bool:
+        """Touch the file; False where another process has taken the job away."""
+        try:
+            os.utime(self.path)
+            return True
+        except FileNotFoundError:
+            return False
+
+    def move_to(self, state: str) -> None:
+        """Write the job with its attempts, and move it to another state."""
+        write_atomically(self.path, _to_json(self.job))
+        os.rename(self.path, self.folder.path(state, self.job.name))
+
+
+class JobFolder:
+    """The jobs below `root`/jobs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.host = re.sub(r"[^\w.-]", "_", socket.gethostname())
+        for state in (*STATES, "locks"):
+            (root / "jobs" / state).mkdir(parents=True, exist_ok=True)
+
+    def path(self, state: str, name: str) -> Path:
+        """File of a job; in running/, with this process as owner."""
+        owner = f"@{self.host}@{os.getpid()}" if state == "running" else ""
+        return self.root / "jobs" / state / f"{name}{owner}.json"
+
+    def files(self, state: str) -> list[Path]:
+        """The files of a state; temporary ones left out."""
+        paths = (self.root / "jobs" / state).glob("*.json")
+        return sorted(path for path in paths if not path.name.startswith("."))
+
+    def names(self, state: str) -> set[str]:
+        """Names of the jobs in a state."""
+        return {job_name(path) for path in self.files(state)}
+
+    def jobs(self, state: str) -> list[Job]:
+        """The jobs of a state in their order; those that move away meanwhile are left out."""
+        found = [_read_job(path) for path in self.files(state)]
+        jobs = [job for job in found if job is not None]
+        return sorted(jobs, key=lambda job: (job.order, job.name))
+
+    def add(self, job: Job) -> bool:
+        """Put a job into todo; False where it exists already, in any state."""
+        if any(job.name in self.names(state) for state in STATES):
+            return False
+        write_atomically(self.path("todo", job.name), _to_json(job))
+        return True
+
+    @contextmanager
+    def take(self) -> Iterator[Claim | None]:
+        """Take the next job that can start, and hold its lock; None where there is none now."""
+        done = self.names("done")
+        for job in self.jobs("todo"):
+            if not done.issuperset(job.after):
+                continue
+            with self._claim(self.path("todo", job.name), job) as claim:
+                if claim is not None:
+                    yield claim
+                    return
+        yield None
+
+    def return_lost_jobs(self) -> list[str]:
+        """Move jobs whose process has died back to todo (or failed); their names."""
+        returned = []
+        for path in self.files("running"):
+            name, host, _ = path.stem.rsplit("@", 2)
+            job = _read_job(path)
+            if job is None or (host != self.host and not self._is_stale(path)):
+                continue
+            with self._claim(path, job) as claim:
+                if claim is not None:
+                    _return_lost(claim, host)
+                    returned.append(name)
+        return returned
+
+    def fail_dependents(self) -> None:
+        """Move jobs to failed that wait for a failed one."""
+        failed = self.names("failed")
+        for job in self.jobs("todo"):
+            missing = sorted(failed.intersection(job.after))
+            if not missing:
+                continue
+            job.reason = f"{missing[0]} has failed"
+            with self._claim(self.path("todo", job.name), job) as claim:
+                if claim is not None:
+                    claim.move_to("failed")
+
+    def retry_failed(self) -> None:
+        """Move all failed jobs back to todo."""
+        for job in self.jobs("failed"):
+            job.reason = ""
+            job.attempts = [a for a in job.attempts if a["exit_code"] is not None]
+            with self._claim(self.path("failed", job.name), job) as claim:
+                if claim is not None:
+                    claim.move_to("todo")
+
+    @contextmanager
+    def _claim(self, path: Path, job: Job) -> Iterator[Claim | None]:
+        """Lock a job and move its file to running/ with this process as owner.
+
+        Gives None where another process has the lock or the file.
+        """
+        with self._lock(job.name) as lock:
+            if lock is None:
+                yield None
+                return
+            target = self.path("running", job.name)
+            try:
+                os.utime(path)  # so that it is not stale before the first heartbeat
+                os.rename(path, target)
+            except FileNotFoundError:
+                yield None
+                return
+            yield Claim(self, job, target, lock)
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[int | None]:
+        """Hold the job's lock; gives its descriptor, None where another process has it."""
+        path = self.root / "jobs" / "locks" / name
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            yield None
+            return
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _is_stale(self, path: Path) -> bool:
+        """Whether a file in running/ had no heartbeat for STALE seconds of the file system."""
+        probe = self.root / "jobs" / "locks" / f".time@{self.host}@{os.getpid()}"
+        probe.touch()
+        try:
+            age = probe.stat().st_mtime - path.stat().st_mtime
+        except FileNotFoundError:
+            return False
+        finally:
+            probe.unlink(missing_ok=True)
+        return age > STALE
+
+
+def job_name(path: Path) -> str:
+    """Name of the job in a file of any state."""
+    return path.stem.partition("@")[0]
+
+
+def lost_attempt(host: str) -> Attempt:
+    """The record of an attempt whose process has died; its cost is not known."""
+    return {"host": host, "exit_code": None, "cpu_seconds": None}
+
+
+def _return_lost(claim: Claim, host: str) -> None:
+    job = claim.job
+    job.attempts.append(lost_attempt(host))
+    lost = sum(attempt["exit_code"] is None for attempt in job.attempts)
+    if lost < MAX_LOST:
+        claim.move_to("todo")
+        return
+    job.reason = f"its process has died {lost} times; most often memory ran out"
+    claim.move_to("failed")
+
+
+def _to_json(job: Job) -> bytes:
+    return orjson.dumps(asdict(job), option=orjson.OPT_INDENT_2)
+
+
+def _read_job(path: Path) -> Job | None:
+    """The job in a file; None where the file has moved away."""
+    try:
+        return Job(**read_json(path, "job of a study"))
+    except (FileNotFoundError, UserError):
+        if path.is_file():
+            raise
+        return None
