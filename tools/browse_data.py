@@ -30,10 +30,10 @@ from duopose.targets import build_targets
 from duopose.types import STRIDES, Sample
 from duopose.visualize.maps import (
     edges_by_target,
-    heatmap_sheet,
+    heatmap_grid,
+    make_grid,
     offset_image,
     sample_image,
-    sheet,
     shrink,
     tag_image,
 )
@@ -54,8 +54,8 @@ def main(arguments: list[str]) -> int:
             dataset = build_dataset(cfg, skeleton, layout, cfg.DATASET.TRAIN, train=True)
             args.out.mkdir(parents=True, exist_ok=True)
             for index in choose(dataset, ids, args.number):
-                sheets = draw_sheets(cfg, dataset, index, args.epoch)
-                write_sheets(args.out, dataset.image_ids[index], sheets)
+                images = draw_images(cfg, dataset, index, args.epoch)
+                write_images(args.out, dataset.image_ids[index], images)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -96,10 +96,10 @@ def choose(dataset: CocoFormatDataset, ids: list[str], number: int) -> list[int]
     return [index_of[image_id] for image_id in ids]
 
 
-def draw_sheets(
+def draw_images(
     cfg: CfgNode, dataset: CocoFormatDataset, index: int, epoch: int
 ) -> dict[str, np.ndarray]:
-    """The three sheets of an image by name: people, heatmaps, offsets (and tags)."""
+    """The three drawings of an image by name: people, heatmaps, offsets (and tags)."""
     augmented = [dataset[(epoch, index)], dataset[(epoch + 1, index)]]
     original = dataset.load(index)
     flip_index = dataset.skeleton.flip_index
@@ -112,16 +112,16 @@ def draw_sheets(
         f"augmented, epoch {epoch + 1}": augmented[1],
     }
     people = [sample_image(sample, dataset.skeleton) for sample in titled.values()]
-    return {"people": sheet(people, list(titled)), **draw_targets(cfg, dataset, augmented[0])}
+    return {"people": make_grid(people, list(titled)), **draw_targets(cfg, dataset, augmented[0])}
 
 
 def draw_targets(cfg: CfgNode, dataset: CocoFormatDataset, sample: Sample) -> dict[str, np.ndarray]:
-    """Sheets of an augmented sample's targets: heatmaps; offsets (and tags)."""
+    """Grids of an augmented sample's targets: heatmaps; offsets (and tags)."""
     skeleton = dataset.skeleton
     builder = build_targets(cfg, skeleton)
     targets = builder(collate([sample]))
     small = shrink(sample.image, HEATMAP_WIDTH)
-    heatmaps = heatmap_sheet(small, targets.heatmaps[-1][0].numpy(), skeleton)
+    heatmaps = heatmap_grid(small, targets.heatmaps[-1][0].numpy(), skeleton)
 
     frame = MapFrame(STRIDES[0], builder.legacy_alignment)
     width = targets.heatmaps[0].shape[-1]
@@ -134,12 +134,12 @@ def draw_targets(cfg: CfgNode, dataset: CocoFormatDataset, sample: Sample) -> di
             images[name] = offset_image(
                 sample, targets.offsets[0], 0, edges, width, frame, skeleton, enlarge
             )
-    return {"heatmaps": heatmaps, "offsets": sheet(list(images.values()), list(images))}
+    return {"heatmaps": heatmaps, "offsets": make_grid(list(images.values()), list(images))}
 
 
-def write_sheets(folder: Path, image_id: int | str, sheets: dict[str, np.ndarray]) -> None:
-    """Write <id>_<name>.png for each sheet, and print the paths."""
-    for name, image in sheets.items():
+def write_images(folder: Path, image_id: int | str, images: dict[str, np.ndarray]) -> None:
+    """Write <id>_<name>.png for each grid, and print the paths."""
+    for name, image in images.items():
         path = folder / f"{image_id}_{name}.png"
         cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         print(path)

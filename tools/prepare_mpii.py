@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from duopose.datasets.prepare.mpii_mat import read_groups, read_release
 from duopose.datasets.prepare.mpii_to_coco import (
-    Summary,
+    SplitSummary,
     image_sizes,
     split_images,
     to_coco,
@@ -59,7 +59,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def prepare(args: argparse.Namespace) -> list[Summary]:
+def prepare(args: argparse.Namespace) -> list[SplitSummary]:
     """Read, split and write; UserError for the user's mistakes."""
     if args.val_list and not args.val_list.is_file():
         raise UserError(f"--val-list '{args.val_list}' does not exist")

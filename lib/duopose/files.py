@@ -36,7 +36,7 @@ def write_atomically(
             file.flush()
             os.fsync(file.fileno())
         if previous is not None and path.is_file():
-            keep_as(path, previous)
+            keep_previous(path, previous)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -49,7 +49,7 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
-def keep_as(path: Path, previous: Path) -> None:
+def keep_previous(path: Path, previous: Path) -> None:
     """Give the file a second name, replacing what had it; `path` stays where links are possible."""
     link = previous.with_name(f".{previous.name}.{os.getpid()}.link")
     link.unlink(missing_ok=True)

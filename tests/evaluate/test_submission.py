@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from duopose.datasets.prepare.mpii_mat import field, number, structs
+from duopose.datasets.prepare.mpii_mat import get_field, to_number, to_structs
 from duopose.errors import UserError
 from duopose.evaluate.submission import (
     write_coco_submission,
@@ -92,21 +92,25 @@ def test_mpii_nesting_ids_and_coordinates(tmp_path: Path) -> None:
         for image in (11, 11, 13)
     ]
     written = write_mpii_submission(tmp_path, found, path, MPII, "test")
-    images = structs(scipy.io.loadmat(written)["pred"])
-    assert [str(field(structs(field(image, "image"))[0], "name")[0]) for image in images] == [
+    images = to_structs(scipy.io.loadmat(written)["pred"])
+    assert [
+        str(get_field(to_structs(get_field(image, "image"))[0], "name")[0]) for image in images
+    ] == [
         "a.jpg",
         "b.jpg",
         "c.jpg",
     ]
-    assert [len(structs(field(image, "annorect"))) for image in images] == [2, 0, 1]
-    person = structs(field(images[0], "annorect"))[0]
-    assert number(field(person, "score")) == 0.5
-    points = structs(field(structs(field(person, "annopoints"))[0], "point"))
+    assert [len(to_structs(get_field(image, "annorect"))) for image in images] == [2, 0, 1]
+    person = to_structs(get_field(images[0], "annorect"))[0]
+    assert to_number(get_field(person, "score")) == 0.5
+    points = to_structs(get_field(to_structs(get_field(person, "annopoints"))[0], "point"))
     assert len(points) == 15
     for point in points:
-        name = MPII_FILE_KEYPOINTS[int(number(field(point, "id")) or 0)]
+        name = MPII_FILE_KEYPOINTS[int(to_number(get_field(point, "id")) or 0)]
         expected = keypoints[MPII.index(name)] + [1, 1, 0]
-        assert [number(field(point, key)) for key in ("x", "y", "score")] == expected.tolist(), name
+        assert [
+            to_number(get_field(point, key)) for key in ("x", "y", "score")
+        ] == expected.tolist(), name
 
 
 def test_mpii_needs_its_joints(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from duopose.config import load_config
 from duopose.errors import UserError
 from duopose.inference.evaluation import in_dataset_order
 from duopose.inference.predict_dataset import InputImages, load_batches, plan_batches
-from duopose.inference.predictor import InputTransform, Predictor, group_equal, prepare_image
+from duopose.inference.predictor import InputTransform, Predictor, group_by_key, prepare_image
 from duopose.inference.protocol import git_commit, protocol, scales_and_flip
 from duopose.network import build_network
 from duopose.skeletons import COCO
@@ -113,7 +113,7 @@ def test_the_protocol_names_the_commit() -> None:
 
 def test_groups_are_of_equal_keys_and_bounded() -> None:
     words = ["a", "bb", "c", "d", "ee", "f"]
-    batches = list(group_equal(words, len, 2))
+    batches = list(group_by_key(words, len, 2))
     assert batches == [["a", "c"], ["bb", "ee"], ["d", "f"]]
 
 

@@ -8,7 +8,7 @@ import torch
 
 from duopose.geometry import MapFrame
 from duopose.targets.heatmaps import render_heatmaps
-from duopose.targets.points import on_map
+from duopose.targets.points import to_map_points
 
 
 def cell_by_cell(
@@ -45,7 +45,7 @@ def test_maximum_of_gaussians(legacy_alignment: bool, sigma: float) -> None:
     )
     keypoints[0, 3:, :, 2] = 0
     frame = MapFrame(2, legacy_alignment)
-    maps = render_heatmaps(on_map(keypoints, frame, 24, 40), 24, 40, sigma)
+    maps = render_heatmaps(to_map_points(keypoints, frame, 24, 40), 24, 40, sigma)
     np.testing.assert_allclose(
         maps.numpy(), cell_by_cell(keypoints, frame, 24, 40, sigma), atol=1e-6
     )
@@ -56,16 +56,16 @@ def test_the_peak_is_where_the_keypoint_is() -> None:
     keypoints = torch.tensor(
         [[[[30.5, 18.5, 2.0]]]]
     )  # the middle of four pixels, that is of cell (15, 9) at stride 2
-    maps = render_heatmaps(on_map(keypoints, MapFrame(2), 16, 32), 16, 32, 2.0)
+    maps = render_heatmaps(to_map_points(keypoints, MapFrame(2), 16, 32), 16, 32, 2.0)
     assert maps[0, 0, 9, 15] == 1
 
 
 def test_a_window_at_the_border_does_not_wrap_round() -> None:
     keypoints = torch.tensor([[[[31.0, 8.0, 2.0]]]])
-    maps = render_heatmaps(on_map(keypoints, MapFrame(2), 16, 16), 16, 16, 2.0)
+    maps = render_heatmaps(to_map_points(keypoints, MapFrame(2), 16, 16), 16, 16, 2.0)
     assert (maps[0, 0, :, :8] == 0).all() and maps[0, 0, 4, 15] > 0.9
 
 
 def test_no_people() -> None:
-    maps = render_heatmaps(on_map(torch.zeros(2, 0, 3, 3), MapFrame(2), 8, 8), 8, 8, 2.0)
+    maps = render_heatmaps(to_map_points(torch.zeros(2, 0, 3, 3), MapFrame(2), 8, 8), 8, 8, 2.0)
     assert maps.shape == (2, 3, 8, 8) and (maps == 0).all()

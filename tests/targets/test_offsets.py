@@ -12,7 +12,7 @@ import torch
 from duopose.geometry import MapFrame
 from duopose.skeletons import COCO, CROWDPOSE, MPII, OffsetLayout, Skeleton
 from duopose.targets.offsets import offset_targets
-from duopose.targets.points import on_map, with_centres
+from duopose.targets.points import append_centres, to_map_points
 from duopose.types import OffsetTargets
 
 RADIUS = 3
@@ -24,15 +24,21 @@ People = Callable[..., torch.Tensor]
 def make(
     keypoints: torch.Tensor, layout: OffsetLayout, frame: MapFrame, radius: int = RADIUS
 ) -> OffsetTargets:
-    complete = with_centres(keypoints)
+    complete = append_centres(keypoints)
     return offset_targets(
-        complete, on_map(complete, frame, HEIGHT, WIDTH), layout, frame, HEIGHT, WIDTH, radius
+        complete,
+        to_map_points(complete, frame, HEIGHT, WIDTH),
+        layout,
+        frame,
+        HEIGHT,
+        WIDTH,
+        radius,
     )
 
 
 def cell_by_cell(keypoints: torch.Tensor, layout: OffsetLayout, frame: MapFrame) -> Cells:
     """(image, entry, cell) -> y, x of the mean over people of target - pixel, straight from the definition."""
-    complete = with_centres(keypoints).double()
+    complete = append_centres(keypoints).double()
     said = defaultdict(list)
     for image, person, entry in np.ndindex(complete.shape[0], complete.shape[1], layout.num_edges):
         source, target = (

@@ -11,7 +11,7 @@ from torch import nn
 from duopose.config import load_config
 from duopose.training.optim import (
     AveragedWeights,
-    Schedule,
+    LearningRateSchedule,
     build_optimizer,
     linearly_scaled_rate,
     load_optimizer,
@@ -19,14 +19,14 @@ from duopose.training.optim import (
 
 
 def test_step_schedule() -> None:
-    schedule = Schedule.from_config(load_config(None))
+    schedule = LearningRateSchedule.from_config(load_config(None))
     assert [schedule.rate(epoch, 10) for epoch in (0, 199.99, 200, 260)] == pytest.approx(
         [1e-3, 1e-3, 1e-4, 1e-5]
     )
 
 
 def test_cosine_ends_at_the_factor() -> None:
-    schedule = Schedule.from_config(
+    schedule = LearningRateSchedule.from_config(
         load_config(
             None, ["TRAIN.LR_SCHEDULE", "cosine", "TRAIN.END_EPOCH", 10, "TRAIN.LR_FACTOR", 0.01]
         )
@@ -37,7 +37,7 @@ def test_cosine_ends_at_the_factor() -> None:
 
 
 def test_warm_up_rises_by_the_step() -> None:
-    schedule = Schedule.from_config(load_config(None, ["TRAIN.WARMUP", 4]))
+    schedule = LearningRateSchedule.from_config(load_config(None, ["TRAIN.WARMUP", 4]))
     assert [schedule.rate(0, step) for step in range(6)] == pytest.approx(
         [2.5e-4, 5e-4, 7.5e-4, 1e-3, 1e-3, 1e-3]
     )

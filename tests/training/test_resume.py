@@ -68,7 +68,7 @@ def killed_in_write(out: Path, number: int, half: bool) -> Callable[[], None]:
     """Train until checkpoint `number` of this process is half written, or not renamed yet."""
 
     def work() -> None:
-        keep_as = files.keep_as
+        keep_previous = files.keep_previous
         count = 0
 
         def keep_or_die(path: Path, previous: Path) -> None:
@@ -78,11 +78,11 @@ def killed_in_write(out: Path, number: int, half: bool) -> Callable[[], None]:
             if count == number and half:
                 os.truncate(temporary, temporary.stat().st_size // 2)
                 die()
-            keep_as(path, previous)
+            keep_previous(path, previous)
             if count == number:
                 die()
 
-        files.keep_as = keep_or_die
+        files.keep_previous = keep_or_die
         train_here(out, *SETTINGS, "AUTO_RESUME", True)
 
     return work

@@ -1,4 +1,4 @@
-"""Maps, training samples, arrows and sheets show what is in the arrays."""
+"""Maps, training samples, arrows and grids show what is in the arrays."""
 
 import numpy as np
 import pytest
@@ -14,15 +14,15 @@ from duopose.visualize.maps import (
     colour_tags,
     draw_arrows,
     edges_by_target,
-    heatmap_sheet,
+    heatmap_grid,
+    make_grid,
     offset_image,
     overlay_heatmap,
     overlay_mask,
     sample_image,
-    sheet,
     shrink,
+    tag_grid,
     tag_image,
-    tag_sheet,
     window_arrows,
 )
 
@@ -85,19 +85,19 @@ def test_window_arrows_end_at_the_target(legacy_alignment: bool) -> None:
 
 def test_sheet_holds_every_image_whole() -> None:
     images = [np.full((20 + 5 * n, 30, 3), 10 * n + 5, dtype=np.uint8) for n in range(5)]
-    canvas = sheet(images, [f"image {n}" for n in range(5)], columns=2)
+    canvas = make_grid(images, [f"image {n}" for n in range(5)], columns=2)
     for image in images:
         assert (canvas == image[0, 0]).all(-1).sum() >= image.shape[0] * image.shape[1]
     assert canvas.shape[0] == 3 * (40 + TITLE_HEIGHT + 6) + 6 and canvas.shape[1] == 2 * 36 + 6
     with pytest.raises(ValueError, match="5 images and 1 titles"):
-        sheet(images, ["one"])
+        make_grid(images, ["one"])
 
 
 def test_tag_sheets_have_one_panel_per_map() -> None:
     heatmaps = np.random.default_rng(0).random((5, 16, 24))
-    panels = tag_sheet(grey(), heatmaps, heatmaps, COCO)
+    panels = tag_grid(grey(), heatmaps, heatmaps, COCO)
     assert panels.shape == (2 * (64 + TITLE_HEIGHT + 6) + 6, 3 * 102 + 6, 3)
-    nothing = tag_sheet(grey(), heatmaps, 0 * heatmaps, COCO)
+    nothing = tag_grid(grey(), heatmaps, 0 * heatmaps, COCO)
     assert np.ptp(panels.astype(int), axis=2).max() > 60 > np.ptp(nothing, axis=2).max()
 
 
@@ -136,7 +136,7 @@ def test_sample_image_shows_mask_people_and_centre() -> None:
 
 
 def test_a_heatmap_sheet_has_one_panel_a_keypoint() -> None:
-    shown = heatmap_sheet(sample().image, np.random.default_rng(0).random((18, 32, 32)), COCO)
+    shown = heatmap_grid(sample().image, np.random.default_rng(0).random((18, 32, 32)), COCO)
     assert shown.shape == (4 * (128 + TITLE_HEIGHT + 6) + 6, 5 * 134 + 6, 3)
 
 

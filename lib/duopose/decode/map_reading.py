@@ -29,7 +29,7 @@ def read_cells(
     return values.cpu().double().numpy()  # in this order: MPS devices have no float64
 
 
-def cells_of(layers: Sequence[MapLayer], points: np.ndarray, margin: int = 0) -> np.ndarray:
+def points_to_cells(layers: Sequence[MapLayer], points: np.ndarray, margin: int = 0) -> np.ndarray:
     """(layers, N, 2) int x, y: the cell of each layer that has the peak of a point (N, 2).
 
     points: merged input frame. Those outside a map are moved to its border, or to `margin` cells
@@ -42,7 +42,7 @@ def cells_of(layers: Sequence[MapLayer], points: np.ndarray, margin: int = 0) ->
     return np.minimum(np.maximum(cells, margin), last).astype(np.int64)
 
 
-def points_of(layers: Sequence[MapLayer], cells: np.ndarray) -> np.ndarray:
+def cells_to_points(layers: Sequence[MapLayer], cells: np.ndarray) -> np.ndarray:
     """(layers, N, 2) points of the merged input frame at cells (layers, N, 2) x, y, real-valued."""
     factor, shift, _ = _stacked(layers)
     return (cells - shift) / factor
@@ -68,7 +68,9 @@ def read_tags_around(
     num_cells = len(steps) ** 2
     tags = np.empty((len(points), num_cells, len(layers)))
 
-    for index, (layer, cells) in enumerate(zip(layers, cells_of(layers, points), strict=True)):
+    for index, (layer, cells) in enumerate(
+        zip(layers, points_to_cells(layers, points), strict=True)
+    ):
         height, width = layer.maps.shape[-2:]
         direction = 1 if layer.factor[0] > 0 else -1
         rows = np.clip(cells[:, 1, None] + steps, 0, height - 1)
@@ -100,7 +102,7 @@ def read_offsets(
     if not layers:
         return np.zeros((len(edge), 2))
 
-    cells = cells_of(layers, points)[:, peak]
+    cells = points_to_cells(layers, points)[:, peak]
     targets = cells.astype(np.float64)
     for index, layer in enumerate(layers):
         channel = 2 * layer.channel[edge, None] + [1, 0]  # x, then y
@@ -109,7 +111,7 @@ def read_offsets(
         targets[index] += layer.unit * read_cells(layer.maps, channel, row, column)
 
     layer_weight = weight[peak].T
-    return (layer_weight[..., None] * points_of(layers, targets)).sum(axis=0)
+    return (layer_weight[..., None] * cells_to_points(layers, targets)).sum(axis=0)
 
 
 def count_window_overlaps(

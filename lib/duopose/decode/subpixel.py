@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from duopose.decode.map_reading import cells_of, points_of, read_cells
+from duopose.decode.map_reading import cells_to_points, points_to_cells, read_cells
 from duopose.types import MapLayer
 
 # Scores are clipped here before the logarithm, and smaller curvatures count as flat. It is far
@@ -49,7 +49,7 @@ def refine_subpixel(
     if not layers:
         return points
 
-    cells = cells_of(layers, points, margin=1)
+    cells = points_to_cells(layers, points, margin=1)
     around = cells + NEIGHBOURHOOD[:, None, None]  # (5, layers, M, 2)
     scores = np.empty(around.shape[:-1])
     for index, layer in enumerate(layers):
@@ -59,7 +59,7 @@ def refine_subpixel(
 
     shift, weight = _fit_parabola(np.maximum(scores, EPSILON))
     peak_shift = np.array([layer.peak_shift for layer in layers])
-    positions = points_of(layers, cells + shift + peak_shift[:, None, None])
+    positions = cells_to_points(layers, cells + shift + peak_shift[:, None, None])
     cells_per_pixel = np.array([layer.factor for layer in layers])
     weight *= cells_per_pixel[:, None] ** 2
 

@@ -18,9 +18,9 @@ import orjson
 from duopose.errors import UserError
 from duopose.files import read_json, write_atomically
 
-NOT_METRICS = {"headline": str, "notes": list, "protocol": dict}  # the other keys of the file
+OTHER_KEYS = {"headline": str, "notes": list, "protocol": dict}  # the other keys of the file
 # Files written before images were called images everywhere.
-OLD_WORDS = {"pictures": "images"}
+RENAMED_WORDS = {"pictures": "images"}
 
 NOT_AVAILABLE = "n/a"
 NOT_STATED = "(not stated)"
@@ -79,7 +79,7 @@ def read_metrics(path: str | Path) -> MetricsRecord:
     if not isinstance(content, dict):
         content = {}
 
-    missing = [key for key, kind in NOT_METRICS.items() if not isinstance(content.get(key), kind)]
+    missing = [key for key, kind in OTHER_KEYS.items() if not isinstance(content.get(key), kind)]
     if missing:
         raise UserError(
             f"'{path}' is not the metrics file of an evaluation: {', '.join(missing)} missing or "
@@ -88,7 +88,7 @@ def read_metrics(path: str | Path) -> MetricsRecord:
 
     protocol = _with_new_words(content["protocol"])
     facts = protocol.pop("scored", {})
-    values = {name: value for name, value in content.items() if name not in NOT_METRICS}
+    values = {name: value for name, value in content.items() if name not in OTHER_KEYS}
     metrics = Metrics(values, tuple(content["notes"]), facts, content["headline"])
     return MetricsRecord(metrics, protocol)
 
@@ -100,10 +100,10 @@ def _with_new_words(protocol: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict):
             new_value: Any = _with_new_words(value)
         elif isinstance(value, str):
-            new_value = OLD_WORDS.get(value, value)
+            new_value = RENAMED_WORDS.get(value, value)
         else:
             new_value = value
-        renamed[OLD_WORDS.get(key, key)] = new_value
+        renamed[RENAMED_WORDS.get(key, key)] = new_value
     return renamed
 
 

@@ -24,7 +24,7 @@ from duopose.config import config_from_text
 from duopose.datasets.split_files import decode_image
 from duopose.errors import UserError
 from duopose.evaluate.results import to_entries
-from duopose.inference.predictor import Predictor, PreparedImage, group_equal, prepare_image
+from duopose.inference.predictor import Predictor, PreparedImage, group_by_key, prepare_image
 from duopose.network import LoadReport, build_network, load_weights, read_model_file
 from duopose.runtime import pick_device
 from duopose.skeletons import Skeleton, skeleton_from_dict
@@ -214,7 +214,7 @@ class Model:
                 yield prepare_image(pixels, index, self.predictor.transform)
 
         found: dict[int, People] = {}
-        for batch in group_equal(prepared_images(), lambda one: one.input_shapes, batch_size):
+        for batch in group_by_key(prepared_images(), lambda one: one.input_shapes, batch_size):
             for prepared, passes in zip(batch, self.predictor.forward(batch), strict=True):
                 result = self.predictor.decode(prepared, passes)
                 index = int(prepared.image_id)

@@ -23,7 +23,7 @@ from duopose.inference.predictor import (
     Predictor,
     PreparedImage,
     StageTimes,
-    group_equal,
+    group_by_key,
     prepare_image,
 )
 from duopose.types import ImageResult
@@ -69,7 +69,7 @@ def plan_batches(
         width, height = source.people.sizes[index].tolist()
         return tuple((frame.width, frame.height) for frame in transform.frames(width, height))
 
-    return list(group_equal(indices, input_sizes, batch_size))
+    return list(group_by_key(indices, input_sizes, batch_size))
 
 
 def load_batches(
@@ -91,7 +91,7 @@ def load_batches(
         for image in batch:
             if isinstance(image, UserError):
                 raise image
-        yield from group_equal(batch, lambda image: image.input_shapes, len(batch))
+        yield from group_by_key(batch, lambda image: image.input_shapes, len(batch))
 
 
 def predict_dataset(

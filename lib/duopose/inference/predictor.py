@@ -6,7 +6,7 @@
       -> heatmaps averaged, tags and offsets gathered           decode.merge_passes
       -> people in the merged input frame, then in the image    Predictor.decode
 
-A batch holds images whose network inputs have the same size (`group_equal`).
+A batch holds images whose network inputs have the same size (`group_by_key`).
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def prepare_image(
     return PreparedImage(image_id, width, height, tuple(inputs), image if keep_image else None)
 
 
-def group_equal(
+def group_by_key(
     items: Iterable[Item], key: Callable[[Item], Hashable], batch_size: int
 ) -> Iterator[list[Item]]:
     """Batches of at most `batch_size` items with equal keys.

@@ -27,7 +27,7 @@ SOURCES = """Sources of weight files, and the folders where they are put by conv
   ImageNet HRNet (hrnet_w32-36af842e.pth ...): model zoo of HigherHRNet-Human-Pose-Estimation -> models/pytorch/imagenet/
   ImageNet ResNet-50 (resnet50-0676ba61.pth ...): torchvision -> models/pytorch/imagenet/
   HigherHRNet (pose_higher_hrnet_w32_512.pth ...): model zoo of HigherHRNet-Human-Pose-Estimation -> models/pytorch/pose_coco/
-  Duopose: a run writes model_best.pth and model_final.pth into its folder below output/"""  # noqa: E501
+  Duopose: a run writes model_best.pth and model_final.pth into its folder below output/"""
 
 StateDict = dict[str, torch.Tensor]
 

@@ -11,7 +11,7 @@ from duopose.geometry import MapFrame
 from duopose.skeletons import OffsetLayout, Skeleton
 from duopose.targets.heatmaps import render_heatmaps
 from duopose.targets.offsets import offset_targets
-from duopose.targets.points import on_map, tag_targets, with_centres
+from duopose.targets.points import append_centres, tag_targets, to_map_points
 from duopose.types import STRIDES, Batch, OffsetTargets, Targets
 
 TAG_STRIDE = STRIDES[0]
@@ -36,7 +36,7 @@ class TargetBuilder:
             return self._build(batch)
 
     def _build(self, batch: Batch) -> Targets:
-        with_centre = with_centres(batch.keypoints)
+        with_centre = append_centres(batch.keypoints)
         heatmap_keypoints = with_centre if self.with_centre else batch.keypoints
         input_height, input_width = batch.images.shape[-2:]
 
@@ -47,7 +47,7 @@ class TargetBuilder:
             height = input_height // stride
             width = input_width // stride
 
-            points = on_map(heatmap_keypoints, frame, height, width)
+            points = to_map_points(heatmap_keypoints, frame, height, width)
             heatmaps.append(render_heatmaps(points, height, width, self.sigma))
             if stride == TAG_STRIDE:
                 tags = tag_targets(points, width)
@@ -65,7 +65,7 @@ class TargetBuilder:
         width: int,
         layout: OffsetLayout,
     ) -> OffsetTargets:
-        points = on_map(keypoints, frame, height, width)
+        points = to_map_points(keypoints, frame, height, width)
         return offset_targets(keypoints, points, layout, frame, height, width, self.radius)
 
 

@@ -21,7 +21,7 @@ class MapPoints(NamedTuple):
     valid: torch.Tensor  # (B, P, J) bool: labelled, and `cell` is inside the map
 
 
-def with_centres(keypoints: torch.Tensor) -> torch.Tensor:
+def append_centres(keypoints: torch.Tensor) -> torch.Tensor:
     """Append the centre of each person: (B, P, K, 3) -> (B, P, K+1, 3).
 
     The centre is the mean of the labelled keypoints (visibility > 0). The datasets set keypoints
@@ -40,7 +40,7 @@ def with_centres(keypoints: torch.Tensor) -> torch.Tensor:
     return torch.cat([keypoints, centre.unsqueeze(2)], dim=2)
 
 
-def on_map(keypoints: torch.Tensor, frame: MapFrame, height: int, width: int) -> MapPoints:
+def to_map_points(keypoints: torch.Tensor, frame: MapFrame, height: int, width: int) -> MapPoints:
     """Keypoints (B, P, J, 3) of the input frame on a map of height x width cells.
 
     Default frame: the Gaussian is centred on the exact position, and the cell is the one whose

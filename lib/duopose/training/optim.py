@@ -73,7 +73,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
 
 
 @dataclass(frozen=True)
-class Schedule:
+class LearningRateSchedule:
     """The learning rate as a function of the position in the run, without a state of its own."""
 
     base_rate: float
@@ -84,12 +84,12 @@ class Schedule:
     warmup_steps: int
 
     @staticmethod
-    def from_config(cfg: CfgNode, end_epoch: float | None = None) -> Schedule:
+    def from_config(cfg: CfgNode, end_epoch: float | None = None) -> LearningRateSchedule:
         """The schedule that TRAIN.* describes.
 
         end_epoch: end of the run in epochs, where it is not TRAIN.END_EPOCH.
         """
-        return Schedule(
+        return LearningRateSchedule(
             base_rate=cfg.TRAIN.LR,
             kind=cfg.TRAIN.LR_SCHEDULE,
             milestones=tuple(cfg.TRAIN.LR_STEP),

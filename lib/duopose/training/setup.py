@@ -29,9 +29,14 @@ from duopose.skeletons import Skeleton, skeleton_to_dict
 from duopose.targets import build_targets
 from duopose.training.checkpoint import TrainState
 from duopose.training.log import RunLog, SpeedMeter
-from duopose.training.optim import AveragedWeights, Schedule, build_optimizer, linearly_scaled_rate
+from duopose.training.optim import (
+    AveragedWeights,
+    LearningRateSchedule,
+    build_optimizer,
+    linearly_scaled_rate,
+)
 from duopose.training.precision import Precision
-from duopose.training.step import Criterion, MakeTargets, Normalise, TrainingStep
+from duopose.training.step import ComputeLosses, MakeTargets, Normalise, TrainingStep
 from duopose.training.train_loader import Collate, EpochPartition, TrainLoader
 
 # DistributedDataParallel's option for the buffers was renamed in torch 2.13.
@@ -67,7 +72,7 @@ class Components:
     collate: Collate
     normalise: Normalise
     make_targets: MakeTargets
-    criterion: Criterion
+    criterion: ComputeLosses
     validate: Validate | None = None
     skeleton: Mapping[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
@@ -139,7 +144,7 @@ class TrainingRun:
     train_loader: TrainLoader
     state: TrainState
     step: TrainingStep
-    schedule: Schedule
+    schedule: LearningRateSchedule
     speed: SpeedMeter
     end_epoch: int  # number of epochs; with TRAIN.END_STEP the last one may be shorter
     learning_rate: float = 0.0  # of the last step
@@ -184,7 +189,7 @@ def build_run(
         train_loader=loader,
         state=state,
         step=build_step(cfg, components, state, context),
-        schedule=Schedule.from_config(cfg, end),
+        schedule=LearningRateSchedule.from_config(cfg, end),
         speed=SpeedMeter(partition.images_per_step),
         end_epoch=end_epoch,
     )

@@ -24,7 +24,7 @@ from duopose.types import Batch, LossTerms, NetworkOutput, Targets
 
 Normalise = Callable[[torch.Tensor], torch.Tensor]
 MakeTargets = Callable[[Batch], Targets]
-Criterion = Callable[[NetworkOutput, Targets], LossTerms]
+ComputeLosses = Callable[[NetworkOutput, Targets], LossTerms]  # e.g. losses.criterion.Criterion
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TrainingStep:
     network: nn.Module  # the network itself, with the same weights
     normalise: Normalise  # (B, 3, H, W) uint8 -> float
     make_targets: MakeTargets
-    criterion: Criterion
+    criterion: ComputeLosses
     optimizer: torch.optim.Optimizer
     precision: Precision
     memory_format: torch.memory_format = torch.contiguous_format  # of the images

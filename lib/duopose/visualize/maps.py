@@ -1,4 +1,4 @@
-"""Maps and training samples as images: heatmaps, tags, offsets, masks, and sheets of these."""
+"""Maps and training samples as images: heatmaps, tags, offsets, masks, and grids of these."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from duopose.visualize.draw import (
     person_shades,
 )
 
-TITLE_HEIGHT = 22  # pixels of a sheet's title lines
-SHEET_GAP = 6  # pixels between the images of a sheet
+TITLE_HEIGHT = 22  # pixels of the title lines
+GRID_GAP = 6  # pixels between the images of a grid
 ARROW_SPACING = 5  # cells between the arrows drawn of an offset window
 BACKGROUND: Colour = (245, 245, 245)
 MASKED: Colour = (230, 30, 60)
@@ -133,18 +133,18 @@ def sample_image(sample: Sample, skeleton: Skeleton, enlarge: int = 1) -> np.nda
     return canvas
 
 
-def heatmap_sheet(image: np.ndarray, heatmaps: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """A sheet of heatmaps (K or K+1, h, w) over the image; titles give the highest values."""
+def heatmap_grid(image: np.ndarray, heatmaps: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """A grid of heatmaps (K or K+1, h, w) over the image; titles give the highest values."""
     names = _channel_names(skeleton, len(heatmaps))
     highest = heatmaps.max(axis=(1, 2)).tolist()
     titles = [f"{name}, max {value:.2f}" for name, value in zip(names, highest, strict=True)]
-    return sheet([overlay_heatmap(image, heatmap) for heatmap in heatmaps], titles)
+    return make_grid([overlay_heatmap(image, heatmap) for heatmap in heatmaps], titles)
 
 
-def tag_sheet(
+def tag_grid(
     image: np.ndarray, tags: np.ndarray, heatmaps: np.ndarray, skeleton: Skeleton
 ) -> np.ndarray:
-    """A sheet of tags (K or K+1, h, w) where the heatmaps exceed 0.1, in one range of colours."""
+    """A grid of tags (K or K+1, h, w) where the heatmaps exceed 0.1, in one range of colours."""
     is_valid = heatmaps > 0.1
     limits = _limits(tags, is_valid)
     low, high = limits
@@ -152,7 +152,7 @@ def tag_sheet(
         colour_tags(maps, image, valid, limits) for maps, valid in zip(tags, is_valid, strict=True)
     ]
     names = _channel_names(skeleton, len(tags))
-    return sheet(images, [f"{name} {low:.2f} ... {high:.2f}" for name in names])
+    return make_grid(images, [f"{name} {low:.2f} ... {high:.2f}" for name in names])
 
 
 def tag_image(
@@ -247,10 +247,10 @@ def write_names(canvas: np.ndarray, keypoints: np.ndarray, names: Sequence[str])
             cv2.putText(canvas, name, position, font, 0.36, WHITE, 1, cv2.LINE_AA)
 
 
-# ---- sheets ----
+# ---- grids of images ----
 
 
-def sheet(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 0) -> np.ndarray:
+def make_grid(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 0) -> np.ndarray:
     """Images (H, W, 3) uint8 RGB of any sizes in rows, with a title above each.
 
     columns: 0 makes about as many columns as rows. Raises ValueError unless every image has a
@@ -258,21 +258,21 @@ def sheet(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 0)
     """
     if len(images) != len(titles) or not images:
         raise ValueError(
-            "a sheet needs at least one image and a title for each, got "
+            "a grid needs at least one image and a title for each, got "
             f"{len(images)} images and {len(titles)} titles"
         )
     columns = columns or int(np.ceil(np.sqrt(len(images))))
     rows = -(-len(images) // columns)
     width = max(image.shape[1] for image in images)
-    cell_height = max(image.shape[0] for image in images) + TITLE_HEIGHT + SHEET_GAP
-    cell_width = width + SHEET_GAP
+    cell_height = max(image.shape[0] for image in images) + TITLE_HEIGHT + GRID_GAP
+    cell_width = width + GRID_GAP
 
-    size = (rows * cell_height + SHEET_GAP, columns * cell_width + SHEET_GAP, 3)
+    size = (rows * cell_height + GRID_GAP, columns * cell_width + GRID_GAP, 3)
     canvas = np.full(size, BACKGROUND, dtype=np.uint8)
     for number, (image, title) in enumerate(zip(images, titles, strict=True)):
         row, column = divmod(number, columns)
-        top = SHEET_GAP + row * cell_height
-        left = SHEET_GAP + column * cell_width
+        top = GRID_GAP + row * cell_height
+        left = GRID_GAP + column * cell_width
         _write_title(canvas[top : top + TITLE_HEIGHT, left : left + width], title)
         image_height, image_width = image.shape[:2]
         canvas[top + TITLE_HEIGHT :, left:][:image_height, :image_width] = image

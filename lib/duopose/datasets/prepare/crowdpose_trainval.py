@@ -20,7 +20,7 @@ OFFICIAL_IMAGES = {"train": 10000, "val": 2000, "test": 8000}
 
 
 @dataclass
-class Prepared:
+class JoinedSplit:
     """The written file, and notices for the user."""
 
     path: Path
@@ -29,7 +29,7 @@ class Prepared:
     notices: list[str] = field(default_factory=list)
 
 
-def prepare_crowdpose(root: Path) -> Prepared:
+def prepare_crowdpose(root: Path) -> JoinedSplit:
     """Write json/crowdpose_trainval.json below `root`, from crowdpose_train.json and _val.json.
 
     Annotations keep all their fields (also `num_keypoints`, which is 0 for some people with
@@ -59,7 +59,7 @@ def prepare_crowdpose(root: Path) -> Prepared:
     path = folder / "crowdpose_trainval.json"
     content = {"categories": train.categories, "images": images, "annotations": annotations}
     write_atomically(path, orjson.dumps(content))
-    return Prepared(path, len(images), len(annotations), notices)
+    return JoinedSplit(path, len(images), len(annotations), notices)
 
 
 def _read(path: Path) -> AnnotationFile:

@@ -54,22 +54,22 @@ class MpiiImage:
 
 def read_release(path: str | Path) -> list[MpiiImage]:
     """The images of the annotation file in its order; UserError where it is not MPII's."""
-    releases = structs(_load(path, "RELEASE"))
-    annolist = field(releases[0], "annolist") if len(releases) == 1 else None
-    img_train = field(releases[0], "img_train") if len(releases) == 1 else None
+    releases = to_structs(_load(path, "RELEASE"))
+    annolist = get_field(releases[0], "annolist") if len(releases) == 1 else None
+    img_train = get_field(releases[0], "img_train") if len(releases) == 1 else None
     if annolist is None or img_train is None:
         raise UserError(
             f"'{path}' is not MPII's annotation file: RELEASE must contain annolist and img_train"
         )
 
-    entries = structs(annolist)
+    entries = to_structs(annolist)
     train = np.asarray(img_train).reshape(-1)
     if len(train) != len(entries):
         raise UserError(f"'{path}': annolist has {len(entries)} images, img_train has {len(train)}")
 
     images = []
     for index, (entry, is_train) in enumerate(zip(entries, train, strict=True)):
-        images.append(_image(entry, bool(number(is_train)), path, index))
+        images.append(_image(entry, bool(to_number(is_train)), path, index))
     return images
 
 
@@ -116,26 +116,26 @@ def _load(path: str | Path, variable: str) -> np.ndarray:
 # ---- values as scipy nests them: everything is an array, a missing value is an empty one ----
 
 
-def structs(value: Any) -> list[np.void]:
+def to_structs(value: Any) -> list[np.void]:
     """The structs of a struct array, of one struct, or of a cell of structs; else none."""
     if not isinstance(value, (np.ndarray, np.void)):
         return []
     items = np.asarray(value).reshape(-1)
     if items.dtype.names:
         return list(items)
-    return [struct for item in items for struct in structs(item)]
+    return [struct for item in items for struct in to_structs(item)]
 
 
-def field(struct: np.void, name: str) -> Any:
+def get_field(struct: np.void, name: str) -> Any:
     """The value of a field, None where the struct has no such field."""
     return struct[name] if name in (struct.dtype.names or ()) else None
 
 
-def number(value: Any) -> float | None:
+def to_number(value: Any) -> float | None:
     """A number, stored as number or text; None where it is missing, empty or NaN."""
     array = np.asarray(value).reshape(-1)
     if array.dtype == object:
-        return number(array[0]) if array.size and array[0] is not None else None
+        return to_number(array[0]) if array.size and array[0] is not None else None
     if not array.size or not str(array[0]).strip():
         return None
     found = float(array[0])
@@ -143,53 +143,53 @@ def number(value: Any) -> float | None:
 
 
 def _image(entry: np.void, train: bool, path: str | Path, index: int) -> MpiiImage:
-    image = structs(field(entry, "image"))
-    name = np.asarray(field(image[0], "name")).reshape(-1) if image else np.zeros(0)
+    image = to_structs(get_field(entry, "image"))
+    name = np.asarray(get_field(image[0], "name")).reshape(-1) if image else np.zeros(0)
     if not name.size:
         raise UserError(f"'{path}': annolist({index + 1}) has no image.name")
 
-    video = number(field(entry, "vididx"))
-    people = tuple(_person(rectangle) for rectangle in structs(field(entry, "annorect")))
+    video = to_number(get_field(entry, "vididx"))
+    people = tuple(_person(rectangle) for rectangle in to_structs(get_field(entry, "annorect")))
     return MpiiImage(str(name[0]), train, None if video is None else int(video), people)
 
 
 def _person(rectangle: np.void) -> MpiiPerson:
     joints = {}
-    for group in structs(field(rectangle, "annopoints")):
-        for point in structs(field(group, "point")):
+    for group in to_structs(get_field(rectangle, "annopoints")):
+        for point in to_structs(get_field(group, "point")):
             joint = _joint(point)
             if joint is not None:
                 joint_id, position_and_visibility = joint
                 joints[joint_id] = position_and_visibility
 
-    object_position = structs(field(rectangle, "objpos"))
+    object_position = to_structs(get_field(rectangle, "objpos"))
     return MpiiPerson(
         joints=joints,
         head_box=_head_box(rectangle),
         position=_position(object_position[0]) if object_position else None,
-        scale=number(field(rectangle, "scale")),
+        scale=to_number(get_field(rectangle, "scale")),
     )
 
 
 def _head_box(rectangle: np.void) -> tuple[float, float, float, float] | None:
     """x1, y1, x2, y2; None where one of them is missing."""
-    x1, y1, x2, y2 = (number(field(rectangle, name)) for name in ("x1", "y1", "x2", "y2"))
+    x1, y1, x2, y2 = (to_number(get_field(rectangle, name)) for name in ("x1", "y1", "x2", "y2"))
     if x1 is None or y1 is None or x2 is None or y2 is None:
         return None
     return (x1 - FIRST_PIXEL, y1 - FIRST_PIXEL, x2 - FIRST_PIXEL, y2 - FIRST_PIXEL)
 
 
 def _position(point: np.void) -> Point | None:
-    x = number(field(point, "x"))
-    y = number(field(point, "y"))
+    x = to_number(get_field(point, "x"))
+    y = to_number(get_field(point, "y"))
     return None if x is None or y is None else (x - FIRST_PIXEL, y - FIRST_PIXEL)
 
 
 def _joint(point: np.void) -> tuple[int, tuple[float, float, int]] | None:
     """Joint id, and x, y, visibility; None where id or position is missing."""
-    joint_id = number(field(point, "id"))
+    joint_id = to_number(get_field(point, "id"))
     position = _position(point)
     if joint_id is None or position is None:
         return None
-    is_hidden = number(field(point, "is_visible")) == 0
+    is_hidden = to_number(get_field(point, "is_visible")) == 0
     return int(joint_id), (*position, HIDDEN if is_hidden else VISIBLE)

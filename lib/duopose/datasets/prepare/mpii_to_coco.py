@@ -37,7 +37,7 @@ Sizes = dict[str, tuple[int, int]]  # image name -> width, height
 
 
 @dataclass(frozen=True)
-class Summary:
+class SplitSummary:
     """The contents of a written file."""
 
     path: Path
@@ -198,14 +198,14 @@ def _box(labelled: np.ndarray, person: MpiiPerson) -> list[float] | None:
     return None
 
 
-def write_split(path: Path, content: dict[str, Any]) -> Summary:
+def write_split(path: Path, content: dict[str, Any]) -> SplitSummary:
     """Write one annotation file atomically."""
     write_atomically(path, orjson.dumps(content))
 
     images = content["images"]
     annotations = content["annotations"]
     groups = [group for image in images for group in image.get("groups", ())]
-    return Summary(
+    return SplitSummary(
         path=path,
         images=len(images),
         people=len(annotations),

@@ -16,8 +16,8 @@ SIDES = (("left", 1.0), ("right", -1.0))  # name, sign of x
 
 # Lengths in heights.
 HEAD_RADIUS = 0.085
-HIP_HALF = 0.08
-SHOULDER_HALF = 0.13
+HIP_HALF_WIDTH = 0.08
+SHOULDER_HALF_WIDTH = 0.13
 TORSO = 0.3
 UPPER_ARM = 0.17
 FOREARM = 0.16
@@ -91,10 +91,10 @@ def _torso_and_head(rng: np.random.Generator) -> Joints:
         "upper_neck": thorax + spine * 0.045,
     }
     for side, sign in SIDES:
-        joints[f"{side}_hip"] = np.array([sign * HIP_HALF * build, 0, 0])
+        joints[f"{side}_hip"] = np.array([sign * HIP_HALF_WIDTH * build, 0, 0])
         shrug = rng.normal(0, 0.008)
         forwards = rng.normal(0, 0.015)
-        shoulder = np.array([sign * SHOULDER_HALF * build, shrug, forwards])
+        shoulder = np.array([sign * SHOULDER_HALF_WIDTH * build, shrug, forwards])
         joints[f"{side}_shoulder"] = thorax + shoulder
 
     head_middle = thorax + spine * (0.05 + HEAD_RADIUS)
