@@ -15,7 +15,7 @@ def _shared(name: str) -> Path:
     folder = SHARED / name
     if not folder.is_dir():
         pytest.skip(
-            f"{folder} is absent: this test needs the shared real data, which the project does not carry"
+            f"{folder} is absent: this test needs real data that is not part of the repository"
         )
     return folder
 

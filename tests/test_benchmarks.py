@@ -68,7 +68,7 @@ def test_each_benchmark_has_its_numbers(
     assert evaluate(found, annotations, [3]) == metrics
 
 
-def test_the_evaluator_is_told(tmp_path: Path) -> None:
+def test_the_evaluator_is_selected_by_the_setting(tmp_path: Path) -> None:
     truth, found = people(COCO)
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     for name in ("hotcoco", "pycocotools"):

@@ -1,4 +1,4 @@
-"""Which annotations are people, and what is no COCO file."""
+"""Which annotations are people; files that are not in COCO format."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from duopose.geometry import Affine, MapFrame, legacy_train_affine, resize_for_t
 SIZES = st.integers(1, 3000)
 
 
-def test_affine_there_and_back_is_exact() -> None:
+def test_affine_round_trip_is_exact() -> None:
     points = np.random.default_rng(0).uniform(-100, 2000, (50, 2))
     affine = train_affine((311.5, 207.25), 733.0, 27.3, 512, mirror=True)
     assert np.abs(affine.inverse().apply(affine.apply(points)) - points).max() < 1e-9
@@ -24,7 +24,7 @@ def test_affine_there_and_back_is_exact() -> None:
 
 
 def test_a_flat_affine_has_no_inverse() -> None:
-    with pytest.raises(ValueError, match="determinant 0"):
+    with pytest.raises(ValueError, match=r"\b0\b"):
         Affine(np.zeros((2, 3))).inverse()
 
 
@@ -64,7 +64,7 @@ def test_striding_commutes_with_mirroring(stride: int) -> None:
 
 
 @pytest.mark.parametrize("legacy_alignment", [False, True])
-def test_cells_there_and_back(legacy_alignment: bool) -> None:
+def test_cells_round_trip(legacy_alignment: bool) -> None:
     frame = MapFrame(4, legacy_alignment)
     points = np.random.default_rng(1).uniform(0, 512, (20, 2))
     assert np.abs(frame.to_input(frame.to_cells(points)) - points).max() < 1e-9
@@ -124,7 +124,7 @@ def test_legacy_train_affine_equals_the_goldens(golden: Path) -> None:
 def higher_hrnet_size(
     width: int, height: int, input_size: int, scale: float, smallest: float
 ) -> tuple[int, int]:
-    """HigherHRNet's published rule for the input size, written down independently."""
+    """HigherHRNet's rule for the input size, an independent implementation."""
     base = int((smallest * input_size + 63) // 64 * 64)
     short = int(base * scale / smallest)
     long = int(

@@ -59,12 +59,12 @@ def test_forward_layout_is_a_prefix_of_the_reverse_one() -> None:
     ).all() and both.num_forward == plain.num_edges
     shoulder, elbow = COCO.index("left_shoulder"), COCO.index("left_elbow")
     assert both.edge(shoulder, elbow) >= plain.num_edges
-    with pytest.raises(ValueError, match="reverse offsets off"):
+    with pytest.raises(ValueError, match=f"{shoulder} to {elbow}"):
         plain.edge(shoulder, elbow)
 
 
 @pytest.mark.parametrize("skeleton", ALL)
-def test_there_and_back_through_a_yaml(skeleton: Skeleton, tmp_path: Path) -> None:
+def test_round_trip_through_a_yaml(skeleton: Skeleton, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(skeleton_to_dict(skeleton)))
     assert get_skeleton(str(path)) == skeleton
@@ -76,9 +76,9 @@ def test_there_and_back_through_a_yaml(skeleton: Skeleton, tmp_path: Path) -> No
     [
         (
             {"torso": ("left_shoulder", "right_shoulder", "left_hip")},
-            "'right_hip' is in 0 ",
+            "right_hip.* 0 ",
         ),
-        ({"centre_only": (*COCO.centre_only, "left_hip")}, "'left_hip' is in 2 "),
+        ({"centre_only": (*COCO.centre_only, "left_hip")}, "left_hip.* 2 "),
         ({"centre_only": (*COCO.centre_only, "tail")}, "centre_only: 'tail'"),
         ({"sigmas": COCO.sigmas[:-1]}, "sigmas: .* 17 "),
         ({"sigmas": (0.0, *COCO.sigmas[1:])}, "sigmas: .* 17 "),

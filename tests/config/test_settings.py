@@ -1,4 +1,4 @@
-"""The declarations: consistent, documented, and each reaches what it is declared for."""
+"""The declarations are consistent and documented, and every setting is used."""
 
 from __future__ import annotations
 

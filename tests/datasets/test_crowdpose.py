@@ -1,4 +1,4 @@
-"""Joining CrowdPose's train and val, and what is refused."""
+"""Joining CrowdPose's train and val; files that raise an error."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def test_trainval_has_both_and_new_ids(root: Path) -> None:
 
 def test_shared_images_are_refused(root: Path) -> None:
     write(root, "val", content(11))
-    with pytest.raises(UserError, match=r"1 images, first ids \['11'\]"):
+    with pytest.raises(UserError, match=r" 1 .*\['11'\]"):
         prepare_crowdpose(root)
     write(root, "val", content(31))
-    with pytest.raises(UserError, match=r"1 images, first ids \['31'\]"):
+    with pytest.raises(UserError, match=r" 1 .*\['31'\]"):
         prepare_crowdpose(root)
 
 

@@ -174,7 +174,7 @@ def test_unreadable_image_names_file_and_id(tmp_path: Path, content: bytes) -> N
         read_image(FolderImages(tmp_path), "gone.jpg", 77)
 
 
-def test_broken_zip_is_a_sentence(tmp_path: Path) -> None:
+def test_broken_zip_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"nonsense")
     with pytest.raises(UserError, match=r"x\.zip"):
         read_image(ZipImages(tmp_path / "x.zip"), "a.jpg", 1)
@@ -252,7 +252,7 @@ def test_wrong_number_of_keypoints_names_the_annotation(tmp_path: Path) -> None:
         dataset_of(write_tiny(tmp_path, content))
 
 
-def test_ids_may_be_words_and_other_categories_are_not_people(tmp_path: Path) -> None:
+def test_ids_may_be_text_and_other_categories_are_not_people(tmp_path: Path) -> None:
     content = json.loads(json.dumps(tiny_content()).replace('"image_id": 10', '"image_id": "ten"'))
     content["images"][0]["id"] = "ten"
     content["categories"] = [

@@ -1,4 +1,4 @@
-"""Batches: the same for any number and kind of workers, small, and with readable errors."""
+"""Batches do not depend on the workers, are small, and errors name the image."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_collate_pads_people_and_keeps_order() -> None:
     ]
 
 
-def test_nobody_at_all_still_has_one_row() -> None:
+def test_a_batch_without_people_has_one_row() -> None:
     sample = Sample(
         np.zeros((8, 8, 3), np.uint8),
         np.zeros((0, 17, 3), np.float32),

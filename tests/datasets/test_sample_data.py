@@ -1,4 +1,4 @@
-"""Drawn data: the same for a seed, honest labels, and a world that looks the same in the mirror."""
+"""Generated data: reproducible, correct labels, and symmetric under horizontal flips."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_splits_and_seeds_differ(drawn: Path, tmp_path: Path) -> None:
     assert not np.array_equal(first[0], held_out)
 
 
-def test_annotations_are_what_coco_wants(drawn: Path) -> None:
+def test_annotations_are_in_coco_format(drawn: Path) -> None:
     api = CocoApi(str(drawn / "annotations" / f"person_keypoints_{SPLIT}.json"))
     assert len(api.imgs) == 120
     people = [len([a for a in anns if a["num_keypoints"]]) for anns in api.imgToAnns.values()]
@@ -94,7 +94,7 @@ def test_visible_keypoints_lie_on_the_person(drawn: Path) -> None:
     assert on_person / total > 0.99
 
 
-def test_the_drawn_world_is_its_own_mirror_image() -> None:
+def test_mirrored_joints_draw_the_mirrored_figure() -> None:
     """Mirrored joints with left and right swapped draw the mirrored figure, but for rounding."""
     width, height = 160, 120.0
     swap = {"left": "right", "right": "left"}
@@ -126,7 +126,7 @@ def test_the_drawn_world_is_its_own_mirror_image() -> None:
                 assert seen == is_visible(canvases[1], mirrored, height, 0, COCO.mirror[name]), name
 
 
-def test_who_turns_the_back_shows_no_nose() -> None:
+def test_the_nose_is_hidden_from_behind() -> None:
     counts = {True: [], False: []}
     for seed in range(60):
         joints = {

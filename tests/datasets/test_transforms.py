@@ -1,4 +1,4 @@
-"""The training warp: image, keypoints and masks move together; mirroring swaps names; sizes."""
+"""The training warp: image, keypoints and masks are consistent; flips exchange left and right."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_the_largest_people_stay_and_the_invisible_leave() -> None:
     np.testing.assert_allclose(kept[0], warp_keypoints(people[1:2], affine, None, 128)[0])
 
 
-def test_nobody_is_normal() -> None:
+def test_samples_without_people() -> None:
     sample = dotted_sample()
     empty = Sample(sample.image, np.zeros((0, 17, 3), np.float32), sample.mask, 1)
     out = augment(empty, np.random.default_rng(0), Augmentation(128), COCO.flip_index, 30)

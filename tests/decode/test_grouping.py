@@ -168,7 +168,7 @@ def test_concatenate_select_and_gather() -> None:
     assert gather(NO_EDGES, np.array([NONE]), 0.0).tolist() == [[0.0, 0.0]]
 
 
-def test_tags_alone_make_people_up_to_the_threshold(decoder_settings: Callable) -> None:
+def test_tags_alone_group_people_up_to_the_threshold(decoder_settings: Callable) -> None:
     peaks = peaks_of_people(people_side_by_side(2, 30.0), np.array([0.0, 2.0]), np.zeros(2))
     people = TagGrouper(COCO, decoder_settings(tag_threshold=1.0)).group(peaks)
     assert found_sets(people) == true_rows(2)

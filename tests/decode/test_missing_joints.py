@@ -1,4 +1,4 @@
-"""Joints that share a peak, and peaks that are somebody else's alone."""
+"""Joints of two people that share a peak, and peaks of one person only."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_mirroring_the_image_mirrors_the_people(ideal_decoding: Callable, flip: 
     assert np.allclose(as_sets(straight), as_sets(back), atol=0.02)
 
 
-def test_a_far_away_person_changes_nobody_else(ideal_decoding: Callable) -> None:
+def test_a_far_away_person_changes_no_other_person(ideal_decoding: Callable) -> None:
     ideal = ideal_decoding(input_size=384)
     people = ideal.people(2, (300, 384), seed=6, height=80)
     stranger = ideal.people(1, (40, 60), seed=7, height=30)
@@ -84,7 +84,7 @@ def constant(maps: PoseMaps, value: float) -> PoseMaps:
 
 
 @pytest.mark.parametrize("name", ["pose_higher_hrnet_de", "pose_higher_hrnet"])
-def test_all_zero_maps_hold_nobody_and_equal_ones_do_not_crash(
+def test_maps_of_zeros_give_no_people_and_equal_maps_do_not_crash(
     ideal_decoding: Callable, name: str
 ) -> None:
     ideal = ideal_decoding("coco", ["MODEL.NAME", name], input_size=256)

@@ -1,4 +1,4 @@
-"""Encode -> ideal outputs -> decode gives every person back."""
+"""Ideal maps of people, decoded, give the same people."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def worst_distance(ideal_decoding, poses, keypoints: np.ndarray) -> float:
 @pytest.mark.parametrize("skeleton", ["coco", "crowdpose", "mpii"])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("count", [1, 3, 12, 30])
-def test_every_person_comes_back(
+def test_every_person_is_found(
     ideal_decoding: Callable, skeleton: str, reverse: bool, count: int
 ) -> None:
     ideal = ideal_decoding(skeleton, ["MODEL.REVERSE_OFFSETS", reverse], input_size=512)
@@ -47,7 +47,7 @@ def test_any_scales_flip_and_size(
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_the_baseline_gives_every_person_back(ideal_decoding: Callable, flip: bool) -> None:
+def test_the_baseline_finds_every_person(ideal_decoding: Callable, flip: bool) -> None:
     ideal = ideal_decoding("coco", ["MODEL.NAME", "pose_higher_hrnet"], input_size=512)
     people = ideal.people(12, SIZE, seed=1)
     poses = ideal.encode_and_decode(people, SIZE, flip=flip)
@@ -55,7 +55,7 @@ def test_the_baseline_gives_every_person_back(ideal_decoding: Callable, flip: bo
     assert worst_distance(ideal, poses, people) < 0.5
 
 
-def test_hidden_and_single_joints_come_back(ideal_decoding: Callable) -> None:
+def test_occluded_and_single_joints_are_found(ideal_decoding: Callable) -> None:
     ideal = ideal_decoding("coco", input_size=512)
     people = ideal.people(6, SIZE, seed=2)
     people[0, 1:, 2] = 0

@@ -47,7 +47,7 @@ def test_people_of_one_joint_are_the_same_within_one_pixel() -> None:
     assert find_duplicates(position, found).tolist() == [False, True, False]
 
 
-def test_nobody_is_compared_with_a_duplicate() -> None:
+def test_duplicates_are_not_compared_with_others() -> None:
     """Three in a row, each near the one before only; the second one is a duplicate."""
     position = row_of_people(3)
     found = np.ones((3, 5), dtype=bool)

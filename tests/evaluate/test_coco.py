@@ -132,7 +132,7 @@ def test_both_libraries_to_the_last_bit_on_random_cases(
     assert json.dumps([truth, found]) == before, "the inputs stay as they are"
 
 
-def test_random_cases_are_neither_perfect_nor_hopeless() -> None:
+def test_random_cases_have_metrics_between_0_and_1() -> None:
     scores = [
         evaluate_coco(*random_case(seed, 17, False, True), COCO).values["AP"] for seed in range(30)
     ]
@@ -169,7 +169,7 @@ def test_nothing_found_is_zero_with_a_note(evaluator: str) -> None:
     assert len(metrics.notes) == 1 and "detections" in metrics.notes[0]
 
 
-def test_nobody_there_is_not_a_number() -> None:
+def test_metrics_without_people_are_not_a_number() -> None:
     truth, found = one_person()
     metrics = evaluate_coco(truth, found, COCO, image_ids=[2])
     assert set(metrics.values.values()) == {None}
@@ -187,7 +187,7 @@ def test_only_the_chosen_images_count() -> None:
     )
 
 
-def test_images_called_by_words() -> None:
+def test_image_ids_may_be_text() -> None:
     truth, found = one_person()
     names = {1: "a.jpg", 2: "b.jpg"}
     truth["images"] = [{"id": name} for name in names.values()]
@@ -255,11 +255,11 @@ def test_oks_follows_the_skeletons_sigmas() -> None:
             "person.*person",
         ),
         (lambda truth: truth["images"].clear(), "in memory"),
-        (lambda truth: truth["annotations"][0].update(area="big"), "annotation 5 has area 'big'"),
-        (lambda truth: truth["annotations"][0].update(area=-5), "annotation 5 has area '-5'"),
+        (lambda truth: truth["annotations"][0].update(area="big"), "annotation 5 .*area 'big'"),
+        (lambda truth: truth["annotations"][0].update(area=-5), "annotation 5 .*area '-5'"),
         (
             lambda truth: truth["annotations"][0].update(bbox=[1, 2, 3]),
-            r"annotation 5 has bbox '\[1, 2, 3\]'",
+            r"annotation 5 .*bbox '\[1, 2, 3\]'",
         ),
         (
             lambda truth: truth["annotations"][0].update(keypoints=["a"] * 51),
@@ -267,19 +267,19 @@ def test_oks_follows_the_skeletons_sigmas() -> None:
         ),
         (
             lambda truth: truth["annotations"][0].update(keypoints=7),
-            "annotation 5 has keypoints '7'",
+            "annotation 5 .*keypoints '7'",
         ),
         (
             lambda truth: truth["annotations"][0].update(image_id=[1]),
-            r"annotation 5 has image_id '\[1\]'",
+            r"annotation 5 .*image_id '\[1\]'",
         ),
         (
             lambda truth: truth["annotations"][0].update(iscrowd="no"),
-            "annotation 5 has iscrowd 'no'",
+            "annotation 5 .*iscrowd 'no'",
         ),
         (
             lambda truth: truth["annotations"][0].update(num_keypoints="no"),
-            "annotation 5 has num_keypoints 'no'",
+            "annotation 5 .*num_keypoints 'no'",
         ),
     ],
 )
@@ -310,7 +310,7 @@ def test_the_person_category_may_have_any_number() -> None:
 
 
 def test_ids_that_a_library_cannot_take_and_people_of_no_image() -> None:
-    """Words, words beside numbers and numbers below 0 are valid ids.
+    """Text, text beside numbers and negative numbers are valid ids.
 
     A person of an image that is not listed does not count.
     """
@@ -362,7 +362,7 @@ def test_images_without_id(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
-def test_files_with_something_wrong(
+def test_invalid_results_files(
     tmp_path: Path,
     people: Callable[[dict[str, Any]], list[dict[str, Any]]],
     message: str,

@@ -106,8 +106,8 @@ def test_joints_never_annotated_or_never_predicted() -> None:
     assert scores["mean"] == pytest.approx(100 / 3)
 
 
-def test_a_joint_nobody_has_lowers_the_total_and_its_group() -> None:
-    """Wrists are nowhere: 0 of the group, and 12 of 14 joints in the Total."""
+def test_a_joint_that_is_never_predicted_lowers_the_total_and_its_group() -> None:
+    """Wrists are never predicted: 0 of the group, and 12 of 14 joints in the Total."""
     content = two_and_one()
     found = [found_at(0, 0), found_at(40, 0)]
     for person in [*content["annotations"], *found]:
@@ -284,7 +284,7 @@ def pairs_within_half_a_head(annotations: list[dict[str, Any]], left: int, right
 
 
 def person_at(number: int, x: float, y: float, visible: int = 2) -> dict[str, Any]:
-    """Somebody 60 pixels tall: joint k is at (x + k, y + 4 k)."""
+    """A person 60 pixels tall: joint k is at (x + k, y + 4 k)."""
     keypoints = np.column_stack([x + np.arange(16), y + 4 * np.arange(16), np.full(16, visible)])
     return {
         "id": number,
@@ -333,7 +333,7 @@ def test_only_the_groups_region_is_scored() -> None:
     assert images.facts["people"] == 3
     assert (
         evaluate_mpii(content, [found[3], *found[:3]], MPII, region="images").values["Total"] < 1
-    ), "somebody who is not there"
+    ), "a person that is not annotated"
     assert (
         evaluate_mpii(content, [found_at(20, 0), *found], MPII, region="groups").values["Total"] < 1
     ), "within the region it counts"

@@ -35,7 +35,7 @@ def some_results(num_keypoints: int = 3) -> list[ImageResult]:
     return results
 
 
-def test_there_and_back(tmp_path: Path) -> None:
+def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "new" / "results.json"
     results = some_results()
     write_results(path, results, with_filled=True)
@@ -106,7 +106,7 @@ GOOD = {"image_id": 7, "category_id": 1, "keypoints": [1.0, 2.0, 0.5] * 3, "scor
         ({"score": float("inf")}, r"person 1 \(image 7\)"),
     ],
 )
-def test_a_wrong_person_is_named(change: dict, message: str) -> None:
+def test_an_invalid_person_is_named(change: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         check_entries([GOOD, GOOD | change], 3, {7})
 

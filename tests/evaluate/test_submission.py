@@ -62,7 +62,7 @@ def test_coco_name_and_content(tmp_path: Path, images: Path) -> None:
         (FOUND, "a/b", "a/b"),
     ],
 )
-def test_what_the_server_would_refuse(
+def test_files_that_the_server_rejects(
     tmp_path: Path, images: Path, found: dict, name: str, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):

@@ -1,4 +1,4 @@
-"""All losses together: images with few and many people, alone and in a batch, and each option."""
+"""All losses together: few and many people, alone and in a batch, each option."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_finite_with_no_one_two_and_forty_people(cfg: CfgNode) -> None:
     )
 
 
-def test_a_image_s_loss_is_the_same_alone_and_in_the_batch(cfg: CfgNode) -> None:
+def test_the_loss_of_an_image_does_not_depend_on_the_batch(cfg: CfgNode) -> None:
     output, batch = outputs(cfg, len(COUNTS)), images_with_people(COUNTS)
     make, loss = build_targets(cfg, COCO), build_criterion(cfg, COCO)
     together = loss(output, make(batch)).per_image
@@ -135,7 +135,7 @@ def test_factors_scale_their_terms() -> None:
         torch.testing.assert_close(after[name], ratio * before[name])
 
 
-def test_a_perfect_offset_costs_nothing_and_a_far_one_its_distance() -> None:
+def test_a_perfect_offset_has_loss_0_and_a_far_one_its_distance() -> None:
     cfg = default_config()
     cfg.LOSS.OFFSETS_LOSS_FACTOR = [2.0, 2.0]
     targets = build_targets(cfg, COCO)(images_with_people((2,)))

@@ -1,4 +1,4 @@
-"""The losses are the public code's, after its factors: loss functions alone, and all together."""
+"""Losses equal those of the public code with its factors: each function, and all together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def public(golden: Path) -> dict[str, torch.Tensor]:
 
 
 def tag_cells(packed: torch.Tensor, height: int, width: int) -> TagTargets:
-    """The public code's (B, P, J, 2) pairs of packed index and flag as our targets: a person's come first, in any channel."""
+    """Targets from the public code's (B, P, J, 2) pairs: packed index (any channel) and flag."""
     images, people, joints, _ = packed.shape
     cells = torch.zeros(images, people, joints, dtype=torch.int64)
     valid = torch.zeros(images, people, joints, dtype=torch.bool)

@@ -12,7 +12,7 @@ from duopose.types import TagTargets
 
 
 def people(*tags: list[float]) -> tuple[torch.Tensor, TagTargets]:
-    """Tag maps of one image in which person p's joint k reads tags[p][k], and the targets that read them so."""
+    """Tag maps and targets of one image: joint k of person p has tag tags[p][k]."""
     joints, count = max(map(len, tags), default=1), max(len(tags), 1)
     maps = torch.zeros(1, joints, 1, count, dtype=torch.float64)
     valid = torch.zeros(1, count, joints, dtype=torch.bool)
@@ -41,12 +41,12 @@ def test_push_is_a_mean_over_ordered_pairs() -> None:
 
 
 @pytest.mark.parametrize("push_type", ["exp", "max"])
-def test_one_person_has_nobody_to_be_pushed_from(push_type: str) -> None:
+def test_one_person_has_push_0(push_type: str) -> None:
     push, pull = tag_losses(*people([1.0, 2.0]), push_type)
     assert push.item() == 0 and pull.item() == pytest.approx(0.25)
 
 
-def test_nobody_costs_nothing() -> None:
+def test_no_people_have_loss_0() -> None:
     maps, targets = people()
     push, pull = tag_losses(maps.requires_grad_(), targets)
     (push + pull).sum().backward()

@@ -1,4 +1,4 @@
-"""Jobs are taken once, survive the death of their process, and give the same table."""
+"""Every job runs once, also after a killed process, and the table is the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The target maker as a whole: what each model gets, and that mirroring an image mirrors its targets."""
+"""`TargetBuilder`: the targets of each model; mirrored images give mirrored targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""With the family's options the targets are the public code's, where that is right."""
+"""With HEATMAP_CENTRES rounded targets equal those of the public code, where it is correct."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def read(golden: Path, skeleton: Skeleton, prefix: str, size: int) -> dict[str, 
         }
 
 
-def family_targets(skeleton: Skeleton, joints: np.ndarray, size: int) -> tuple[Targets, int]:
-    """Targets of the golden joints, which are in cells of a map of `size`, and the index of that map."""
+def rounded_targets(skeleton: Skeleton, joints: np.ndarray, size: int) -> tuple[Targets, int]:
+    """Targets of the golden joints (cells of a map of `size`), and the index of that map."""
     cfg = default_config()
     cfg.DATASET.HEATMAP_CENTRES = "rounded"
     stride = 512 // size
@@ -44,7 +44,7 @@ def test_heatmaps_equal_the_golden_ones(
     golden: Path, skeleton: Skeleton, prefix: str, size: int
 ) -> None:
     expected = read(golden, skeleton, prefix, size)
-    targets, level = family_targets(skeleton, expected["joints"], size)
+    targets, level = rounded_targets(skeleton, expected["joints"], size)
     np.testing.assert_allclose(targets.heatmaps[level][0].numpy(), expected["heatmaps"], atol=1e-6)
 
 
@@ -53,7 +53,7 @@ def test_tag_cells_equal_the_golden_visible_indices(
     golden: Path, skeleton: Skeleton, prefix: str, size: int
 ) -> None:
     expected = read(golden, skeleton, prefix, size)
-    tags = family_targets(skeleton, expected["joints"], size)[0].tags
+    tags = rounded_targets(skeleton, expected["joints"], size)[0].tags
     joints = torch.arange(skeleton.num_keypoints + 1)
     for person in range(len(expected["joints"])):
         valid = tags.valid[0, person]
@@ -67,7 +67,7 @@ def test_offsets_equal_the_golden_ones_where_those_are_right(
     golden: Path, skeleton: Skeleton, prefix: str, size: int
 ) -> None:
     expected = read(golden, skeleton, prefix, size)
-    targets, level = family_targets(skeleton, expected["joints"], size)
+    targets, level = rounded_targets(skeleton, expected["joints"], size)
     layout = skeleton.offset_layout()
     diagonal = 512 * np.sqrt(2)
     ours = (
@@ -89,7 +89,7 @@ def test_offsets_equal_the_golden_ones_where_those_are_right(
 def windows_of_the_public_code(
     joints: np.ndarray, source: np.ndarray, target: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Per edge and cell (E, size, size): how many people's windows cover it, and whether one of them has an unlabelled target."""
+    """(E, size, size) number of windows over a cell; whether one has an unlabelled target."""
     people = np.zeros((len(source), size, size), dtype=int)
     unlabelled = np.zeros(people.shape, dtype=bool)
     for edge, (start, end) in enumerate(zip(source, target)):

@@ -37,9 +37,9 @@ def make(
 
 
 def cell_by_cell(keypoints: torch.Tensor, layout: OffsetLayout, frame: MapFrame) -> Cells:
-    """(image, entry, cell) -> y, x of the mean over people of target - pixel, straight from the definition."""
+    """(image, edge, cell) -> mean over people of target - cell, y and x, by the definition."""
     complete = append_centres(keypoints).double()
-    said = defaultdict(list)
+    found_at = defaultdict(list)
     for image, person, entry in np.ndindex(complete.shape[0], complete.shape[1], layout.num_edges):
         source, target = (
             complete[image, person, layout.source[entry]],
@@ -52,8 +52,8 @@ def cell_by_cell(keypoints: torch.Tensor, layout: OffsetLayout, frame: MapFrame)
         for y in range(max(0, middle_y - RADIUS), min(HEIGHT, middle_y + RADIUS + 1)):
             for x in range(max(0, middle_x - RADIUS), min(WIDTH, middle_x + RADIUS + 1)):
                 pixel = frame.to_input(torch.tensor([x, y], dtype=torch.float64))
-                said[image, entry, y * WIDTH + x].append((target[:2] - pixel).numpy()[::-1])
-    return {key: np.mean(values, axis=0) for key, values in said.items()}
+                found_at[image, entry, y * WIDTH + x].append((target[:2] - pixel).numpy()[::-1])
+    return {key: np.mean(values, axis=0) for key, values in found_at.items()}
 
 
 def as_cells(targets: OffsetTargets) -> Cells:
@@ -122,6 +122,6 @@ def test_windows_end_at_the_border(people: People) -> None:
 
 
 @pytest.mark.parametrize("counts", [[], [0, 0]])
-def test_nobody(people: People, counts: list[int]) -> None:
+def test_no_people(people: People, counts: list[int]) -> None:
     targets = make(people(COCO, counts), COCO.offset_layout(), MapFrame(4))
     assert all(len(field) == 0 for field in targets)

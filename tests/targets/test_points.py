@@ -14,7 +14,7 @@ def test_the_centre_is_the_mean_of_the_labelled_keypoints() -> None:
     assert append_centres(person)[0, 0, 3].tolist() == [20, 40, 1]
 
 
-def test_nobody_has_no_centre() -> None:
+def test_a_person_without_keypoints_has_no_centre() -> None:
     assert append_centres(torch.zeros(1, 1, 3, 3))[0, 0, 3].tolist() == [0, 0, 0]
 
 

@@ -1,4 +1,4 @@
-"""The user's mistakes on the command line: a message and exit code 2, never a traceback."""
+"""Wrong arguments, settings and files: one message and exit code 2, no traceback."""
 
 from __future__ import annotations
 

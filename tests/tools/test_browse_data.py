@@ -12,7 +12,7 @@ CFG = ("--cfg", "experiments/sample/demo.yaml")
 
 
 @pytest.mark.parametrize("model", ["pose_higher_hrnet_de", "pose_higher_hrnet"])
-def test_three_sheets_a_image(tmp_path: Path, drawn: Path, run_tool: Run, model: str) -> None:
+def test_three_drawings_of_an_image(tmp_path: Path, drawn: Path, run_tool: Run, model: str) -> None:
     run_tool(
         "browse_data",
         *CFG,
@@ -30,7 +30,7 @@ def test_three_sheets_a_image(tmp_path: Path, drawn: Path, run_tool: Run, model:
     assert all(cv2.imread(str(path)).std() > 10 for path in tmp_path.iterdir())
 
 
-def test_unknown_image_is_a_sentence(tmp_path: Path, drawn: Path, run_tool: Run) -> None:
+def test_unknown_image_is_named(tmp_path: Path, drawn: Path, run_tool: Run) -> None:
     ended = run_tool(
         "browse_data", *CFG, "--ids", "no-such-id", "--out", tmp_path, "DATASET.ROOT", drawn, code=2
     )

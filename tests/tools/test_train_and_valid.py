@@ -57,7 +57,7 @@ def test_valid_writes_numbers_with_their_protocol(
 def busy_words(
     drawn: Path, tiny_settings: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> list[str]:
-    """Words that evaluate a network of random weights whose maps are full of peaks."""
+    """Arguments that evaluate a network of random weights whose maps are full of peaks."""
     path = tmp_path_factory.mktemp("weights") / "random.pth"
     words = [
         "--cfg",

@@ -143,7 +143,7 @@ def test_each_rank_loads_its_images_through_the_workers() -> None:
 def test_a_closed_loader_has_no_workers() -> None:
     """A reference cycle keeps the loader alive until the interpreter's exit.
 
-    Its workers could then make the interpreter wait for ever.
+    Without `close` its workers could block the exit of the interpreter.
     """
     loader = TrainLoader(
         TinyData(Trick(length=9)),

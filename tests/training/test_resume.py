@@ -1,4 +1,4 @@
-"""A run that is killed and resumed ends bit by bit as one that is not."""
+"""A run that is killed and resumed gives the same bits as an uninterrupted run."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def test_a_loss_that_is_not_finite_names_term_and_images_before_the_update(tmp_p
     assert all(torch.isfinite(tensor).all() for tensor in content["network"].values())
 
 
-def test_a_vanished_data_folder_is_a_user_error(tmp_path: Path) -> None:
+def test_a_deleted_data_folder_is_a_user_error(tmp_path: Path) -> None:
     for workers in (0, 1):
         with pytest.raises(
             UserError,

@@ -40,7 +40,7 @@ SETTINGS = [
 
 
 class Trick(NamedTuple):
-    """Trouble to make: all off by default."""
+    """Faults to inject: all off by default."""
 
     slow: float = 0.0  # seconds a sample takes
     kill_worker_at: int = -1  # index of the sample whose worker dies

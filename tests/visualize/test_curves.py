@@ -45,7 +45,7 @@ def test_reading(tmp_path: Path) -> None:
     assert len(curves["train", "push"].values) == 40
 
 
-def test_plot_is_a_image_with_lines(tmp_path: Path) -> None:
+def test_plot_is_an_image_with_lines(tmp_path: Path) -> None:
     target = tmp_path / "new" / "curves.png"
     plot_curves(write(tmp_path), target, "a run")
     image = cv2.imread(str(target))
@@ -67,7 +67,7 @@ def test_smoothing() -> None:
 def test_every_loss_term_is_drawn_and_strides_share_a_colour(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A term that no code knows appears by its name alone."""
+    """Curves draw every term of the file, also new ones."""
     path = tmp_path / "metrics.csv"
     values = {"loss": 3, "new_term_4": 2, "new_term_2": 1, "push": 1, "learning_rate": 0.1}
     speed = {"images_per_second": 9, "data_share": 0.1, "loss_scale": 2, "skipped_steps": 1}

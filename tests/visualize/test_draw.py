@@ -1,4 +1,4 @@
-"""Drawn people are where they should be, in their colours."""
+"""Positions and colours of drawn people."""
 
 import numpy as np
 
@@ -74,7 +74,7 @@ def test_the_image_itself_stays() -> None:
     assert np.array_equal(image, grey())
 
 
-def test_nobody_and_people_far_outside() -> None:
+def test_no_people_and_people_far_outside() -> None:
     assert np.array_equal(draw_people(grey(), poses(), COCO), grey())
     outside, endless = person(), person()
     outside[:, :2] *= 1e12

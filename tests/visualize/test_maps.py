@@ -63,7 +63,7 @@ def test_mask_tints_what_is_left_out() -> None:
     )
 
 
-def test_arrows_begin_and_end_where_told() -> None:
+def test_arrows_begin_and_end_at_the_given_points() -> None:
     ends = np.array([[80.0, 50.0], [10.0, 10.0]])
     shown = draw_arrows(
         grey(), np.array([[20.0, 50.0], [10.0, 10.0]]), ends, [(255, 0, 0), (0, 0, 255)]
@@ -83,17 +83,17 @@ def test_window_arrows_end_at_the_target(legacy_alignment: bool) -> None:
     assert np.allclose(got_starts, starts) and np.allclose(ends, target)
 
 
-def test_sheet_holds_every_image_whole() -> None:
+def test_a_grid_holds_every_image_whole() -> None:
     images = [np.full((20 + 5 * n, 30, 3), 10 * n + 5, dtype=np.uint8) for n in range(5)]
     canvas = make_grid(images, [f"image {n}" for n in range(5)], columns=2)
     for image in images:
         assert (canvas == image[0, 0]).all(-1).sum() >= image.shape[0] * image.shape[1]
     assert canvas.shape[0] == 3 * (40 + TITLE_HEIGHT + 6) + 6 and canvas.shape[1] == 2 * 36 + 6
-    with pytest.raises(ValueError, match="5 images and 1 titles"):
+    with pytest.raises(ValueError, match=r"5 .* 1 "):
         make_grid(images, ["one"])
 
 
-def test_tag_sheets_have_one_panel_per_map() -> None:
+def test_tag_grids_have_one_panel_per_map() -> None:
     heatmaps = np.random.default_rng(0).random((5, 16, 24))
     panels = tag_grid(grey(), heatmaps, heatmaps, COCO)
     assert panels.shape == (2 * (64 + TITLE_HEIGHT + 6) + 6, 3 * 102 + 6, 3)
@@ -135,7 +135,7 @@ def test_sample_image_shows_mask_people_and_centre() -> None:
     assert sample_image(sample(), COCO, enlarge=2).shape == (256, 256, 3)
 
 
-def test_a_heatmap_sheet_has_one_panel_a_keypoint() -> None:
+def test_a_heatmap_grid_has_one_panel_per_keypoint() -> None:
     shown = heatmap_grid(sample().image, np.random.default_rng(0).random((18, 32, 32)), COCO)
     assert shown.shape == (4 * (128 + TITLE_HEIGHT + 6) + 6, 5 * 134 + 6, 3)
 

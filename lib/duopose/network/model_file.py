@@ -23,10 +23,10 @@ WRAPPER_PREFIXES = re.compile(r"^(?:(?:module|_orig_mod|1)\.)+")
 # The entries in which checkpoints of various codebases keep the weights.
 STATE_KEYS = ("state_dict", "model", "best_state_dict", "network", "model_state_dict")
 
-SOURCES = """Sources of weight files, and the folders where they are put by convention:
-  ImageNet HRNet (hrnet_w32-36af842e.pth ...): model zoo of HigherHRNet-Human-Pose-Estimation -> models/pytorch/imagenet/
-  ImageNet ResNet-50 (resnet50-0676ba61.pth ...): torchvision -> models/pytorch/imagenet/
-  HigherHRNet (pose_higher_hrnet_w32_512.pth ...): model zoo of HigherHRNet-Human-Pose-Estimation -> models/pytorch/pose_coco/
+SOURCES = """Sources of weight files, and their usual folders:
+  ImageNet HRNet (hrnet_w32-36af842e.pth ...): HigherHRNet's model zoo, models/pytorch/imagenet/
+  ImageNet ResNet-50 (resnet50-0676ba61.pth ...): torchvision, models/pytorch/imagenet/
+  HigherHRNet (pose_higher_hrnet_w32_512.pth ...): its model zoo, models/pytorch/pose_coco/
   Duopose: a run writes model_best.pth and model_final.pth into its folder below output/"""
 
 StateDict = dict[str, torch.Tensor]
