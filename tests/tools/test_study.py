@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +30,8 @@ overrides:
   DATASET.ROOT: {data}
   TRAIN.VAL_EVERY: 0
   TEST.DETECTION_THRESHOLD: 0.02
+  TEST.START_THRESHOLD: 0.02
+  MODEL.INIT_WEIGHTS: false
 groups:
 - variants:
     DE: {{}}
@@ -37,30 +41,42 @@ groups:
     )
 
 
-def test_plan_work_report(
+def test_killed_and_resumed_it_gives_the_same_results_and_table(
     drawn: Path, tiny_settings: tuple[str, ...], run_tool: Run, tmp_path: Path
 ) -> None:
     study = tmp_path / "tiny.yaml"
     write_study(study, tiny_settings, drawn)
-    tables = []
-    for name in ("whole", "killed"):
-        folder = tmp_path / name
-        run_tool("study", "plan", study, "--out", folder)
-        if name == "killed":
-            (speed,) = (tmp_path / "whole" / "speed").glob("speed-*[0-9a-f].json")
-            run_tool("study", "work", folder, "--jobs", 1)
-            (folder / "speed" / speed.name).write_bytes(speed.read_bytes())  # not measured anew
-            command = [sys.executable, "tools/study.py", "work", str(folder)]
-            worker = subprocess.Popen(command, cwd=PROJECT)
-            with pytest.raises(subprocess.TimeoutExpired):
-                worker.wait(12)
-            worker.kill()
-            worker.wait()
-        run_tool("study", "work", folder, "--threads", 1)
-        assert "failed 0" in run_tool("study", "status", folder).stdout
+    whole = tmp_path / "whole"
+    run_tool("study", "plan", study, "--out", whole)
+    run_tool("study", "work", whole, "--threads", 1)
 
-        run_tool("study", "report", folder, "--out", tmp_path / f"{name}.md", "--resamples", 20)
-        lines = (tmp_path / f"{name}.md").read_text().splitlines()
-        tables.append([line for line in lines if line.startswith(("| ", "python"))])
+    killed = tmp_path / "killed"
+    run_tool("study", "plan", study, "--out", killed)
+    run_tool("study", "work", killed, "--jobs", 1)
+    for path in (whole / "speed").glob("*.json"):  # the number of steps, not measured anew
+        shutil.copy(path, killed / "speed")
+    command = [sys.executable, "tools/study.py", "work", str(killed), "--threads", "1"]
+    worker = subprocess.Popen(command, cwd=PROJECT)
+    while not list((killed / "runs").glob("*/output")):
+        assert worker.poll() is None
+        time.sleep(0.05)
+    worker.kill()
+    worker.wait()
+    run_tool("study", "work", killed, "--threads", 1)
+
+    results = sorted((whole / "results").glob("*/results.json"))
+    assert len(results) == 9
+    for path in results:
+        resumed = killed / "results" / path.parent.name / "results.json"
+        assert len(path.read_bytes()) > 1000 and path.read_bytes() == resumed.read_bytes()
+    tables = [table_of(run_tool, folder) for folder in (whole, killed)]
     assert tables[0] == tables[1]
     assert any("TRAIN.END_STEP" in line for line in tables[0])
+
+
+def table_of(run_tool: Run, folder: Path) -> list[str]:
+    """The tables and commands of the report."""
+    assert "failed 0" in run_tool("study", "status", folder).stdout
+    page = folder / "study.md"
+    run_tool("study", "report", folder, "--out", page, "--resamples", 20)
+    return [line for line in page.read_text().splitlines() if line.startswith(("| ", "python"))]
