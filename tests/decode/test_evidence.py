@@ -18,7 +18,7 @@ from duopose.decode.evidence import (
     squared_distances,
     tag_term,
 )
-from duopose.decode.people import NONE, People
+from duopose.decode.people import NONE, GroupedPeople
 from duopose.skeletons import COCO
 from duopose.types import Peaks
 
@@ -66,7 +66,7 @@ def test_tag_term_has_the_variance_of_a_mean_of_tags(decoder_settings: Callable)
     peaks = make_peaks([WRIST], np.zeros((1, 2)))
     settings = decoder_settings(tag_sigma=0.5)
     tag, centre = np.array([[1.0], [1.0]]), np.zeros((2, 2))
-    people = People.without_joints(np.full(2, NONE), tag, centre, 17)
+    people = GroupedPeople.without_joints(np.full(2, NONE), tag, centre, 17)
     people.num_tags = np.array([1, 4])
     expected = [1.5 - 1 / (2 * 0.25 * 2), 1.5 - 1 / (2 * 0.25 * 1.25)]
     assert tag_term(people, peaks, settings)[:, 0] == pytest.approx(expected)

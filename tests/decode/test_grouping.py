@@ -10,7 +10,7 @@ import pytest
 from duopose.decode.associative_embedding import TagGrouper
 from duopose.decode.evidence import GroupingEvidence
 from duopose.decode.grouping import Grouper, assign_joint, greedy_groups
-from duopose.decode.people import CENTRE_PEAK_SIGMA, NONE, RADIUS_MARGIN, People, gather
+from duopose.decode.people import CENTRE_PEAK_SIGMA, NONE, RADIUS_MARGIN, GroupedPeople, gather
 from duopose.skeletons import COCO
 from duopose.types import Peaks
 
@@ -58,7 +58,7 @@ def people_side_by_side(count: int, distance: float) -> np.ndarray:
     return shapes + 200 + distance * np.arange(count)[:, None, None] * [1, 0]
 
 
-def found_sets(people: People) -> set[tuple[int, ...]]:
+def found_sets(people: GroupedPeople) -> set[tuple[int, ...]]:
     return {tuple(row.tolist()) for row in people.peak_index}
 
 
@@ -135,7 +135,7 @@ def test_people_are_estimated_from_their_peaks() -> None:
     peaks.offset_sigma[[nose, eye]] = [2.0, 4.0]
     peaks.position[[nose, eye]] = [[12.0, 0.0], [12.0, 40.0]]
 
-    people = People.without_joints(np.array([17]), np.zeros((1, 1)), np.zeros((1, 2)), 17)
+    people = GroupedPeople.without_joints(np.array([17]), np.zeros((1, 1)), np.zeros((1, 2)), 17)
     people.peak_index[0, :2] = [nose, eye]
     people.update_from_peaks(peaks, offset_sigma=2.0 / CENTRE_PEAK_SIGMA)
     weights = np.array([1 / 4, 1 / 16, 1 / 4])
@@ -151,15 +151,15 @@ def test_people_are_estimated_from_their_peaks() -> None:
 def test_torso_joints_alone_have_their_mean_as_centre() -> None:
     peaks = peaks_of_people(people_side_by_side(1, 0.0), np.zeros(1), np.zeros(1))
     torso = list(COCO.torso_indices)
-    people = People.without_joints(np.array([NONE]), np.zeros((1, 1)), np.zeros((1, 2)), 17)
+    people = GroupedPeople.without_joints(np.array([NONE]), np.zeros((1, 1)), np.zeros((1, 2)), 17)
     people.peak_index[0, torso] = torso
     people.update_from_peaks(peaks, 4.0)
     assert people.centre[0] == pytest.approx(peaks.position[torso].mean(axis=0))
 
 
 def test_concatenate_select_and_gather() -> None:
-    first = People.without_joints(np.array([3]), np.ones((1, 1)), np.zeros((1, 2)), 17)
-    second = People.without_joints(np.array([4, 5]), np.ones((2, 1)), np.zeros((2, 2)), 17)
+    first = GroupedPeople.without_joints(np.array([3]), np.ones((1, 1)), np.zeros((1, 2)), 17)
+    second = GroupedPeople.without_joints(np.array([4, 5]), np.ones((2, 1)), np.zeros((2, 2)), 17)
     people = first.concatenate(second)
     assert len(people) == 3
     assert people.select(np.array([2, 0])).centre_peak.tolist() == [5, 3]

@@ -21,8 +21,12 @@ Every key can stand in a yaml (`--cfg FILE.yaml`) or on the command line after i
 
     python tools/dist_train.py --cfg FILE.yaml TRAIN.LR 0.001 TEST.FLIP_TEST False
 
-The command line wins over the yaml, the yaml over the defaults. Wrong keys and values are reported
-together before any data is read. A cell is one cell of a map: 4 or 2 input pixels.
+The command line overrides the yaml, the yaml overrides the defaults. Wrong keys and values are
+reported together before any data is read. A cell is one cell of a map: 4 or 2 input pixels.
+
+To find the code of a setting, search `lib/` for its name without the section (`LR_STEP`). The
+decoder has plain fields in lower case: `TEST.JOINT_THRESHOLD` is `settings.joint_threshold` in
+`lib/duopose/decode/`.
 """
 TITLES = {
     "": "Run",

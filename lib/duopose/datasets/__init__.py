@@ -1,9 +1,9 @@
 """From files to batches: annotation files, images, augmentation, data set, loader.
 
-    annotation file -> annotations.People          image folder or zip -> split_files.ImageSource
+    annotation file -> annotations.AnnotatedPeople    image folder or zip -> split_files.ImageSource
     both -> dataset.CocoFormatDataset -> (transforms.augment) -> loader.build_loader -> Batch
 
-Subfolders: check/ (problems of a data set), prepare/ (converters), sample_data/ (drawn people).
+Subfolders: check/ (problems of a data set), prepare/ (converters), sample_data/ (generated people).
 """
 
 from duopose.datasets.build import build_dataset

@@ -31,7 +31,7 @@ MAX_IMAGE_SIDE = 100_000
 
 
 @dataclass(frozen=True)
-class People:
+class AnnotatedPeople:
     """Images and labelled people; arrays, so that loader processes share or copy them cheaply.
 
     N images in the file's order, M people. Person p of image i is row first[i] + p; the people of
@@ -53,12 +53,12 @@ class People:
         """(P, K, 3) keypoints of the people of one image."""
         return self.keypoints[self.first[index] : self.first[index + 1]]
 
-    def only_annotated(self) -> People:
+    def only_annotated(self) -> AnnotatedPeople:
         """The same without the images that have no annotation at all."""
         chosen = np.flatnonzero(self.is_annotated).tolist()
         counts = np.diff(self.first)[self.is_annotated]
 
-        return People(
+        return AnnotatedPeople(
             image_ids=[self.image_ids[index] for index in chosen],
             file_names=[self.file_names[index] for index in chosen],
             sizes=self.sizes[self.is_annotated],
@@ -69,7 +69,7 @@ class People:
         )
 
 
-def collect_people(file: AnnotationFile, skeleton: Skeleton, limit: int = 0) -> People:
+def collect_people(file: AnnotationFile, skeleton: Skeleton, limit: int = 0) -> AnnotatedPeople:
     """The people of the first `limit` images (0: all); UserError at the first unusable record."""
     images = file.images[:limit] if limit else file.images
     annotations = _annotations_by_image(file, images, skeleton)
@@ -85,7 +85,7 @@ def collect_people(file: AnnotationFile, skeleton: Skeleton, limit: int = 0) -> 
 
     no_people = np.zeros((0, skeleton.num_keypoints, 3), dtype=np.float32)
     sizes = [(image["width"], image["height"]) for image in images]
-    return People(
+    return AnnotatedPeople(
         image_ids=[image["id"] for image in images],
         file_names=[image["file_name"] for image in images],
         sizes=np.array(sizes, dtype=np.int32).reshape(-1, 2),

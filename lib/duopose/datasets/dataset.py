@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch.utils.data import Dataset
 
-from duopose.datasets.annotations import People
+from duopose.datasets.annotations import AnnotatedPeople
 from duopose.datasets.ignore_mask import RunLengthCode, decode_mask, encode_regions
 from duopose.datasets.split_files import ImageSource, read_image
 from duopose.datasets.transforms import Augmentation, augment
@@ -27,7 +27,7 @@ class CocoFormatDataset(Dataset[Sample]):
     a resume. Without `augmentation` an item is the unchanged image (image frame).
     """
 
-    people: People
+    people: AnnotatedPeople
     images: ImageSource
     skeleton: Skeleton
     annotation_path: str  # the ground truth that an evaluator reads

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from duopose.decode.people import NONE, People, mean_tag
+from duopose.decode.people import NONE, GroupedPeople, mean_tag
 from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import Skeleton
 from duopose.types import Peaks
@@ -37,7 +37,7 @@ class TagGrouper:
     skeleton: Skeleton
     settings: DecoderSettings
 
-    def group(self, peaks: Peaks) -> People:
+    def group(self, peaks: Peaks) -> GroupedPeople:
         """The people found; none has a centre peak."""
         skeleton = self.skeleton
         people = self._new_people(peaks, np.zeros(0, dtype=int))
@@ -57,12 +57,12 @@ class TagGrouper:
         people.update_from_peaks(peaks, self.settings.offset_sigma)
         return people
 
-    def _new_people(self, peaks: Peaks, found: np.ndarray) -> People:
+    def _new_people(self, peaks: Peaks, found: np.ndarray) -> GroupedPeople:
         """A person without joints for each of the peaks."""
         no_centre_peak = np.full(len(found), NONE)
         num_joints = self.skeleton.num_keypoints
         position = peaks.position[found]
-        return People.without_joints(no_centre_peak, peaks.tag[found], position, num_joints)
+        return GroupedPeople.without_joints(no_centre_peak, peaks.tag[found], position, num_joints)
 
     def _assign(self, peaks: Peaks, found: np.ndarray, tag: np.ndarray) -> np.ndarray:
         """(N,) person of each peak of `found` (N,), NONE where no tag (P, T) is near enough."""

@@ -19,7 +19,7 @@ from duopose.decode.map_reading import count_window_overlaps, read_offsets, read
 from duopose.decode.missing_joints import fill_missing_joints
 from duopose.decode.mrm import refine_positions
 from duopose.decode.peaks import check_values, find_peak_cells
-from duopose.decode.people import People, gather
+from duopose.decode.people import GroupedPeople, gather
 from duopose.decode.score import find_duplicates, person_scores
 from duopose.decode.settings import DecoderSettings
 from duopose.decode.subpixel import refine_subpixel
@@ -30,7 +30,7 @@ from duopose.types import Peaks, PoseMaps, Poses
 class PeakGrouper(Protocol):
     """Assigns peaks to people."""
 
-    def group(self, peaks: Peaks) -> People:
+    def group(self, peaks: Peaks) -> GroupedPeople:
         """The people who have at least one joint."""
         ...
 
@@ -144,7 +144,7 @@ class Decoder:
 
     # ---- people ----
 
-    def to_poses(self, peaks: Peaks, people: People) -> Poses:
+    def to_poses(self, peaks: Peaks, people: GroupedPeople) -> Poses:
         """Refine, fill and rank the grouped people."""
         settings = self.settings
         score = gather(peaks.score, people.peak_index, 0.0)

@@ -34,7 +34,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from duopose.decode.people import People
+from duopose.decode.people import GroupedPeople
 from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import OffsetLayout, Skeleton
 from duopose.types import Peaks
@@ -153,21 +153,21 @@ def tag_variance(num_tags: np.ndarray, settings: DecoderSettings) -> np.ndarray:
     return settings.tag_sigma**2 * (1 + 1 / num_tags)
 
 
-def tag_term(people: People, peaks: Peaks, settings: DecoderSettings) -> np.ndarray:
+def tag_term(people: GroupedPeople, peaks: Peaks, settings: DecoderSettings) -> np.ndarray:
     """The person's mean tag against the peak's tag."""
     squared = squared_distances(people.tag, peaks.tag)
     variance = tag_variance(people.num_tags, settings)[:, None]
     return log_likelihood_ratio(squared, variance, LOG_GAIN_TAG, settings.outlier_probability)
 
 
-def centre_term(people: People, peaks: Peaks, settings: DecoderSettings) -> np.ndarray:
+def centre_term(people: GroupedPeople, peaks: Peaks, settings: DecoderSettings) -> np.ndarray:
     """The person's centre against the centre predicted by the peak."""
     squared = squared_distances(people.centre, peaks.predicted_centre)
     variance = peaks.offset_sigma**2
     return log_likelihood_ratio(squared, variance, LOG_GAIN_OFFSET, settings.outlier_probability)
 
 
-def distance_term(people: People, peaks: Peaks, settings: DecoderSettings) -> np.ndarray:
+def distance_term(people: GroupedPeople, peaks: Peaks, settings: DecoderSettings) -> np.ndarray:
     """Distance of the peak from the person's centre, in radii.
 
     For torso joints, which have no offsets to the centre, it is the only evidence of their own.
@@ -177,7 +177,7 @@ def distance_term(people: People, peaks: Peaks, settings: DecoderSettings) -> np
     return log_likelihood_ratio(squared, variance, LOG_GAIN_DISTANCE, settings.outlier_probability)
 
 
-UnaryTerm = Callable[[People, Peaks, DecoderSettings], np.ndarray]
+UnaryTerm = Callable[[GroupedPeople, Peaks, DecoderSettings], np.ndarray]
 UNARY_TERMS: tuple[UnaryTerm, ...] = (tag_term, centre_term, distance_term)
 
 
@@ -306,7 +306,7 @@ class GroupingEvidence:
             self.neighbours[first].append(second)
             self.neighbours[second].append(first)
 
-    def unary(self, people: People) -> np.ndarray:
+    def unary(self, people: GroupedPeople) -> np.ndarray:
         """(P, M) of every person and joint peak, minus the cost of joining: 0 is the threshold."""
         total = -self.join_cost + UNARY_TERMS[0](people, self.joint_peaks, self.settings)
         for term in UNARY_TERMS[1:]:

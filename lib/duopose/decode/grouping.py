@@ -42,7 +42,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from duopose.decode.evidence import GroupingEvidence
-from duopose.decode.people import MIN_RADIUS, NONE, People
+from duopose.decode.people import MIN_RADIUS, NONE, GroupedPeople
 from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import OffsetLayout, Skeleton
 from duopose.types import Peaks
@@ -56,7 +56,7 @@ class Grouper:
     layout: OffsetLayout
     settings: DecoderSettings
 
-    def group(self, peaks: Peaks) -> People:
+    def group(self, peaks: Peaks) -> GroupedPeople:
         """The people that have any joint."""
         evidence = GroupingEvidence(peaks, self.skeleton, self.layout, self.settings)
 
@@ -73,18 +73,18 @@ class Grouper:
         return people.select(np.flatnonzero(people.present.any(axis=1)))
 
 
-def people_from_centre_peaks(peaks: Peaks, skeleton: Skeleton) -> People:
+def people_from_centre_peaks(peaks: Peaks, skeleton: Skeleton) -> GroupedPeople:
     """One person without joints for every centre peak that NMS did not suppress."""
     is_centre = peaks.joint == skeleton.centre
     rows = np.flatnonzero(is_centre & ~peaks.nms_suppressed)
     tag = peaks.tag[rows]
-    return People.without_joints(rows, tag, peaks.position[rows], skeleton.num_keypoints)
+    return GroupedPeople.without_joints(rows, tag, peaks.position[rows], skeleton.num_keypoints)
 
 
 # ---- assignment ----
 
 
-def run_assignment(people: People, evidence: GroupingEvidence, skeleton: Skeleton) -> None:
+def run_assignment(people: GroupedPeople, evidence: GroupingEvidence, skeleton: Skeleton) -> None:
     """Iterate assignments of all joint types; `people` are changed in place."""
     if not len(people) or not len(evidence.joint_peaks.joint):
         return
@@ -116,7 +116,7 @@ def run_assignment(people: People, evidence: GroupingEvidence, skeleton: Skeleto
 
 
 def assign_joints(
-    joints: Sequence[int], people: People, unary: np.ndarray, evidence: GroupingEvidence
+    joints: Sequence[int], people: GroupedPeople, unary: np.ndarray, evidence: GroupingEvidence
 ) -> None:
     """Assign the peaks of these joint types, one type after the other."""
     for joint in joints:
@@ -160,7 +160,9 @@ def all_peaks_with_best_person(peak_index: np.ndarray, unary: np.ndarray) -> boo
 # ---- people without a centre peak ----
 
 
-def seed_from_unassigned(people: People, evidence: GroupingEvidence) -> tuple[People, np.ndarray]:
+def seed_from_unassigned(
+    people: GroupedPeople, evidence: GroupingEvidence
+) -> tuple[GroupedPeople, np.ndarray]:
     """New people from groups of unassigned peaks, without joints yet, and the lone peaks (N,)."""
     peaks = evidence.peaks
     unassigned = unassigned_peaks(people, evidence)
@@ -173,7 +175,7 @@ def seed_from_unassigned(people: People, evidence: GroupingEvidence) -> tuple[Pe
     return new_people, unassigned[np.array(lone, dtype=int)]
 
 
-def unassigned_peaks(people: People, evidence: GroupingEvidence) -> np.ndarray:
+def unassigned_peaks(people: GroupedPeople, evidence: GroupingEvidence) -> np.ndarray:
     """(L,) joint peaks that belong to nobody and may start people, highest score first."""
     peaks = evidence.joint_peaks
     settings = evidence.settings
@@ -212,7 +214,7 @@ def greedy_groups(affinity: np.ndarray, joint: np.ndarray) -> list[np.ndarray]:
     return groups
 
 
-def people_from_groups(groups: list[np.ndarray], peaks: Peaks, num_joints: int) -> People:
+def people_from_groups(groups: list[np.ndarray], peaks: Peaks, num_joints: int) -> GroupedPeople:
     """A person without joints for each group, with its mean tag and mean predicted centre."""
     tag = np.zeros((len(groups), peaks.tag.shape[1]))
     centre = np.full((len(groups), 2), np.nan)
@@ -223,14 +225,14 @@ def people_from_groups(groups: list[np.ndarray], peaks: Peaks, num_joints: int) 
         if len(known):
             centre[row] = known.mean(axis=0)
 
-    people = People.without_joints(np.full(len(groups), NONE), tag, centre, num_joints)
+    people = GroupedPeople.without_joints(np.full(len(groups), NONE), tag, centre, num_joints)
     people.num_tags = np.array([float(len(group)) for group in groups])
     return people
 
 
 def single_joint_people(
-    lone_peaks: np.ndarray, people: People, evidence: GroupingEvidence
-) -> People:
+    lone_peaks: np.ndarray, people: GroupedPeople, evidence: GroupingEvidence
+) -> GroupedPeople:
     """People of one joint each, from the peaks of `lone_peaks` that nobody has."""
     peaks = evidence.peaks
     rows = np.setdiff1d(lone_peaks, people.peak_index[people.present])
@@ -238,7 +240,7 @@ def single_joint_people(
     no_centre_peak = np.full(len(rows), NONE)
     tag = peaks.tag[rows]
 
-    singles = People.without_joints(no_centre_peak, tag, peaks.position[rows], num_joints)
+    singles = GroupedPeople.without_joints(no_centre_peak, tag, peaks.position[rows], num_joints)
     singles.peak_index[np.arange(len(rows)), peaks.joint[rows]] = rows
     singles.update_from_peaks(peaks, evidence.settings.offset_sigma)
     return singles

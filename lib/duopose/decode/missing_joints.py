@@ -35,7 +35,7 @@ from duopose.decode.evidence import (
     tag_variance,
 )
 from duopose.decode.mrm import collect_predictions
-from duopose.decode.people import NONE, People
+from duopose.decode.people import NONE, GroupedPeople
 from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import OffsetLayout
 from duopose.types import Peaks
@@ -59,7 +59,7 @@ MAX_RADII = 2.0
 
 def fill_missing_joints(
     peaks: Peaks,
-    people: People,
+    people: GroupedPeople,
     position: np.ndarray,
     score: np.ndarray,
     layout: OffsetLayout,
@@ -98,7 +98,7 @@ class JointFiller:
     """Evidence on the missing joints of one image; each term returns (N,) for N candidates."""
 
     def __init__(
-        self, peaks: Peaks, people: People, layout: OffsetLayout, settings: DecoderSettings
+        self, peaks: Peaks, people: GroupedPeople, layout: OffsetLayout, settings: DecoderSettings
     ) -> None:
         self.peaks = peaks
         self.people = people
@@ -210,7 +210,7 @@ def squared_length(difference: np.ndarray) -> np.ndarray:
     return np.einsum("...d,...d->...", difference, difference)
 
 
-def peak_owners(peaks: Peaks, people: People, layout: OffsetLayout) -> np.ndarray:
+def peak_owners(peaks: Peaks, people: GroupedPeople, layout: OffsetLayout) -> np.ndarray:
     """(M,) person of each peak, NONE where nobody has it.
 
     A person of one joint without a centre peak is no owner: its peak is mostly one that two people
@@ -227,7 +227,7 @@ def peak_owners(peaks: Peaks, people: People, layout: OffsetLayout) -> np.ndarra
 
 
 def predict_joints(
-    peaks: Peaks, people: People, layout: OffsetLayout
+    peaks: Peaks, people: GroupedPeople, layout: OffsetLayout
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions (P, K, 2) predicted by the neighbours' offsets, and their sigma (P, K).
 

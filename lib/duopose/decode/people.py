@@ -46,7 +46,7 @@ def gather(values: np.ndarray, index: np.ndarray, missing: float) -> np.ndarray:
 
 
 @dataclass
-class People:
+class GroupedPeople:
     """P people of one image; K joint types, T numbers a tag. Frame: the merged input."""
 
     peak_index: np.ndarray  # (P, K) int: row in `Peaks`, NONE where the joint has no peak
@@ -61,10 +61,10 @@ class People:
     @staticmethod
     def without_joints(
         centre_peak: np.ndarray, tag: np.ndarray, centre: np.ndarray, num_joints: int
-    ) -> People:
+    ) -> GroupedPeople:
         """People of whom only tag (P, T) and centre (P, 2) are known."""
         count = len(centre_peak)
-        return People(
+        return GroupedPeople(
             peak_index=np.full((count, num_joints), NONE),
             centre_peak=centre_peak,
             tag=tag.copy(),
@@ -81,18 +81,18 @@ class People:
         """(P, K) bool: the joint has a peak."""
         return self.peak_index != NONE
 
-    def concatenate(self, others: People) -> People:
+    def concatenate(self, others: GroupedPeople) -> GroupedPeople:
         """These people, then the others."""
         names = [field.name for field in fields(self)]
         columns = {}
         for name in names:
             columns[name] = np.concatenate([getattr(self, name), getattr(others, name)])
-        return People(**columns)
+        return GroupedPeople(**columns)
 
-    def select(self, rows: np.ndarray) -> People:
+    def select(self, rows: np.ndarray) -> GroupedPeople:
         """The people of an index or a mask."""
         names = [field.name for field in fields(self)]
-        return People(**{name: getattr(self, name)[rows] for name in names})
+        return GroupedPeople(**{name: getattr(self, name)[rows] for name in names})
 
     def update_from_peaks(self, peaks: Peaks, offset_sigma: float, min_radius: float = 0.0) -> None:
         """Tag, centre and radius again, from the peaks that the people have now.

@@ -35,7 +35,7 @@ ImageLike = str | Path | np.ndarray | Image.Image
 
 
 class ModelSettings(NamedTuple):
-    """What a model file says about itself."""
+    """Settings and skeleton of a model file."""
 
     cfg: CfgNode
     skeleton: Skeleton

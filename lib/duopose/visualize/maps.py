@@ -350,6 +350,6 @@ def _write_title(canvas: np.ndarray, text: str) -> None:
 def _blend(below: np.ndarray, above: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Two RGB images, `above` with a weight (H, W) from 0 to 1, as uint8."""
     opacity = weight[..., None]
-    mixed = (1 - opacity) * below + opacity * above
-    in_range = np.clip(np.round(mixed), 0, 255)
+    blended = (1 - opacity) * below + opacity * above
+    in_range = np.clip(np.round(blended), 0, 255)
     return in_range.astype(np.uint8)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from duopose.coco_annotations import AnnotationFile, Record, RequiredField, read_annotation_file
-from duopose.datasets.annotations import People, collect_people
+from duopose.datasets.annotations import AnnotatedPeople, collect_people
 from duopose.datasets.check.findings import Findings
 from duopose.datasets.check.records import (
     check_categories,
@@ -199,7 +199,7 @@ def _summarise(file: AnnotationFile, report: SplitReport, rules: Rules) -> None:
             report.findings.notice(message, "image", image_id)
 
 
-def summary_lines(people: People, skeleton: Skeleton) -> list[str]:
+def summary_lines(people: AnnotatedPeople, skeleton: Skeleton) -> list[str]:
     """Images, people per image, sizes, and how often each keypoint is labelled and visible."""
     counts = np.diff(people.first)
     num_ignoring = sum(bool(region) for region in people.ignored_regions)

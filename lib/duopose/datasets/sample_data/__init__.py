@@ -1,4 +1,4 @@
-"""Drawn people in COCO format: a data set without a download, with exact labels, learnt in minutes.
+"""Generated images of people in COCO format: exact labels, no download, trained on in minutes.
 
 `body` poses a body in three dimensions, `figure` draws it, `scene` fills an image and labels it,
 `write` makes the files.
