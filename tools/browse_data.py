@@ -69,11 +69,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--cfg", required=True, type=Path, help="the yaml of the training")
-    add("--ids", default="", metavar="ID,ID", help="image ids; default: those with most people")
-    add("--number", type=int, default=8, help="how many images where no ids are given")
+    add("--ids", default="", metavar="ID,ID", help="image ids; default: those with the most people")
+    add("--number", type=int, default=8, help="number of images without --ids")
     add("--epoch", type=int, default=0, help="draw the augmentation of this epoch and the next")
     add("--out", type=Path, default=Path("output/browse_data"), help="folder of the PNG files")
-    add("opts", nargs="*", metavar="KEY VALUE", help="settings that replace the yaml's")
+    add("opts", nargs="*", metavar="KEY VALUE", help="settings that override the yaml")
     return parser.parse_intermixed_args(arguments)
 
 

@@ -64,7 +64,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="do not open the images (missing ones are still found)",
     )
     parser.add_argument(
-        "opts", nargs="*", metavar="KEY VALUE", help="settings that replace the yaml's"
+        "opts", nargs="*", metavar="KEY VALUE", help="settings that override the yaml"
     )
     return parser.parse_intermixed_args(arguments)
 

@@ -39,12 +39,12 @@ def parse(arguments: list[str]) -> Namespace:
         "--resume",
         default="",
         metavar="PATH",
-        help="checkpoint or run folder to go on from (see also AUTO_RESUME)",
+        help="checkpoint or run folder to resume from (see also AUTO_RESUME)",
     )
     parser.add_argument(
         "--resume-anyway",
         action="store_true",
-        help="go on although settings differ from the checkpoint's",
+        help="resume although settings differ from those of the checkpoint",
     )
     parser.add_argument(
         "--dry-run",
@@ -55,7 +55,7 @@ def parse(arguments: list[str]) -> Namespace:
         "opts",
         nargs="*",
         metavar="KEY VALUE",
-        help="settings that differ from the yaml, e.g. TRAIN.LR 1e-4",
+        help="settings that override the yaml, e.g. TRAIN.LR 1e-4",
     )
     return parser.parse_intermixed_args(arguments)
 

@@ -60,7 +60,7 @@ def build_parser() -> ArgumentParser:
     )
     parser.add_argument("--json", default="", metavar="FILE", help="write the rows to this file")
     parser.add_argument(
-        "opts", nargs="*", metavar="KEY VALUE", help="settings that differ from the yaml"
+        "opts", nargs="*", metavar="KEY VALUE", help="settings that override the yaml"
     )
     return parser
 

@@ -53,7 +53,7 @@ def parse(arguments: list[str]) -> Namespace:
         "opts",
         nargs="*",
         metavar="KEY VALUE",
-        help="settings that differ from those of the yaml or model file, "
+        help="settings that override those of the yaml or model file, "
         "e.g. TEST.PROTOCOL multiscale",
     )
     return parser.parse_intermixed_args(arguments)

@@ -18,7 +18,7 @@ from PIL import Image
 import duopose
 from duopose.config import config_text, load_config
 from duopose.errors import UserError
-from duopose.inference.model import read_image
+from duopose.inference.model import to_rgb_array
 from duopose.skeletons import COCO, get_skeleton
 
 WriteModel = Callable[..., Path]
@@ -150,9 +150,9 @@ def test_pil_images_of_other_modes() -> None:
     sixteen = Image.fromarray(grey.astype(np.uint16) * 256 + 99)
     transparent = Image.fromarray(np.dstack([rgb, alpha]), "RGBA")
     for image in (Image.fromarray(grey), sixteen, transparent, Image.fromarray(grey).convert("P")):
-        assert np.array_equal(read_image(image), rgb), image.mode
+        assert np.array_equal(to_rgb_array(image), rgb), image.mode
     with pytest.raises(UserError):
-        read_image(Image.fromarray(grey.astype(np.float32)))
+        to_rgb_array(Image.fromarray(grey.astype(np.float32)))
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -160,7 +160,7 @@ def test_a_grey_file_and_its_pil_image_are_the_same(tmp_path: Path, bits: int) -
     values = np.random.default_rng(0).integers(0, 2**bits, (20, 30))
     path = tmp_path / "grey.png"
     cv2.imwrite(str(path), values.astype(np.uint8 if bits == 8 else np.uint16))
-    assert np.array_equal(read_image(path), read_image(Image.open(path)))
+    assert np.array_equal(to_rgb_array(path), to_rgb_array(Image.open(path)))
 
 
 def test_exif_orientation_is_ignored(tmp_path: Path, images: list[np.ndarray]) -> None:
@@ -169,7 +169,7 @@ def test_exif_orientation_is_ignored(tmp_path: Path, images: list[np.ndarray]) -
     exif[0x0112] = 6  # turn by 90 degrees
     image.save(tmp_path / "turned.jpg", exif=exif)
     for source in (tmp_path / "turned.jpg", Image.open(tmp_path / "turned.jpg")):
-        assert read_image(source).shape == (80, 100, 3)
+        assert to_rgb_array(source).shape == (80, 100, 3)
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,7 @@ def _check_skeleton(settings: Mapping[str, Any]) -> list[str]:
     try:
         skeleton = get_skeleton(str(name))
     except UserError:
-        return []  # `validate` reports it
+        return []  # `config_problems` reports it
 
     problems = []
     for key in stated:

@@ -1,7 +1,7 @@
 """How a setting is declared: one `Setting` holds its key, default, check and meaning.
 
-`default_config`, `validate`, docs/settings.md and the decoder's plain settings are made from these
-declarations, so that nothing about a setting is written twice.
+`default_config`, `config_problems`, docs/settings.md and the decoder's plain settings are made from
+these declarations, so that nothing about a setting is written twice.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """From a yaml and `KEY VALUE` overrides to one checked, frozen tree of settings.
 
 defaults <- yaml <- overrides, old keys translated (`compat.py`), types converted, values checked
-(`validate`). Nothing global is changed. All mistakes are reported together, each with its key, the
-value and what is allowed. The checks of single values are in their declarations.
+(`config_problems`). Nothing global is changed. All mistakes are reported together, each with its
+key, the value and what is allowed. The checks of single values are in their declarations.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _resolve(
     cfg = default_config()
     problems += _merge(cfg, settings)
     if not problems:
-        problems = validate(cfg, skeleton)
+        problems = config_problems(cfg, skeleton)
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
         raise UserError(f"{source}: {len(problems)} problem(s) in the settings:\n{lines}")
@@ -224,7 +224,7 @@ def _unknown_key(key: str) -> str:
 # ---- checks of the merged settings, before any data is opened ----
 
 
-def validate(cfg: CfgNode, skeleton: Skeleton | None = None) -> list[str]:
+def config_problems(cfg: CfgNode, skeleton: Skeleton | None = None) -> list[str]:
     """One sentence per setting whose value cannot work; an empty list if all are valid.
 
     skeleton: the one in use, if it does not come from DATASET.SKELETON.

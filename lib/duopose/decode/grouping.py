@@ -176,7 +176,7 @@ def seed_from_unassigned(
 
 
 def unassigned_peaks(people: GroupedPeople, evidence: GroupingEvidence) -> np.ndarray:
-    """(L,) joint peaks that belong to nobody and may start people, highest score first."""
+    """(L,) unassigned joint peaks that may start people, highest score first."""
     peaks = evidence.joint_peaks
     settings = evidence.settings
     may_start = ~peaks.nms_suppressed & (peaks.score >= settings.start_threshold)
@@ -233,7 +233,7 @@ def people_from_groups(groups: list[np.ndarray], peaks: Peaks, num_joints: int) 
 def single_joint_people(
     lone_peaks: np.ndarray, people: GroupedPeople, evidence: GroupingEvidence
 ) -> GroupedPeople:
-    """People of one joint each, from the peaks of `lone_peaks` that nobody has."""
+    """People of one joint each, from the peaks of `lone_peaks` that are still unassigned."""
     peaks = evidence.peaks
     rows = np.setdiff1d(lone_peaks, people.peak_index[people.present])
     num_joints = people.peak_index.shape[1]

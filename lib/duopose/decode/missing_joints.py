@@ -211,7 +211,7 @@ def squared_length(difference: np.ndarray) -> np.ndarray:
 
 
 def peak_owners(peaks: Peaks, people: GroupedPeople, layout: OffsetLayout) -> np.ndarray:
-    """(M,) person of each peak, NONE where nobody has it.
+    """(M,) person of each peak, NONE where it is unassigned.
 
     A person of one joint without a centre peak is no owner: its peak is mostly one that two people
     share and neither got. The baseline's people have no centre peaks, so there it owns its peak.

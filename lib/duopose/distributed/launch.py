@@ -116,7 +116,7 @@ def explain_error(error: BaseException) -> str | None:
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = error.filename or "while writing"
-        return f"the disk is full ({where}); make room and go on with AUTO_RESUME True"
+        return f"the disk is full ({where}); make room and resume with AUTO_RESUME True"
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
         return (
             f"a process that reads images died ({first_line}); most often memory ran out: lower "

@@ -105,7 +105,7 @@ def write_entries(path: str | Path, entries: list[Entry]) -> None:
 
 
 def read_entries(path: str | Path) -> list[Entry]:
-    """The people of a results file; UserError where it is no list of records.
+    """The people of a results file; UserError where it is not a list of records.
 
     `check_entries` checks their fields.
     """
@@ -199,7 +199,7 @@ def _describe_problem(entry: Entry, num_keypoints: int, known: set[int | str]) -
             "with another skeleton (DATASET.SKELETON)?"
         )
     if isinstance(entry["score"], bool):
-        return f"{person} has the score {entry['score']}, which is no number"
+        return f"{person} has the score {entry['score']}, which is not a number"
     return f"{person} has a keypoint or score that is not finite"
 
 

@@ -127,7 +127,7 @@ class People:
         canvas_source = self.image if image is None else image
         if canvas_source is None:
             raise UserError("there is no image to draw on; give one: people.draw(image)")
-        canvas = read_image(canvas_source)
+        canvas = to_rgb_array(canvas_source)
 
         if min_score is None:
             min_score = self.person_threshold
@@ -188,7 +188,7 @@ class Model:
         """The people in an image, or in each image of a list.
 
         images: a path, an array (H, W, 3) uint8 RGB, a PIL image, or a list of these (see
-            `read_image`). The EXIF orientation is ignored, as in training and evaluation.
+            `to_rgb_array`). The EXIF orientation is ignored, as in training and evaluation.
         batch_size: images of equal input size that go through the network together; by default
             TEST.IMAGES_PER_GPU, and 1 on the CPU, where a batch is not faster.
         Raises UserError if an image cannot be read, naming its path or its index in the list.
@@ -210,7 +210,7 @@ class Model:
         def prepared_images() -> Iterator[PreparedImage]:
             for index, image in enumerate(images):
                 where = f"image {index} of the list" if is_list else "the image"
-                pixels = read_image(image, where)
+                pixels = to_rgb_array(image, where)
                 yield prepare_image(pixels, index, self.predictor.transform)
 
         found: dict[int, People] = {}
@@ -229,7 +229,7 @@ class Model:
         return [found[index] for index in range(len(images))]
 
 
-def read_image(image: ImageLike, where: str = "the image") -> np.ndarray:
+def to_rgb_array(image: ImageLike, where: str = "the image") -> np.ndarray:
     """An image as (H, W, 3) uint8 RGB.
 
     - A path: any file that OpenCV reads. - An array must be (H, W, 3) uint8 RGB already.

@@ -167,7 +167,7 @@ def _write_error_message(path: Path, size: int, error: OSError) -> str:
     return (
         f"the checkpoint {path} could not be written: {error.strerror} "
         f"(it needs {size / 1e6:.1f} MB{free}); {kept}. "
-        "Make room and go on with AUTO_RESUME True"
+        "Make room and resume with AUTO_RESUME True"
     )
 
 
@@ -203,7 +203,7 @@ def _read(path: Path) -> CheckpointContent:
     content: CheckpointContent = torch.load(path, map_location="cpu", weights_only=True)
     if content.get("format") != FORMAT:
         raise ValueError(
-            f"it is no checkpoint of this version of Duopose (format {content.get('format')}, "
+            f"it is not a checkpoint of this version of Duopose (format {content.get('format')}, "
             f"not {FORMAT})"
         )
     return content
@@ -212,10 +212,10 @@ def _read(path: Path) -> CheckpointContent:
 def checkpoint_to_resume(
     folder: RunFolder, resume: str, auto_resume: bool, restarted: bool
 ) -> Path | None:
-    """The checkpoint that the run goes on from, or None for a new run.
+    """The checkpoint from which the run resumes, or None for a new run.
 
     resume: the argument of --resume, a file or the folder of a run. auto_resume: use the run
-    folder's own. restarted: torchrun has restarted the workers; they always go on from the run
+    folder's own. restarted: torchrun has restarted the workers; they always resume from the run
     folder's own, since --resume's is the one they started from.
     """
     own_exists = checkpoint_exists(folder.checkpoint)
@@ -255,7 +255,7 @@ def check_settings(cfg: CfgNode, loaded: LoadedCheckpoint, allow_differences: bo
         settings = "\n  ".join(differing)
         raise UserError(
             f"{loaded.path} was written with other settings:\n  {settings}\n"
-            "set them as they were, or add --resume-anyway to go on with the new ones, or start "
+            "set them as they were, or add --resume-anyway to resume with the new ones, or start "
             "anew without --resume and AUTO_RESUME"
         )
     return [f"resuming although settings differ: {line}" for line in differing]

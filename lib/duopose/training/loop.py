@@ -205,7 +205,7 @@ def log_stop(run: TrainingRun, stop: StopRequest) -> None:
     names.discard("")  # of ranks without a signal
     signals = " and ".join(sorted(names))
     logger.info(
-        "stopped by %s at %s; everything is saved, go on with AUTO_RESUME True",
+        "stopped by %s at %s; everything is saved, resume with AUTO_RESUME True",
         signals,
         format_position(run),
     )

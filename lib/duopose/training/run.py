@@ -150,7 +150,7 @@ def resume(run: TrainingRun, content: CheckpointContent, is_own: bool) -> None:
             before,
             now,
         )
-    logger.info("going on at %s", format_position(run))
+    logger.info("resuming at %s", format_position(run))
 
 
 def log_header(run: TrainingRun, messages: list[str]) -> None:

@@ -69,7 +69,8 @@ def read_curves(path: str | Path) -> dict[tuple[str, str], Curve]:
         rows = csv.reader(file)
         if tuple(next(rows, ())) != COLUMNS:
             raise UserError(
-                f"'{path}' is no metrics file of a run: its first line must be {','.join(COLUMNS)}"
+                f"'{path}' is not a metrics file of a run: "
+                f"its first line must be {','.join(COLUMNS)}"
             )
         for row in rows:
             try:

@@ -101,7 +101,7 @@ def _is_id(value: Any) -> bool:
 
 def _raise_if_any(path: Path, ids: list[Any], what: str) -> None:
     if ids:
-        raise UserError(f"{path} is no CrowdPose file: {len(ids)} {what}, first ids {ids[:3]}")
+        raise UserError(f"{path} is not a CrowdPose file: {len(ids)} {what}, first ids {ids[:3]}")
 
 
 def _count_notices(split: str, file: AnnotationFile) -> list[str]:
