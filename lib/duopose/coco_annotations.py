@@ -1,4 +1,4 @@
-"""COCO-format annotation files: the reader, and the rule that says which annotations are people.
+"""COCO-format annotation files: the reader, and the rule for which annotations are people.
 
 Training, the data check and scoring all use this one rule, so that a model is scored on the same
 kind of people as it was trained on.

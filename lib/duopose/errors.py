@@ -19,7 +19,7 @@ PATH_ERRORS = {
 
 
 class UserError(ValueError):
-    """A mistake in settings, data or weights; the message says what is wrong, where, what to do.
+    """A mistake in settings, data or weights; the message states what is wrong, where, what to do.
 
     The tools print the message without a traceback and end with exit code 2.
     """

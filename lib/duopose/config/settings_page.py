@@ -17,7 +17,7 @@ INTRODUCTION = """# Settings
 
 <!-- Written by `python -m duopose.config.settings_page` from lib/duopose/config; do not edit. -->
 
-Every key can stand in a yaml (`--cfg FILE.yaml`) or on the command line after it:
+Every key can be set in a yaml (`--cfg FILE.yaml`), or on the command line:
 
     python tools/dist_train.py --cfg FILE.yaml TRAIN.LR 0.001 TEST.FLIP_TEST False
 

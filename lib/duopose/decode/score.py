@@ -1,11 +1,11 @@
-"""Scores by which people are ranked, and people who were found twice.
+"""Scores by which people are ranked, and duplicates.
 
 The score of a person is the mean of its joint scores over all K joints; a missing joint counts 0. A
 person with few or low peaks is less likely to match an annotated one.
 
-A person who lies where a better one does is most often the same person found twice: networks give
-second peaks beside the first. Such a person goes to the end of the ranking, where a real one is
-still found and a false one costs nothing.
+A person at the position of a person with a higher score is usually a duplicate: networks give
+second peaks beside the first. It is moved to the end of the ranking: a true positive there still
+counts, and a false positive there does not lower AP.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Start one process or several on this machine, and turn the way they end into one exit code.
+"""Start one process or several on this machine, and combine their exits into one exit code.
 
 The launcher hosts the key-value store in which the ranks find each other on a port that the system
 chooses, so there is no port to configure. Each rank that fails writes its error into a file of a

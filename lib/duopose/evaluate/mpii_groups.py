@@ -127,7 +127,7 @@ class MpiiScoring:
                 "so there is nothing to measure"
             )
         elif not any(image["pred"] for image in self.images):
-            notes.append("no prediction lies in what is scored, so AP is 0")
+            notes.append("no prediction lies in a scored region, so AP is 0")
         if self.people_without_head:
             notes.append(
                 f"{self.people_without_head} people have no head rectangle, nor upper neck and "

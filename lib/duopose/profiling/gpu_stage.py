@@ -78,7 +78,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> Iterator[Row]:
     """The device, its matrix rate, the step on a ready batch, the step fed from JPEGs.
 
-    Mixed precision, unless the settings say otherwise.
+    Mixed precision by default.
     """
     mixed_precision = ["FP16.ENABLED", True, "FP16.DYNAMIC_LOSS_SCALE", True]
     overrides = [*mixed_precision, *args.opts, "TRAIN.ACCUMULATE", 1]
