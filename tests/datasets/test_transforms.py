@@ -62,8 +62,8 @@ def test_mirroring_swaps_names_and_nothing_else() -> None:
     mirrored = plain.then(Affine.mirror(128))
     sample.keypoints[0, 5:] = rng.uniform(60, 100, (12, 3))
     sample.keypoints[0, 5:, 2] = 2
-    one = warp_sample(sample, plain, None, 128, (4, 2), 30)
-    two = warp_sample(sample, mirrored, COCO.flip_index, 128, (4, 2), 30)
+    one = warp_sample(sample, plain, None, (128, 128), (4, 2), 30)
+    two = warp_sample(sample, mirrored, COCO.flip_index, (128, 128), (4, 2), 30)
     assert np.abs(one.image[:, ::-1].astype(int) - two.image).max() <= 12 and np.array_equal(
         one.masks[0], two.masks[0]
     )
@@ -75,7 +75,7 @@ def test_mirroring_swaps_names_and_nothing_else() -> None:
 def test_keypoints_outside_the_square_and_unlabelled_ones_are_zero() -> None:
     keypoints = np.zeros((1, 3, 3), np.float32)
     keypoints[0] = [[-0.4, 0, 2], [63.6, 5, 2], [10, 10, 0]]
-    moved = warp_keypoints(keypoints, Affine.resize(1, 1), None, 64)
+    moved = warp_keypoints(keypoints, Affine.resize(1, 1), None, (64, 64))
     assert moved[0, 0, 2] == 2 and (moved[0, 1:] == 0).all()
 
 
@@ -86,9 +86,9 @@ def test_the_largest_people_stay_and_the_invisible_leave() -> None:
     people[0, :, 0] = -5000
     crowded = Sample(sample.image, people, sample.mask, 1)
     affine = Augmentation(input_size=128).affine(200, 150, 220.0, 0.0, (0, 0), False)
-    kept = warp_sample(crowded, affine, None, 128, (4, 2), 30).keypoints
+    kept = warp_sample(crowded, affine, None, (128, 128), (4, 2), 30).keypoints
     assert len(kept) == 30
-    np.testing.assert_allclose(kept[0], warp_keypoints(people[1:2], affine, None, 128)[0])
+    np.testing.assert_allclose(kept[0], warp_keypoints(people[1:2], affine, None, (128, 128))[0])
 
 
 def test_samples_without_people() -> None:
@@ -102,7 +102,7 @@ def test_masks_follow_the_image_and_outside_counts() -> None:
     mask = np.ones((100, 100), np.uint8)
     mask[20:60, 30:80] = 0
     affine = Augmentation(input_size=128).affine(100, 100, 130.0, 25.0, (4.0, -3.0), True)
-    levels = warp_masks(mask, affine, 128, (4, 2))
+    levels = warp_masks(mask, affine, (128, 128), (4, 2))
     assert [level.shape for level in levels] == [(32, 32), (64, 64)] and set(
         np.unique(levels[0])
     ) == {0, 1}
@@ -178,7 +178,7 @@ def test_normalise_is_imagenets() -> None:
 def test_the_warp_is_opencvs_and_uint8() -> None:
     sample = dotted_sample()
     affine = Augmentation(128).affine(200, 150, 150.0, 10.0, (0, 0), False)
-    out = warp_sample(sample, affine, None, 128, (4, 2), 30)
+    out = warp_sample(sample, affine, None, (128, 128), (4, 2), 30)
     assert out.image.dtype == np.uint8
     np.testing.assert_array_equal(
         out.image, cv2.warpAffine(sample.image, affine.matrix, (128, 128))

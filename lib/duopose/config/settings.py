@@ -298,6 +298,13 @@ DATASET = (
         "HigherHRNet: pixels times the scale in units of 200 pixels, which is the same.",
     ),
     Setting("DATASET.FLIP", 0.5, FRACTION, "Augmentation: probability of a horizontal flip."),
+    Setting(
+        "DATASET.MOSAIC",
+        0.0,
+        FRACTION,
+        "Augmentation: probability that a training sample is a mosaic, four images on one canvas. "
+        "0.5 suits small data sets and photographs of single people.",
+    ),
 )
 
 SECTIONS = {

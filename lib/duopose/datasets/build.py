@@ -46,6 +46,7 @@ def build_dataset(
         augmentation=build_augmentation(cfg) if train else None,
         max_people=cfg.DATASET.MAX_NUM_PEOPLE,
         seed=cfg.SEED,
+        mosaic=cfg.DATASET.MOSAIC,
     )
 
 

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from duopose.datasets.annotations import AnnotatedPeople
 from duopose.datasets.ignore_mask import RunLengthCode, decode_mask, encode_regions
+from duopose.datasets.mosaic import NUM_TILES, compose_mosaic
 from duopose.datasets.split_files import ImageSource, read_image
 from duopose.datasets.transforms import Augmentation, augment
 from duopose.errors import UserError
@@ -34,6 +35,7 @@ class CocoFormatDataset(Dataset[Sample]):
     augmentation: Augmentation | None = None
     max_people: int = 30
     seed: int = 0
+    mosaic: float = 0.0  # probability that an augmented item is a mosaic with three other images
     _region_codes: dict[int, RunLengthCode | None] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -49,8 +51,14 @@ class CocoFormatDataset(Dataset[Sample]):
         sample = self.load(index)
         if self.augmentation is None:
             return sample
+
         rng = np.random.default_rng([self.seed, epoch, index])
-        return augment(sample, rng, self.augmentation, self.skeleton.flip_index, self.max_people)
+        flip_index = self.skeleton.flip_index
+        if self.mosaic and rng.random() < self.mosaic:
+            others = rng.integers(len(self), size=NUM_TILES - 1).tolist()
+            samples = [sample, *(self.load(other) for other in others)]
+            return compose_mosaic(samples, rng, self.augmentation, flip_index, self.max_people)
+        return augment(sample, rng, self.augmentation, flip_index, self.max_people)
 
     def load(self, index: int) -> Sample:
         """The unchanged image with all its labelled people, largest first (image frame).

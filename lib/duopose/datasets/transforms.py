@@ -95,7 +95,7 @@ def augment(
         sample,
         affine,
         flip_index if mirror else None,
-        augmentation.input_size,
+        (augmentation.input_size, augmentation.input_size),
         augmentation.strides,
         max_people,
     )
@@ -105,22 +105,21 @@ def warp_sample(
     sample: Sample,
     affine: Affine,
     flip_index: np.ndarray | None,
-    input_size: int,
+    size: tuple[int, int],
     strides: tuple[int, ...],
     max_people: int,
 ) -> Sample:
-    """The sample warped by `affine` (image frame -> input frame) to a square of side `input_size`.
+    """The sample warped by `affine` (image frame -> input frame) to `size` = width, height.
 
     flip_index: (K,) where the affine map mirrors (left and right keypoints swap), else None.
-    Keypoints outside the square become unlabelled, people without any labelled keypoint are
+    Keypoints outside the output become unlabelled, people without any labelled keypoint are
     removed, and the first `max_people` are kept (the data set sorts by area). Pixels outside the
     image are black and count as background.
     """
-    size = (input_size, input_size)
     image = cv2.warpAffine(sample.image, affine.matrix, size, flags=cv2.INTER_LINEAR)
-    masks = warp_masks(sample.mask, affine, input_size, strides)
+    masks = warp_masks(sample.mask, affine, size, strides)
 
-    keypoints = warp_keypoints(sample.keypoints, affine, flip_index, input_size)
+    keypoints = warp_keypoints(sample.keypoints, affine, flip_index, size)
     is_labelled = (keypoints[:, :, 2] > 0).any(1)
     keypoints = keypoints[is_labelled][:max_people]
 
@@ -139,14 +138,14 @@ def mirror_sample(
         sample,
         affine,
         flip_index,
-        augmentation.input_size,
+        (augmentation.input_size, augmentation.input_size),
         augmentation.strides,
         max_people,
     )
 
 
 def warp_keypoints(
-    keypoints: np.ndarray, affine: Affine, flip_index: np.ndarray | None, input_size: int
+    keypoints: np.ndarray, affine: Affine, flip_index: np.ndarray | None, size: tuple[int, int]
 ) -> np.ndarray:
     """(P, K, 3) float32 in the input frame; unlabelled keypoints and those outside are 0, 0, 0."""
     if flip_index is not None:
@@ -154,33 +153,38 @@ def warp_keypoints(
     moved = affine.apply(keypoints).astype(np.float32)
 
     position = moved[..., :2]
-    is_inside = ((position >= -0.5) & (position <= input_size - 0.5)).all(-1)
+    is_inside = ((position >= -0.5) & (position <= np.subtract(size, 0.5))).all(-1)
     labelled = moved[..., 2] > 0
     moved[~(is_inside & labelled)] = 0
     return moved
 
 
 def warp_masks(
-    mask: np.ndarray, affine: Affine, input_size: int, strides: tuple[int, ...]
+    mask: np.ndarray, affine: Affine, size: tuple[int, int], strides: tuple[int, ...]
 ) -> tuple[np.ndarray, ...]:
-    """The mask per stride, (input_size / stride,) * 2 uint8 of 0 and 1, from the image's mask."""
-    sizes = [input_size // stride for stride in strides]
+    """The mask (H, W) of the image per stride, (height / stride, width / stride) uint8 of 0 and 1.
+
+    size: width, height of the output in input pixels.
+    """
+    width, height = size
+    sizes = [(width // stride, height // stride) for stride in strides]
     if mask.all():
-        return tuple(np.ones((size, size), dtype=np.uint8) for size in sizes)
+        return tuple(np.ones((rows, columns), dtype=np.uint8) for columns, rows in sizes)
 
     grey = mask * np.uint8(255)
     return tuple(
-        _warp_mask(grey, affine, size, stride) for size, stride in zip(sizes, strides, strict=True)
+        _warp_mask(grey, affine, cells, stride)
+        for cells, stride in zip(sizes, strides, strict=True)
     )
 
 
-def _warp_mask(grey: np.ndarray, affine: Affine, size: int, stride: int) -> np.ndarray:
-    """grey: (H, W) uint8 of 0 and 255. Cells outside the image are 1."""
+def _warp_mask(grey: np.ndarray, affine: Affine, size: tuple[int, int], stride: int) -> np.ndarray:
+    """grey: (H, W) uint8 of 0 and 255; size: columns, rows. Cells outside the image are 1."""
     to_cells = affine.then(Affine.resize(1 / stride, 1 / stride))
     warped = cv2.warpAffine(
         grey,
         to_cells.matrix,
-        (size, size),
+        size,
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=255,
