@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,10 @@ def test_recipe_on_drawn_images(
         workers=1,
     )
     LAYOUTS[benchmark](tmp_path / "data", cfg.DATASET.TRAIN, cfg.DATASET.TEST)
+    if cfg.DATASET.DATA_FORMAT == "zip":
+        for split in ("train2017", "val2017"):
+            folder = tmp_path / "data" / "images" / split
+            shutil.make_archive(str(folder), "zip", folder)
     metrics = train_and_score(
         run_tool, recipe, [*tiny_settings, "DATASET.ROOT", tmp_path / "data"], tmp_path
     )
