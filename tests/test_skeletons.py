@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_round_trip_through_a_yaml(skeleton: Skeleton, tmp_path: Path) -> None:
         ({"parents": {**COCO.parents, "left_elbow": "left_wrist"}}, "left_wrist"),
     ],
 )
-def test_mistakes_are_named(change: dict[str, object], fragment: str) -> None:
+def test_mistakes_are_named(change: dict[str, Any], fragment: str) -> None:
     with pytest.raises(UserError, match=fragment):
         replace(COCO, **change)
 

@@ -30,7 +30,7 @@ def tiny_content() -> dict[str, Any]:
     }  # the 20 leftmost columns
     square = [[50, 10, 70, 10, 70, 30, 50, 30]]
     common = {"category_id": 1, "iscrowd": 0}
-    annotations = [
+    annotations: list[dict[str, Any]] = [
         {
             "id": 1,
             "image_id": 10,

@@ -19,6 +19,7 @@ from duopose.coco_annotations import read_annotation_file
 from duopose.config import load_config
 from duopose.datasets import build_dataset
 from duopose.datasets.annotations import collect_people
+from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.ignore_mask import decode_mask, encode_regions
 from duopose.datasets.sample_data.write import make_sample_data
 from duopose.datasets.split_files import FolderImages, ZipImages, read_image
@@ -29,7 +30,7 @@ CONFIG = "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def dataset_of(root: Path, train: bool = False, *overrides: object):
+def dataset_of(root: Path, train: bool = False, *overrides: object) -> CocoFormatDataset:
     cfg = load_config(PROJECT / CONFIG, ["DATASET.ROOT", str(root), *overrides])
     return build_dataset(cfg, COCO, BENCHMARKS["coco"].layout, "train2017", train=train)
 

@@ -17,7 +17,7 @@ from duopose.datasets.check.splits import Rules, check_split
 from duopose.datasets.sample_data.body import pose_body
 from duopose.datasets.sample_data.crowd import CROWD_STYLE, place_crowd
 from duopose.datasets.sample_data.figure import Canvas, draw_figure, is_visible, random_look
-from duopose.datasets.sample_data.scene import DEFAULT_STYLE, Person, annotate
+from duopose.datasets.sample_data.scene import DEFAULT_STYLE, Person, SceneStyle, annotate
 from duopose.datasets.sample_data.write import FORMATS, PRESETS, make_sample_data
 from duopose.datasets.split_files import find_annotations, find_images
 from duopose.errors import UserError
@@ -28,6 +28,12 @@ SPLIT = "train2017"
 
 def _content(root: Path) -> dict:
     return json.loads((root / "annotations" / f"person_keypoints_{SPLIT}.json").read_text())
+
+
+def _first_image(folder: Path) -> np.ndarray:
+    image = cv2.imread(str(sorted(folder.iterdir())[0]))
+    assert image is not None
+    return image
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +55,11 @@ def test_same_seed_same_files_for_any_number_of_workers(drawn: Path, tmp_path: P
 
 def test_splits_and_seeds_differ(drawn: Path, tmp_path: Path) -> None:
     make_sample_data(tmp_path, {"train": 2, "val": 0}, seed=4, size=96, skeleton=COCO, workers=1)
-    first = [
-        cv2.imread(str(sorted((root / "images" / SPLIT).iterdir())[0]))
-        for root in (drawn, tmp_path)
-    ]
-    held_out = cv2.imread(str(sorted((drawn / "images" / "val2017").iterdir())[0]))
-    assert not np.array_equal(first[0], first[1])
-    assert not np.array_equal(first[0], held_out)
+    first = _first_image(drawn / "images" / SPLIT)
+    other_seed = _first_image(tmp_path / "images" / SPLIT)
+    held_out = _first_image(drawn / "images" / "val2017")
+    assert not np.array_equal(first, other_seed)
+    assert not np.array_equal(first, held_out)
 
 
 def test_annotations_are_in_coco_format(drawn: Path) -> None:
@@ -127,7 +131,7 @@ def test_mirrored_joints_draw_the_mirrored_figure() -> None:
 
 
 def test_the_nose_is_hidden_from_behind() -> None:
-    counts = {True: [], False: []}
+    counts: dict[bool, list[bool]] = {True: [], False: []}
     for seed in range(60):
         joints = {
             name: point * 100 + np.array([80.0, 80.0, 0.0])
@@ -218,7 +222,7 @@ def test_deeply_hidden_joints_and_people_are_not_labelled() -> None:
     ids[:, :40] = 6  # a part of person 0
     canvas = Canvas(np.zeros((100, 100, 3), np.uint8), ids)
 
-    def wrist_flag(x: float, style=CROWD_STYLE, drawn_area: int = 5000) -> int:
+    def wrist_flag(x: float, style: SceneStyle = CROWD_STYLE, drawn_area: int = 5000) -> int:
         person = _person_with_wrist_at((x, 50))
         record = annotate(canvas, person, 0, ("left_wrist",), style, drawn_area)
         assert record["num_keypoints"] == (record["keypoints"][2] > 0)

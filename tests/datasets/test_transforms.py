@@ -74,7 +74,7 @@ def test_mirroring_swaps_names_and_nothing_else() -> None:
 
 def test_keypoints_outside_the_square_and_unlabelled_ones_are_zero() -> None:
     keypoints = np.zeros((1, 3, 3), np.float32)
-    keypoints[0] = [[-0.4, 0, 2], [63.6, 5, 2], [10, 10, 0]]
+    keypoints[0] = np.array([[-0.4, 0, 2], [63.6, 5, 2], [10, 10, 0]])
     moved = warp_keypoints(keypoints, Affine.resize(1, 1), None, (64, 64))
     assert moved[0, 0, 2] == 2 and (moved[0, 1:] == 0).all()
 

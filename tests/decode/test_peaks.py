@@ -39,7 +39,7 @@ def random_maps(size: tuple[int, int], levels: int, density: float) -> np.ndarra
     generator = np.random.default_rng(levels)
     maps = generator.random((3, *size)).astype(np.float32)
     if levels:
-        maps = np.round(maps * levels) / levels
+        maps = np.round(maps * levels) / np.float32(levels)
     maps[generator.random(maps.shape) > density] = 0
     return maps
 

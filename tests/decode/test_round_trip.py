@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+from tests.decode.conftest import IdealDecoding
+
+from duopose.types import Poses
 
 SIZE = (641, 427)  # odd on purpose
 
 
-def worst_distance(ideal_decoding, poses, keypoints: np.ndarray) -> float:
+def worst_distance(ideal_decoding: IdealDecoding, poses: Poses, keypoints: np.ndarray) -> float:
     """Largest distance, in stride-2 cells, of a labelled joint from that of the best match."""
     truth = ideal_decoding.merged.affine.apply(keypoints)
     apart = np.linalg.norm(poses.keypoints[:, None, :, :2] - truth[None, :, :, :2], axis=3)

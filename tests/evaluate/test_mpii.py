@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ import pytest
 
 from duopose.errors import UserError
 from duopose.evaluate.ground_truth import open_annotations
+from duopose.evaluate.metrics import Metrics
 from duopose.evaluate.mpii import JOINT_GROUPS, evaluate_mpii, mean_average_precision
 from duopose.evaluate.mpii_groups import (
     SCORED_JOINTS,
+    AnnotatedPerson,
+    MetricImage,
     MpiiScoring,
+    PredictedPerson,
     group_of_prediction,
     group_region,
 )
@@ -49,13 +54,20 @@ def test_reference_numbers_of_joint_groups(real_data: Path) -> None:
 HEAD = [0.0, 0.0, 30.0, 40.0]  # head size 30: right within 15 pixels
 
 
-def image(
-    people: list[list[list[float]]], predictions: list[list[list[float]]], head: list[float] = HEAD
-) -> dict[str, Any]:
-    return {
-        "gt": [{"head_rect": head, "joints": p} for p in people],
-        "pred": [{"joints": p} for p in predictions],
-    }
+# People, their joints, and the values of each: joint, x, y, and the score of a prediction.
+People = Sequence[Sequence[Sequence[float]]]
+
+
+def image(people: People, predictions: People, head: Sequence[float] = HEAD) -> MetricImage:
+    annotated: list[AnnotatedPerson] = [
+        {"head_rect": list(head), "joints": as_floats(person)} for person in people
+    ]
+    predicted: list[PredictedPerson] = [{"joints": as_floats(person)} for person in predictions]
+    return {"gt": annotated, "pred": predicted}
+
+
+def as_floats(person: Sequence[Sequence[float]]) -> list[list[float]]:
+    return [[float(value) for value in joint] for joint in person]
 
 
 def test_the_distance_limit_is_half_a_head_and_counts() -> None:
@@ -177,7 +189,7 @@ def real_people(real_data: Path) -> dict[str, Any]:
         (real_data / "annotations_only" / "mpii_multi_person_690_images.json").read_text()
     )
     order = [MPII_FILE_KEYPOINTS.index(name) for name in MPII.keypoints]
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for number, image in enumerate(raw["images"]):
         for person in image["persons"]:
             keypoints = np.column_stack(
@@ -217,6 +229,12 @@ def as_found(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def score(metrics: Metrics, group: str) -> float:
+    value = metrics.values[group]
+    assert value is not None
+    return value
+
+
 def with_joints(people: list[dict[str, Any]], order: np.ndarray) -> list[dict[str, Any]]:
     return [
         {**person, "keypoints": np.reshape(person["keypoints"], (-1, 3))[order].reshape(-1)}
@@ -252,9 +270,12 @@ def test_mirrored_left_and_right(real_data: Path) -> None:
     found = as_found(content["annotations"])
     wrong = with_joints(found, MPII.flip_index)
     assert set(evaluate_mpii(swapped, wrong, MPII, region="images").values.values()) == {1.0}
-    values = evaluate_mpii(content, wrong, MPII, region="images").values
-    assert 0.95 < values["Head"] < 1, "a swapped person may fit a neighbour better than itself"
-    assert all(values[group] < 0.35 for group in ("Shoulder", "Elbow", "Wrist", "Knee", "Ankle"))
+    metrics = evaluate_mpii(content, wrong, MPII, region="images")
+    assert 0.95 < score(metrics, "Head") < 1, (
+        "a swapped person may fit a neighbour better than itself"
+    )
+    for group in ("Shoulder", "Elbow", "Wrist", "Knee", "Ankle"):
+        assert score(metrics, group) < 0.35
     images = MpiiScoring.prepare(open_annotations(content), wrong, MPII, None, "images").images
     recall = dict(zip(SCORED_JOINTS, mean_average_precision(images, 14)["recall"], strict=True))
     for joint in ("wrist", "knee", "shoulder"):
@@ -331,12 +352,13 @@ def test_only_the_groups_region_is_scored() -> None:
     assert groups.facts["groups"] == 1 and groups.facts["people"] == 2
     images = evaluate_mpii(content, found, MPII, region="images")
     assert images.facts["people"] == 3
-    assert (
-        evaluate_mpii(content, [found[3], *found[:3]], MPII, region="images").values["Total"] < 1
-    ), "a person that is not annotated"
-    assert (
-        evaluate_mpii(content, [found_at(20, 0), *found], MPII, region="groups").values["Total"] < 1
-    ), "within the region it counts"
+
+    wrong_person_first = [found[3], *found[:3]]
+    images = evaluate_mpii(content, wrong_person_first, MPII, region="images")
+    assert score(images, "Total") < 1, "a person that is not annotated"
+    wrong_person_in_region = [found_at(20, 0), *found]
+    groups = evaluate_mpii(content, wrong_person_in_region, MPII, region="groups")
+    assert score(groups, "Total") < 1, "within the region it counts"
 
 
 def test_to_which_group_a_prediction_belongs() -> None:

@@ -92,16 +92,12 @@ def test_mpii_nesting_ids_and_coordinates(tmp_path: Path) -> None:
         for image in (11, 11, 13)
     ]
     written = write_mpii_submission(tmp_path, found, path, MPII, "test")
-    images = to_structs(scipy.io.loadmat(written)["pred"])
-    assert [
-        str(get_field(to_structs(get_field(image, "image"))[0], "name")[0]) for image in images
-    ] == [
-        "a.jpg",
-        "b.jpg",
-        "c.jpg",
-    ]
-    assert [len(to_structs(get_field(image, "annorect"))) for image in images] == [2, 0, 1]
-    person = to_structs(get_field(images[0], "annorect"))[0]
+    written_images = to_structs(scipy.io.loadmat(written)["pred"])
+    image_structs = [to_structs(get_field(image, "image"))[0] for image in written_images]
+    file_names = [str(get_field(image, "name")[0]) for image in image_structs]
+    assert file_names == ["a.jpg", "b.jpg", "c.jpg"]
+    assert [len(to_structs(get_field(image, "annorect"))) for image in written_images] == [2, 0, 1]
+    person = to_structs(get_field(written_images[0], "annorect"))[0]
     assert to_number(get_field(person, "score")) == 0.5
     points = to_structs(get_field(to_structs(get_field(person, "annopoints"))[0], "point"))
     assert len(points) == 15

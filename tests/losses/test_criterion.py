@@ -67,7 +67,7 @@ def test_finite_with_no_one_two_and_forty_people(cfg: CfgNode) -> None:
     terms.total.backward()
     assert torch.isfinite(terms.total)
     for maps in (*output.heatmaps, output.tags, *output.offsets):
-        assert torch.isfinite(maps.grad).all()
+        assert maps.grad is not None and torch.isfinite(maps.grad).all()
     assert all(
         term.shape == (4,) and torch.isfinite(term).all() and not term.requires_grad
         for term in terms.per_image.values()
@@ -93,13 +93,9 @@ def test_the_loss_of_an_image_does_not_depend_on_the_batch(cfg: CfgNode) -> None
         alone = loss(one_image(output, image), make(own)).per_image
         assert alone.keys() == together.keys()
         for name, value in alone.items():
-            torch.testing.assert_close(
-                value[0],
-                together[name][image],
-                rtol=1e-6,
-                atol=1e-6,
-                msg=lambda m, name=name: f"{name}: {m}",
-            )
+            in_batch = together[name][image]
+            message = f"{name}: {{}}".format
+            torch.testing.assert_close(value[0], in_batch, rtol=1e-6, atol=1e-6, msg=message)
 
 
 def test_terms_are_named_by_stride() -> None:

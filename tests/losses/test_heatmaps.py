@@ -49,6 +49,7 @@ def test_gradient_of_a_part_of_channels_last_maps() -> None:
     heatmap_loss(both[:, :3], target, mask, weight).sum().backward()
     plain = prediction.clone().requires_grad_()
     heatmap_loss(plain, target, mask, weight).sum().backward()
+    assert both.grad is not None and plain.grad is not None
     torch.testing.assert_close(both.grad[:, :3], plain.grad)
     assert (both.grad[:, 3:] == 0).all()
 

@@ -51,7 +51,7 @@ def test_no_people_have_loss_0() -> None:
     push, pull = tag_losses(maps.requires_grad_(), targets)
     (push + pull).sum().backward()
     assert push.item() == pull.item() == 0
-    assert (maps.grad == 0).all()
+    assert maps.grad is not None and (maps.grad == 0).all()
 
 
 def test_a_batch_padded_to_no_people_at_all_costs_nothing() -> None:
@@ -77,4 +77,5 @@ def test_equal_tags_have_a_finite_gradient() -> None:
     maps, targets = people([1.0], [1.0])
     push, _ = tag_losses(maps.requires_grad_(), targets, "max")
     push.sum().backward()
-    assert push.item() == 0.5 and torch.isfinite(maps.grad).all()
+    assert push.item() == 0.5
+    assert maps.grad is not None and torch.isfinite(maps.grad).all()

@@ -35,7 +35,8 @@ def multiply_adds(network: nn.Module, size: int) -> int:
 
     def count(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
         maps = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
-        counts.append(module.weight.numel() * maps.shape[-2] * maps.shape[-1])
+        weight = module.get_parameter("weight")
+        counts.append(weight.numel() * maps.shape[-2] * maps.shape[-1])
 
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -60,9 +61,10 @@ def test_published_sizes(name: str, width: int, parameters: int, giga: float | N
 
 
 def test_resnet50_has_the_published_size() -> None:
-    backbone = build_on_meta("pose_higher_hrnet_de", 32, "resnet50").backbone
+    backbone = build_on_meta("pose_higher_hrnet_de", 32, "resnet50").get_submodule("backbone")
+    neck = backbone.get_submodule("neck")
     # torchvision's resnet50 has 25,557,032 parameters, 2,049,000 of them in its classifier
-    assert count_parameters(backbone) - count_parameters(backbone.neck) == 25_557_032 - 2_049_000
+    assert count_parameters(backbone) - count_parameters(neck) == 25_557_032 - 2_049_000
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,8 @@ def test_a_new_backbone_needs_an_entry_in_build_only(
     path = tmp_path / "imagenet.pth"
     torch.save({"patch_embed.weight": weights, "patch_embed.bias": torch.zeros(12)}, path)
     assert load_weights(network, path).matched == 2
-    assert torch.equal(network.backbone.patch_embed.weight, weights)
+    loaded = network.get_parameter("backbone.patch_embed.weight")
+    assert torch.equal(loaded, weights)
 
 
 @pytest.mark.parametrize("backbone", ["hrnet", "resnet50"])

@@ -1,6 +1,7 @@
 """Training a network: gradients, and modes that change only speed and memory."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,12 +14,14 @@ from duopose.network.hrnet import _sum_bilinear, _sum_nearest
 from duopose.skeletons import COCO
 from duopose.types import NetworkOutput
 
+Network = Callable[[torch.Tensor], NetworkOutput]
+
 
 def flat(output: NetworkOutput) -> torch.Tensor:
     return torch.cat([maps.flatten() for maps in (*output.heatmaps, output.tags, *output.offsets)])
 
 
-def train_step(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+def train_step(network: Network, images: torch.Tensor) -> torch.Tensor:
     """One forward and backward pass of a loss that reads every map; the outputs."""
     output = flat(network(images))
     (output * torch.linspace(-1, 1, len(output))).square().mean().backward()
@@ -74,6 +77,7 @@ def test_checkpointed_activations_change_nothing(
 
     gradients = zip(plain.named_parameters(), checkpointed.parameters(), strict=True)
     for (key, parameter), other in gradients:
+        assert parameter.grad is not None and other.grad is not None, key
         assert torch.equal(parameter.grad, other.grad), key
     buffers = zip(plain.named_buffers(), checkpointed.buffers(), strict=True)
     for (key, buffer), other_buffer in buffers:
@@ -107,7 +111,8 @@ def test_checkpointing_saves_memory(tiny_cfg: CfgNode, backbone: str) -> None:
 def test_channels_last_changes_no_number(tiny_cfg: CfgNode) -> None:
     tiny_cfg.MODEL.CHANNELS_LAST = False
     plain = with_large_weights(build_network(tiny_cfg, COCO))
-    last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    last = copy.deepcopy(plain)
+    last.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = torch.rand(2, 3, 64, 64)
     expected = train_step(plain, images)
     got = train_step(last, images.to(memory_format=torch.channels_last))
@@ -128,10 +133,9 @@ def test_mixed_precision(tiny_cfg: CfgNode, dtype: torch.dtype) -> None:
         output = network(images)
     assert output.tags.dtype == dtype
     flat(output).float().square().mean().backward()
-    assert all(
-        bool(torch.isfinite(p.grad).all()) and p.grad.dtype == torch.float32
-        for p in network.parameters()
-    )
+    for parameter in network.parameters():
+        assert parameter.grad is not None and parameter.grad.dtype == torch.float32
+        assert torch.isfinite(parameter.grad).all()
     error = (flat(output).detach().float() - exact).square().mean() / exact.square().mean()
     assert error < 0.1  # the normalisation of a few cells with 8 bits of mantissa
 
@@ -152,6 +156,5 @@ def test_compiled_and_checkpointed_training_step_is_the_same(tiny_cfg: CfgNode) 
     compiled = train_step(torch.compile(twin, backend="aot_eager"), images)
     torch.testing.assert_close(compiled, train_step(network, images), rtol=1e-4, atol=1e-6)
     for (key, buffer), other in zip(network.named_buffers(), twin.buffers(), strict=True):
-        torch.testing.assert_close(
-            other, buffer, rtol=1e-4, atol=1e-7, msg=lambda text, key=key: f"{key}: {text}"
-        )
+        message = f"{key}: {{}}".format
+        torch.testing.assert_close(other, buffer, rtol=1e-4, atol=1e-7, msg=message)

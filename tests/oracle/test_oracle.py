@@ -126,11 +126,11 @@ def test_ideal_maps_equal_the_training_targets(heatmap_centres: str) -> None:
 
     for ideal, target in zip(output.heatmaps, targets.heatmaps, strict=True):
         assert torch.allclose(ideal, target, atol=2e-3)
-    for ideal, target in zip(output.offsets, targets.offsets, strict=True):
+    for ideal, offsets in zip(output.offsets, targets.offsets, strict=True):
         flat = cfg.MODEL.OFFSET_UNIT * ideal.reshape(LAYOUT.num_edges, 2, -1)
-        assert torch.allclose(flat[target.edge, :, target.cell], target.offset, atol=1e-2)
+        assert torch.allclose(flat[offsets.edge, :, offsets.cell], offsets.offset, atol=1e-2)
         num_ideal_cells = int((flat.abs().sum(dim=1) > 0).sum())
-        assert num_ideal_cells <= len(torch.unique(target.edge * 10**6 + target.cell))
+        assert num_ideal_cells <= len(torch.unique(offsets.edge * 10**6 + offsets.cell))
 
     tags = output.tags[0].flatten(1)
     for person, cells in enumerate(targets.tags.cells[0]):

@@ -16,9 +16,9 @@ from duopose.skeletons import COCO
 
 
 @pytest.fixture
-def annotations(tmp_path: Path) -> str:
+def annotation_file(tmp_path: Path) -> str:
     """Two images with five people each."""
-    people = []
+    people: list[dict[str, object]] = []
     for image_id in (1, 2):
         for keypoints in synthetic_people(5, 640, 480, COCO, seed=image_id):
             low = keypoints[:, :2].min(axis=0)
@@ -44,10 +44,10 @@ def annotations(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["pose_higher_hrnet_de", "pose_higher_hrnet"])
-def test_every_noise_model_gives_a_row(annotations: str, name: str) -> None:
+def test_every_noise_model_gives_a_row(annotation_file: str, name: str) -> None:
     cfg = load_config(None, ["MODEL.NAME", name])
     noise_names = ["none", "maps", "displaced", "misses"]
-    rows = list(PerfectNetworkTest(cfg, annotations).rows(noise_names))
+    rows = list(PerfectNetworkTest(cfg, annotation_file).rows(noise_names))
     assert [row["noise"] for row in rows] == noise_names
     none, maps, displaced, _ = rows
     assert none["AP"] > 0.99
@@ -56,15 +56,17 @@ def test_every_noise_model_gives_a_row(annotations: str, name: str) -> None:
     assert maps["settings"]["model"] == name
 
 
-def test_area_follows_the_box_where_it_is_missing_and_crowds_are_left_out(annotations: str) -> None:
-    content = json.loads(Path(annotations).read_text())
+def test_area_follows_the_box_where_it_is_missing_and_crowds_are_left_out(
+    annotation_file: str,
+) -> None:
+    content = json.loads(Path(annotation_file).read_text())
     first, second = content["annotations"][:2]
     area = first.pop("area")
     second["iscrowd"] = 1
-    Path(annotations).write_text(json.dumps(content))
+    Path(annotation_file).write_text(json.dumps(content))
 
-    image, other = annotated_images(open_annotations(annotations), COCO)
+    image, other = annotated_images(open_annotations(annotation_file), COCO)
     assert image.area[0] == pytest.approx(area)
     assert image.keypoints.shape == (4, 17, 3)
     assert other.keypoints.shape == (5, 17, 3)
-    assert len(annotated_images(open_annotations(annotations), COCO, limit=1)) == 1
+    assert len(annotated_images(open_annotations(annotation_file), COCO, limit=1)) == 1

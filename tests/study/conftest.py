@@ -7,12 +7,9 @@ of evaluation writes the annotated people with noise of TEST.TAG_SIGMA pixels.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))  # tiny_train
 
 DIST_TRAIN = """
 import os, signal, sys, time
@@ -76,13 +73,13 @@ def write_annotations(path: Path, num_images: int = 12) -> None:
     images = [
         {"id": n, "width": 100, "height": 100, "file_name": f"{n}.jpg"} for n in range(num_images)
     ]
-    annotations = []
-    for image in images:
-        for person in range(1 + image["id"] % 2):
+    annotations: list[dict[str, object]] = []
+    for image_id in range(num_images):
+        for person in range(1 + image_id % 2):
             keypoints = [[20.0 + 50 * person + joint, 10.0 + 4 * joint, 2] for joint in range(17)]
             annotations.append(
                 {
-                    "id": len(annotations) + 1, "image_id": image["id"], "category_id": 1,
+                    "id": len(annotations) + 1, "image_id": image_id, "category_id": 1,
                     "iscrowd": 0, "area": 1000.0, "bbox": [0, 0, 50, 50], "num_keypoints": 17,
                     "keypoints": [value for joint in keypoints for value in joint],
                 }

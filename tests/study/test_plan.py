@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tiny_train import SETTINGS, tiny_components
+from tests.training.tiny_train import SETTINGS, tiny_components
 
 from duopose.errors import UserError
 from duopose.study.plan import make_plan, read_plans
@@ -18,7 +19,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 STUDIES = sorted((PROJECT / "experiments" / "studies").glob("*.yaml"))
 
 
-def jobs(folder: Path) -> dict[str, dict[str, object]]:
+def jobs(folder: Path) -> dict[str, dict[str, Any]]:
     paths = (folder / "jobs" / "todo").glob("*.json")
     return {path.stem: json.loads(path.read_text()) for path in paths}
 
@@ -34,9 +35,9 @@ def test_variants_that_differ_in_the_evaluation_share_a_training(project: Path) 
     test = jobs(project / "out")[large.test_job]
     assert test["after"] == [large.train_job]
     words = test["command"]
-    assert words[words.index("TEST.TAG_SIGMA") + 1] == "3.0"  # type: ignore[attr-defined,index]
+    assert words[words.index("TEST.TAG_SIGMA") + 1] == "3.0"
     train = jobs(project / "out")[large.train_job]["command"]
-    assert "TEST.TAG_SIGMA" not in train and train[-2:] == ["AUTO_RESUME", "True"]  # type: ignore[operator,index]
+    assert "TEST.TAG_SIGMA" not in train and train[-2:] == ["AUTO_RESUME", "True"]
 
     assert make_plan(study, project / "out")[1] == 0
     assert read_plans(project / "out") == [plan]
@@ -81,11 +82,11 @@ def test_equal_cpu_seconds_need_a_measurement(project: Path) -> None:
     other = found[plan.runs["other training"][0].train_job]
     assert other["after"] == [speed]
 
-    file, key = other["steps_from"]  # type: ignore[misc]
+    file, key = other["steps_from"]
     (project / "out" / file).write_text(json.dumps({"steps": {key: 37}}))
     from duopose.study.jobs import Job
 
-    words = complete_command(Job(**other), project / "out", threads=1)  # type: ignore[arg-type]
+    words = complete_command(Job(**other), project / "out", threads=1)
     assert words[words.index("TRAIN.END_STEP") + 1] == "37"
     assert words[-2:] == ["THREADS", "1"] and not any("{" in word for word in words)
 

@@ -58,15 +58,15 @@ def test_the_newest_is_read_and_the_one_before_is_kept(path: Path) -> None:
 def test_a_damaged_newest_falls_back_with_a_notice(path: Path, damage: str) -> None:
     write_checkpoint({"step": 1}, path)
     write_checkpoint({"step": 2, "weights": torch.rand(1000)}, path)
-    data = bytearray(path.read_bytes())
+    data = path.read_bytes()
     middle = len(data) // 2
-    data = {
+    damaged = {
         "cut": data[:middle],
         "flip": data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :],
         "empty": b"",
     }[damage]
     os.unlink(path)
-    path.write_bytes(data)
+    path.write_bytes(damaged)
     found = read_checkpoint(path)
     assert found.content["step"] == 1 and found.path == previous_path(path)
     assert len(found.notices) == 1 and str(path) in found.notices[0]

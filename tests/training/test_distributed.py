@@ -17,19 +17,19 @@ from threading import Thread
 
 import pytest
 import torch
-from test_checkpoint import small_disk
-from test_resume import assert_equal, in_child
-from tiny_train import (
+from tests.training.test_checkpoint import small_disk
+from tests.training.test_resume import assert_equal, in_child
+from tests.training.tiny_train import (
     NO_TRICK,
     TinyData,
     Trick,
     folder_of,
-    tiny_components,
     tiny_config,
     train_here,
     work,
 )
 
+from duopose.datasets.loader import collate
 from duopose.distributed.context import DistributedContext
 from duopose.distributed.launch import launch
 from duopose.network import read_model_file
@@ -123,17 +123,17 @@ def test_two_processes_train_as_one_with_the_double_batch(tmp_path: Path, spawne
 
 
 def test_each_rank_loads_its_images_through_the_workers() -> None:
-    counts: Counter[int] = Counter()
+    counts: Counter[int | str] = Counter()
     for rank in range(2):
         partition = EpochPartition(9, 2, rank, 2)
         loader = TrainLoader(
             TinyData(Trick(length=9)),
-            tiny_components(tiny_config(Path()), *[None] * 2).collate,
+            collate,
             partition,
             torch.device("cpu"),
             1,
             1,
-        )  # type: ignore[list-item]
+        )
         for seen, batches in zip(range(0, 9, 4), loader.steps(0, 0)):
             for batch, weight in zip(batches, partition.step_weights(seen)):
                 counts.update(batch.image_ids if weight else [])
@@ -147,12 +147,12 @@ def test_a_closed_loader_has_no_workers() -> None:
     """
     loader = TrainLoader(
         TinyData(Trick(length=9)),
-        tiny_components(tiny_config(Path()), *[None] * 2).collate,
+        collate,
         EpochPartition(9, 2),
         torch.device("cpu"),
         2,
         1,
-    )  # type: ignore[list-item]
+    )
     before = set(active_children())
     circle: list[object] = [loader]
     circle.append(circle)

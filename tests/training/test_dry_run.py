@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_train import Trick, train_here
+from tests.training.tiny_train import Trick, train_here
 from torch import nn
 
 from duopose.training import dry_run

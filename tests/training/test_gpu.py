@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
-from tiny_train import train_here
+from tests.training.tiny_train import train_here
 from torch import nn
+from torch.multiprocessing.spawn import spawn
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 
 
 def test_it_trains_in_every_precision(tmp_path: Path) -> None:
-    for number, settings in enumerate(
-        (
-            [],
-            ["FP16.DYNAMIC_LOSS_SCALE", True],
-            ["FP16.STATIC_LOSS_SCALE", 128.0],
-            ["FP16.DTYPE", "bf16"],
-        )
-    ):
-        enabled: list[Any] = ["FP16.ENABLED", bool(settings), *settings]
+    precisions: list[list[object]] = [
+        [],
+        ["FP16.DYNAMIC_LOSS_SCALE", True],
+        ["FP16.STATIC_LOSS_SCALE", 128.0],
+        ["FP16.DTYPE", "bf16"],
+    ]
+    for number, settings in enumerate(precisions):
+        enabled = ["FP16.ENABLED", bool(settings), *settings]
         assert train_here(tmp_path / str(number), "DEVICE", "cuda", *enabled) == 0
 
 
@@ -45,7 +43,7 @@ def whole_batch() -> torch.Tensor:
 
 
 def test_sync_batch_norm_of_two_processes_is_that_of_the_whole_batch(tmp_path: Path) -> None:
-    mp.spawn(normalised, args=(str(tmp_path),), nprocs=2)
+    spawn(normalised, args=(str(tmp_path),), nprocs=2)
     norm = nn.BatchNorm2d(3).train()
     expected = norm(whole_batch())
     components, means = zip(

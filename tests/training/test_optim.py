@@ -73,16 +73,20 @@ def test_sgd_has_momentum() -> None:
 
 
 def test_averaged_weights_rise_to_the_decay_and_copy_statistics() -> None:
-    network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
-    nn.init.constant_(network[0].weight, 0.0)
+    linear = nn.Linear(1, 1, bias=False)
+    norm = nn.BatchNorm1d(1)
+    network = nn.Sequential(linear, norm)
+    nn.init.constant_(linear.weight, 0.0)
     averaged = AveragedWeights(network, max_decay=0.9)
-    nn.init.constant_(network[0].weight, 1.0)
-    network[1].running_mean.fill_(3.0)
+    nn.init.constant_(linear.weight, 1.0)
+    norm.load_state_dict(norm.state_dict() | {"running_mean": torch.tensor([3.0])})
     averaged.update(network, step=0)  # decay (1 + 0) / (10 + 0)
-    assert averaged.network[0].weight.item() == pytest.approx(0.9)
-    assert averaged.network[1].running_mean.item() == 3.0
+    state = averaged.network.state_dict()
+    assert state["0.weight"].item() == pytest.approx(0.9)
+    assert state["1.running_mean"].item() == 3.0
     averaged.update(network, step=10**6)
-    assert averaged.network[0].weight.item() == pytest.approx(0.9 * 0.9 + 0.1)
+    state = averaged.network.state_dict()
+    assert state["0.weight"].item() == pytest.approx(0.9 * 0.9 + 0.1)
     assert not any(parameter.requires_grad for parameter in averaged.network.parameters())
 
 
@@ -103,7 +107,8 @@ def steps_of(layer: nn.Conv2d, optimizer: torch.optim.Optimizer, seed: int) -> t
 
 def convolution(layout: torch.memory_format) -> nn.Conv2d:
     torch.manual_seed(0)
-    return nn.Conv2d(32, 16, 3, bias=False).to(memory_format=layout)
+    convolution = nn.Conv2d(32, 16, 3, bias=False)
+    return convolution.to(memory_format=layout)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_train import folder_of, train_here
+from tests.training.tiny_train import folder_of, train_here
 from torch import nn
 
 from duopose.config import load_config

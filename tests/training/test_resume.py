@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_train import folder_of, train_here
+from tests.training.tiny_train import folder_of, train_here
 
 from duopose import files
 from duopose.training import loop as train
 from duopose.training.checkpoint import read_checkpoint
+from duopose.training.setup import TrainingRun
+from duopose.types import Batch
 
 SETTINGS = [
     "TRAIN.END_EPOCH",
@@ -53,7 +55,7 @@ def killed_at_step(out: Path, step: int, *settings: object) -> Callable[[], None
     def work() -> None:
         train_step = train.train_step
 
-        def step_or_die(run: train.TrainingRun, batches: list) -> None:  # type: ignore[type-arg]
+        def step_or_die(run: TrainingRun, batches: list[Batch]) -> None:
             if run.state.position.step == step:
                 die()
             train_step(run, batches)
@@ -150,7 +152,8 @@ def test_killed_while_a_checkpoint_is_written(tmp_path: Path, uninterrupted: Pat
 
 def test_killed_while_validating(tmp_path: Path, uninterrupted: Path) -> None:
     def work() -> None:
-        train.preserve_rng_states = die  # type: ignore[assignment]  # called just before validation
+        # called just before validation
+        train.preserve_rng_states = die  # type: ignore[attr-defined,assignment]
         train_here(tmp_path, *SETTINGS)
 
     assert in_child(work) == -signal.SIGKILL
@@ -161,7 +164,7 @@ def test_killed_while_validating(tmp_path: Path, uninterrupted: Path) -> None:
 
 def test_a_due_validation_that_is_switched_off_meanwhile_is_skipped(tmp_path: Path) -> None:
     def work() -> None:
-        train.preserve_rng_states = die  # type: ignore[assignment]
+        train.preserve_rng_states = die  # type: ignore[attr-defined,assignment]
         train_here(tmp_path, *SETTINGS)
 
     assert in_child(work) == -signal.SIGKILL

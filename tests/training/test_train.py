@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_train import (
+from tests.training.tiny_train import (
     TinyData,
     Trick,
     folder_of,
@@ -153,7 +153,7 @@ def test_a_signal_finishes_the_step_and_saves(
 
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr(TinyData, "__getitem__", load_and_interrupt)
-    assert train_here(tmp_path) == ExitCode.STOPPED == 3
+    assert train_here(tmp_path) == int(ExitCode.STOPPED) == 3
     assert read_checkpoint(folder_of(tmp_path).checkpoint).content["position"] == {
         "epoch": 1, "seen": 2, "step": 6, "validation_due": False,
     }  # fmt: skip

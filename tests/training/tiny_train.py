@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 import time
 from argparse import ArgumentParser
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -144,12 +145,10 @@ def folder_of(out: Path) -> RunFolder:
 def work(context: DistributedContext, cfg: CfgNode, options: Options, trick: Trick) -> int:
     """One rank."""
     setup_console_logging(context.is_main_process)
-    return run_training(cfg, options, context, lambda *args: tiny_components(*args, trick))
+    return run_training(cfg, options, context, partial(tiny_components, trick=trick))
 
 
-def train_here(
-    out: Path, *overrides: object, trick: Trick = NO_TRICK, **options: bool | str
-) -> int:
+def train_here(out: Path, *overrides: object, trick: Trick = NO_TRICK, **options: Any) -> int:
     """Train in this process; the exit code."""
     return work(
         DistributedContext(torch.device("cpu")),

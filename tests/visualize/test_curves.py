@@ -49,6 +49,7 @@ def test_plot_is_an_image_with_lines(tmp_path: Path) -> None:
     target = tmp_path / "new" / "curves.png"
     plot_curves(write(tmp_path), target, "a run")
     image = cv2.imread(str(target))
+    assert image is not None
     assert image.shape[1] > 1500 and image.shape[0] > 400  # three panels
     assert (np.ptp(image.astype(int), axis=2) > 60).sum() > 500  # coloured ink
     assert [entry.name for entry in target.parent.iterdir()] == ["curves.png"]
