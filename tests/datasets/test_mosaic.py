@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -147,11 +149,12 @@ def equal(one: Sample, other: Sample) -> bool:
 
 def test_off_is_the_plain_augmentation(tiny_root: Path) -> None:
     dataset = dataset_with(tiny_root, 0.0)
+    augmentation = dataset.augmentation
+    assert augmentation is not None
     for epoch, index in ((0, 0), (3, 1)):
         rng = np.random.default_rng([dataset.seed, epoch, index])
-        plain = augment(
-            dataset.load(index), rng, dataset.augmentation, COCO.flip_index, dataset.max_people
-        )
+        sample = dataset.load(index)
+        plain = augment(sample, rng, augmentation, COCO.flip_index, dataset.max_people)
         assert equal(dataset[(epoch, index)], plain)
 
 
@@ -174,9 +177,9 @@ def test_probability_of_a_mosaic(tiny_root: Path, monkeypatch: pytest.MonkeyPatc
     made = []
     real = compose_mosaic
 
-    def counting(*args):
-        made.append(len(args[0]))
-        return real(*args)
+    def counting(samples: Sequence[Sample], *args: Any) -> Sample:
+        made.append(len(samples))
+        return real(samples, *args)
 
     monkeypatch.setattr("duopose.datasets.dataset.compose_mosaic", counting)
     for epoch in range(200):
