@@ -94,12 +94,13 @@ def test_visible_joints_show_their_image_and_hidden_ones_another(
     flags = []
     for image in content["images"]:
         pixels = cv2.imread(str(tmp_path / "out" / "images" / SPLIT / image["file_name"]))
-        own_colours = []
+        assert pixels is not None
+        own_colours: list[tuple[int, ...]] = []
         for person in content["annotations"]:
             keypoints = np.array(person["keypoints"]).reshape(-1, 3)
             if person["image_id"] != image["id"] or person["iscrowd"]:
                 continue
-            at_joint = {1: set(), 2: set()}
+            at_joint: dict[int, set[tuple[int, ...]]] = {1: set(), 2: set()}
             for x, y, flag in keypoints[keypoints[:, 2] > 0]:
                 red_green_blue = pixels[round(y), round(x)][::-1]
                 at_joint[int(flag)].add(tuple((255 * (red_green_blue > 127)).tolist()))
@@ -134,6 +135,7 @@ def test_ignored_regions_move_along(sources: list[SourceImage], tmp_path: Path) 
     for crowd in crowds:
         name = f"{crowd['image_id']:012d}.jpg"
         pixels = cv2.imread(str(tmp_path / "out" / "images" / SPLIT / name))
+        assert pixels is not None
         red = (pixels[..., 2] > 127) & (pixels[..., 1] < 128)
         code = crowd["segmentation"]
         region = coco_mask.decode({"size": code["size"], "counts": code["counts"].encode()}) > 0
