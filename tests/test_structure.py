@@ -17,6 +17,7 @@ WIRING = (
     "distributed",
     "benchmarks",
     "inference",
+    "calibration",
     "training",
     "oracle",
     "profiling",

@@ -183,6 +183,9 @@ class Poses:
     keypoints: np.ndarray
     scores: np.ndarray  # (P,) used for ranking
     filled: np.ndarray  # (P, K) bool: the joint got no peak in the grouping and was filled in later
+    # (P, K) standard deviation of x and of y in pixels of the same frame, 0 where the joint was not
+    # found; None where the model is not calibrated
+    sigma: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ def test_page_is_up_to_date() -> None:
 
 def test_every_field_of_the_decoder_is_declared_once() -> None:
     declared = sorted(setting.field for setting in SETTINGS.values() if setting.field)
-    assert declared == sorted(field.name for field in fields(DecoderSettings))
+    only_calibrated = {"log_gain_tag", "log_gain_offset", "overlap_sigma", "calibration"}
+    assert declared == sorted({field.name for field in fields(DecoderSettings)} - only_calibrated)
 
 
 def another_value(key: str) -> Any:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from duopose.decode.evidence import (
-    OVERLAP_SIGMA,
     GroupingEvidence,
     log_likelihood_ratio,
     max_offset_length,
@@ -19,6 +18,7 @@ from duopose.decode.evidence import (
     tag_term,
 )
 from duopose.decode.people import NONE, GroupedPeople
+from duopose.decode.settings import OVERLAP_SIGMA
 from duopose.skeletons import COCO
 from duopose.types import Peaks
 

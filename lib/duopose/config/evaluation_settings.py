@@ -63,6 +63,13 @@ TEST = (
         "and duplicates dropped.",
     ),
     Setting(
+        "TEST.CALIBRATION",
+        "auto",
+        one_of("auto", "off"),
+        "auto: the values that a calibration put into the model file (docs/calibration.md) replace "
+        "the settings that it fits. off: all settings as given.",
+    ),
+    Setting(
         "TEST.MAX_PEOPLE",
         100,
         POSITIVE,

@@ -127,6 +127,13 @@ TRAIN = (
     ),
     Setting("TRAIN.COMPILE", False, SWITCH, "Run the network through torch.compile."),
     Setting(
+        "TRAIN.CALIBRATE",
+        True,
+        SWITCH,
+        "At the end, calibrate model_best.pth and model_final.pth on training images "
+        "(docs/calibration.md).",
+    ),
+    Setting(
         "TRAIN.CHECKPOINT_EVERY",
         0,
         NOT_NEGATIVE,

@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 from duopose.config.build import decoder_values
 from duopose.decode.associative_embedding import TagGrouper
+from duopose.decode.calibration import Calibration
 from duopose.decode.decoder import Decoder, PeakGrouper
 from duopose.decode.grouping import Grouper
 from duopose.decode.merge_passes import Pass, merge_passes
@@ -24,10 +25,17 @@ NO_INDICES = np.zeros(0, np.int64)
 NO_OFFSETS = OffsetLayout(NO_INDICES, NO_INDICES, NO_INDICES, num_forward=0)
 
 
-def build_decoder(cfg: CfgNode, skeleton: Skeleton) -> Decoder:
-    """The decoder of MODEL.NAME: Double Embedding, or the baseline, which groups by tags alone."""
+def build_decoder(
+    cfg: CfgNode, skeleton: Skeleton, calibration: Calibration | None = None
+) -> Decoder:
+    """The decoder of MODEL.NAME: Double Embedding, or the baseline, which groups by tags alone.
+
+    calibration: of the network; not used where TEST.CALIBRATION is off.
+    """
     layout = build_layout(cfg, skeleton)
     settings = decoder_settings(cfg)
+    if cfg.TEST.CALIBRATION == "auto":
+        settings = settings.with_calibration(calibration)
     grouper: PeakGrouper = TagGrouper(skeleton, settings)
     if layout.num_edges:
         grouper = Grouper(skeleton, layout, settings)

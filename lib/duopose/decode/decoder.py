@@ -9,17 +9,26 @@ ranking    scores, people found twice, the best `max_people`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from duopose.decode.calibration import (
+    Calibration,
+    expected_oks,
+    impossible_joints,
+    joint_kinds,
+    person_features,
+    person_sizes,
+    position_sigma,
+)
 from duopose.decode.evidence import max_offset_length, offset_sigma, predicted_centres
 from duopose.decode.map_reading import count_window_overlaps, read_offsets, read_tags_around
-from duopose.decode.missing_joints import fill_missing_joints
-from duopose.decode.mrm import refine_positions
+from duopose.decode.missing_joints import PREDICTED_SCORE, fill_missing_joints
+from duopose.decode.mrm import person_size, refine_positions
 from duopose.decode.peaks import check_values, find_peak_cells
-from duopose.decode.people import GroupedPeople, gather
+from duopose.decode.people import NONE, GroupedPeople, gather
 from duopose.decode.score import find_duplicates, person_scores
 from duopose.decode.settings import DecoderSettings
 from duopose.decode.subpixel import refine_subpixel
@@ -124,6 +133,7 @@ class Decoder:
             windows_overlap,
             self.settings.offset_sigma,
             self.settings.offset_sigma_relative,
+            self.settings.overlap_sigma,
         )
         middle = tags_around.shape[1] // 2
         return Peaks(
@@ -147,6 +157,8 @@ class Decoder:
     def to_poses(self, peaks: Peaks, people: GroupedPeople) -> Poses:
         """Refine, fill and rank the grouped people."""
         settings = self.settings
+        if settings.calibration is not None:
+            people = without_impossible_joints(peaks, people, settings.calibration)
         score = gather(peaks.score, people.peak_index, 0.0)
         position = refine_positions(peaks, people.peak_index, self.layout, settings)
 
@@ -156,8 +168,16 @@ class Decoder:
                 peaks, people, position, score, self.layout, settings
             )
 
-        counted_score = np.where(filled, settings.filled_score_weight * score, score)
-        ranking_score = person_scores(counted_score)
+        sigma: np.ndarray | None = None
+        if settings.calibration is None:
+            counted_score = np.where(filled, settings.filled_score_weight * score, score)
+            ranking_score = person_scores(counted_score)
+        else:
+            self._drop_impossible(people, position, score, filled, settings.calibration)
+            kind = joint_kinds(score, filled, PREDICTED_SCORE)
+            ranking_score = calibrated_scores(position, score, kind, settings.calibration)
+            sigma = position_sigma(score, kind, settings.calibration)
+
         order = np.argsort(-ranking_score, kind="stable")
         duplicate = find_duplicates(position[order], score[order] > 0)
         ranking_score[order[duplicate]] *= settings.duplicate_score_factor
@@ -166,4 +186,47 @@ class Decoder:
         kept = (ranking_score >= settings.person_threshold) & (ranking_score > 0)
         order = order[kept[order]]
         keypoints = np.concatenate([position, score[..., None]], axis=2)
-        return Poses(keypoints[order], ranking_score[order], filled[order])
+        return Poses(
+            keypoints[order],
+            ranking_score[order],
+            filled[order],
+            None if sigma is None else sigma[order],
+        )
+
+    @staticmethod
+    def _drop_impossible(
+        people: GroupedPeople,
+        position: np.ndarray,
+        score: np.ndarray,
+        filled: np.ndarray,
+        calibration: Calibration,
+    ) -> None:
+        """Remove joints, found or filled, so that no person has an impossible limb; in place."""
+        distance = np.array(calibration.joint_distance)
+        size = person_sizes(position, score > 0, people.centre, distance)
+        dropped = impossible_joints(position, score, size, calibration)
+        position[dropped] = 0.0
+        score[dropped] = 0.0
+        filled[dropped] = False
+
+
+def without_impossible_joints(
+    peaks: Peaks, people: GroupedPeople, calibration: Calibration
+) -> GroupedPeople:
+    """The people without the peaks that would give them impossible limbs."""
+    position = gather(peaks.position, people.peak_index, 0.0)
+    score = gather(peaks.score, people.peak_index, 0.0)
+    distance = np.array(calibration.joint_distance)
+    size = person_sizes(position, people.present, people.centre, distance)
+
+    dropped = impossible_joints(position, score, size, calibration)
+    return replace(people, peak_index=np.where(dropped, NONE, people.peak_index))
+
+
+def calibrated_scores(
+    position: np.ndarray, score: np.ndarray, kind: np.ndarray, calibration: Calibration
+) -> np.ndarray:
+    """(P,) expected OKS of people with joints (P, K, 2) of scores and kinds (P, K)."""
+    size = person_size(position, score > 0)
+    features = person_features(score, kind, size, calibration.log_odds(score))
+    return expected_oks(features, np.array(calibration.person_weights))

@@ -34,25 +34,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from duopose.decode.people import GroupedPeople
-from duopose.decode.settings import DecoderSettings
+from duopose.decode.calibration import Calibration, limb_log_ratio, person_sizes
+from duopose.decode.people import GroupedPeople, gather
+from duopose.decode.settings import OVERLAP_SIGMA, DecoderSettings
 from duopose.skeletons import OffsetLayout, Skeleton
 from duopose.types import Peaks
 
-# Log gain of tags. Chosen on COCO val annotations with the perfect-network test.
-LOG_GAIN_TAG = 1.5
-
-# Log gain of offsets: an unrelated position is within the same few sigma about once in 20
-# times (log 20 = 3.0), estimated on COCO val annotations with the perfect-network test.
-LOG_GAIN_OFFSET = 3.0
-
 # A distance has no gain: to be near a person's centre is possible for unrelated peaks too.
 LOG_GAIN_DISTANCE = 0.0
-
-# Sigma of an offset read where windows of several people overlap, in units of
-# max_offset_length: its target is the mean over these people. Chosen on COCO val annotations
-# with the perfect-network test.
-OVERLAP_SIGMA = 0.5
 
 # Two peaks of one person are at most about this many max_offset_lengths apart. Chosen on COCO
 # val annotations with the perfect-network test.
@@ -113,10 +102,14 @@ def max_offset_length(
 
 
 def offset_sigma(
-    length: np.ndarray, windows_overlap: np.ndarray, floor: float, relative: float
+    length: np.ndarray,
+    windows_overlap: np.ndarray,
+    floor: float,
+    relative: float,
+    overlap: float = OVERLAP_SIGMA,
 ) -> np.ndarray:
     """Equation (2): (M,) standard deviation per axis, in pixels, of the peaks' offsets."""
-    relative_sigma = np.where(windows_overlap, OVERLAP_SIGMA, relative)
+    relative_sigma = np.where(windows_overlap, overlap, relative)
     return np.hypot(floor, relative_sigma * length)
 
 
@@ -157,14 +150,18 @@ def tag_term(people: GroupedPeople, peaks: Peaks, settings: DecoderSettings) -> 
     """The person's mean tag against the peak's tag."""
     squared = squared_distances(people.tag, peaks.tag)
     variance = tag_variance(people.num_tags, settings)[:, None]
-    return log_likelihood_ratio(squared, variance, LOG_GAIN_TAG, settings.outlier_probability)
+    return log_likelihood_ratio(
+        squared, variance, settings.log_gain_tag, settings.outlier_probability
+    )
 
 
 def centre_term(people: GroupedPeople, peaks: Peaks, settings: DecoderSettings) -> np.ndarray:
     """The person's centre against the centre predicted by the peak."""
     squared = squared_distances(people.centre, peaks.predicted_centre)
     variance = peaks.offset_sigma**2
-    return log_likelihood_ratio(squared, variance, LOG_GAIN_OFFSET, settings.outlier_probability)
+    return log_likelihood_ratio(
+        squared, variance, settings.log_gain_offset, settings.outlier_probability
+    )
 
 
 def distance_term(people: GroupedPeople, peaks: Peaks, settings: DecoderSettings) -> np.ndarray:
@@ -189,7 +186,10 @@ def score_term(peaks: Peaks, settings: DecoderSettings) -> np.ndarray:
 
     False peaks of a trained network get rarer with the score by a power law. Measured on 400 drawn
     images with a trained network: AP 46.5 without, 50.2 with this term (detection threshold 0.1).
+    A calibration replaces it by the measured log odds that a peak of this score is a joint.
     """
+    if settings.calibration is not None:
+        return settings.calibration.log_odds(peaks.score)
     relative = peaks.score / settings.confident_score
     clipped = np.clip(relative, MIN_RELATIVE_SCORE, 1.0)
     return settings.score_weight * np.log(clipped)
@@ -228,7 +228,7 @@ def offset_term(
         squared = squared_distances(predicted, peaks.position[rows[target]])
         variance = peaks.offset_sigma[rows[source], None] ** 2
         blocks[source, target] = log_likelihood_ratio(
-            squared, variance, LOG_GAIN_OFFSET, settings.outlier_probability
+            squared, variance, settings.log_gain_offset, settings.outlier_probability
         )
     return blocks
 
@@ -246,14 +246,18 @@ def tag_affinity(peaks: Peaks, settings: DecoderSettings) -> np.ndarray:
     """Difference of two tags: sigma^2 = 2 TAG_SIGMA^2."""
     squared = squared_distances(peaks.tag, peaks.tag)
     variance = 2 * settings.tag_sigma**2
-    return log_likelihood_ratio(squared, variance, LOG_GAIN_TAG, settings.outlier_probability)
+    return log_likelihood_ratio(
+        squared, variance, settings.log_gain_tag, settings.outlier_probability
+    )
 
 
 def centre_affinity(peaks: Peaks, settings: DecoderSettings) -> np.ndarray:
     """Difference of two predicted centres."""
     squared = squared_distances(peaks.predicted_centre, peaks.predicted_centre)
     variance = np.add.outer(peaks.offset_sigma**2, peaks.offset_sigma**2)
-    return log_likelihood_ratio(squared, variance, LOG_GAIN_OFFSET, settings.outlier_probability)
+    return log_likelihood_ratio(
+        squared, variance, settings.log_gain_offset, settings.outlier_probability
+    )
 
 
 def distance_affinity(peaks: Peaks, settings: DecoderSettings) -> np.ndarray:
@@ -298,6 +302,17 @@ class GroupingEvidence:
             for (first, second), block in blocks.items():
                 self._add_block(first, second, block)
 
+        self.limbs_of: list[list[tuple[int, float, float]]] = [[] for _ in self.rows]
+        if settings.calibration is not None:
+            self._add_limbs(settings.calibration)
+
+    def _add_limbs(self, calibration: Calibration) -> None:
+        """For each joint the (neighbour, limit, scale) of its limbs."""
+        values = zip(calibration.limb_limit, calibration.limb_scale)
+        for (first, second), (limit, scale) in zip(calibration.limbs, values):
+            self.limbs_of[first].append((second, limit, scale))
+            self.limbs_of[second].append((first, limit, scale))
+
     def _add_block(self, first: int, second: int, block: np.ndarray) -> None:
         """Add log-likelihood ratios (N_first, N_second) of the peaks of two joint types."""
         self.pairwise[self.rows[first], self.rows[second]] += block
@@ -312,6 +327,29 @@ class GroupingEvidence:
         for term in UNARY_TERMS[1:]:
             total += term(people, self.joint_peaks, self.settings)
         return total
+
+    def limb_prior(self, joint: int, peak_index: np.ndarray, size: np.ndarray) -> np.ndarray:
+        """(P, N) limb prior of the peaks of one joint type, given the other joints of the people.
+
+        peak_index: (P, K). size: (P,) in pixels, NaN where unknown. See `calibration`.
+        """
+        peaks = self.joint_peaks.position
+        candidates = peaks[self.rows[joint]]
+        total = np.zeros((len(peak_index), len(candidates)), np.float32)
+        for neighbour, limit, scale in self.limbs_of[joint]:
+            other = gather(peaks, peak_index[:, neighbour], np.nan)
+            length = np.sqrt(squared_distances(other, candidates))
+            total += limb_log_ratio(length / size[:, None], limit, scale)
+        return total
+
+    def person_sizes(self, people: GroupedPeople) -> np.ndarray | None:
+        """(P,) sizes of people in pixels, NaN where unknown; None where there is no limb prior."""
+        calibration = self.settings.calibration
+        if calibration is None or not calibration.limbs:
+            return None
+        position = gather(self.joint_peaks.position, people.peak_index, 0.0)
+        distance = np.array(calibration.joint_distance)
+        return person_sizes(position, people.present, people.centre, distance)
 
     def affinity(self, rows: np.ndarray) -> np.ndarray:
         """(L, L) that two of the peaks `rows` (L,) belong to one person."""

@@ -95,17 +95,18 @@ def run_assignment(people: GroupedPeople, evidence: GroupingEvidence, skeleton: 
     for iteration in range(settings.max_iterations):
         previous = people.peak_index.copy()
         unary = evidence.unary(people)
+        size = evidence.person_sizes(people)
 
         if iteration == 0:
             # Torso joints have no centre offset, so limbs go first.
-            assign_joints((*reversed(limbs), *others), people, unary, evidence)
+            assign_joints((*reversed(limbs), *others), people, unary, evidence, size)
         else:
-            assign_joints((*others, *limbs), people, unary, evidence)
+            assign_joints((*others, *limbs), people, unary, evidence, size)
 
         converged = all_peaks_with_best_person(people.peak_index, unary)
         if iteration == 0 and not converged:
             # The limbs were assigned without their torso joints; now these have peaks.
-            assign_joints(limbs, people, unary, evidence)
+            assign_joints(limbs, people, unary, evidence, size)
 
         if np.array_equal(previous, people.peak_index):
             break
@@ -116,19 +117,28 @@ def run_assignment(people: GroupedPeople, evidence: GroupingEvidence, skeleton: 
 
 
 def assign_joints(
-    joints: Sequence[int], people: GroupedPeople, unary: np.ndarray, evidence: GroupingEvidence
+    joints: Sequence[int],
+    people: GroupedPeople,
+    unary: np.ndarray,
+    evidence: GroupingEvidence,
+    size: np.ndarray | None = None,
 ) -> None:
     """Assign the peaks of these joint types, one type after the other."""
     for joint in joints:
-        assign_joint(joint, people.peak_index, unary, evidence)
+        assign_joint(joint, people.peak_index, unary, evidence, size)
 
 
 def assign_joint(
-    joint: int, peak_index: np.ndarray, unary: np.ndarray, evidence: GroupingEvidence
+    joint: int,
+    peak_index: np.ndarray,
+    unary: np.ndarray,
+    evidence: GroupingEvidence,
+    size: np.ndarray | None = None,
 ) -> None:
     """The optimal assignment of one joint type's peaks by equation (1), everything else fixed.
 
-    peak_index: (P, K), column `joint` is replaced. unary: (P, M).
+    peak_index: (P, K), column `joint` is replaced. unary: (P, M). size: (P,) sizes of the people
+    for the limb prior of a calibration, which is added to (1); None: no prior.
     """
     peak_index[:, joint] = NONE
     rows = evidence.rows[joint]
@@ -138,6 +148,8 @@ def assign_joint(
     log_likelihood = unary[:, rows]
     for neighbour in evidence.neighbours[joint]:
         log_likelihood = log_likelihood + evidence.pairwise[peak_index[:, neighbour], rows]
+    if size is not None:
+        log_likelihood = log_likelihood + evidence.limb_prior(joint, peak_index, size)
 
     # To stay without a peak has log-likelihood 0, so pairs below 0 are never better than none.
     gain = np.maximum(log_likelihood, 0.0)

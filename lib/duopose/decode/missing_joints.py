@@ -14,6 +14,7 @@ is a sum of terms (see `evidence`):
                    peak of q alone the centre of q: llr(c_i - (c_p + c_q) / 2) - llr(c_i - c_q)
     score          as in the grouping
     assigned peak  a penalty if another person has the peak
+    limbs          of a calibrated model: the limb prior
 
 The best candidate fills the joint if its log-likelihood is above FILL_THRESHOLD; otherwise the
 position predicted by the neighbours' offsets does, if there is one.
@@ -25,17 +26,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from duopose.decode.calibration import limb_log_ratio, person_sizes
 from duopose.decode.evidence import (
     LOG_GAIN_DISTANCE,
-    LOG_GAIN_OFFSET,
-    LOG_GAIN_TAG,
     log_likelihood_ratio,
     score_term,
     squared_distances,
     tag_variance,
 )
 from duopose.decode.mrm import collect_predictions
-from duopose.decode.people import NONE, GroupedPeople
+from duopose.decode.people import NONE, GroupedPeople, gather
 from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import OffsetLayout
 from duopose.types import Peaks
@@ -145,6 +145,7 @@ class JointFiller:
             self.shared_window_term,
             self.score_term,
             self.assigned_peak_term,
+            self.limb_term,
         )
         return np.sum([term(candidates) for term in terms], axis=0)
 
@@ -158,14 +159,14 @@ class JointFiller:
 
         num_tags = self.people.num_tags[candidates.person]
         variance = tag_variance(num_tags, self.settings)
-        return self._ratio(nearest, variance, LOG_GAIN_TAG)
+        return self._ratio(nearest, variance, self.settings.log_gain_tag)
 
     def prediction_term(self, candidates: Candidates) -> np.ndarray:
         """The position predicted by the person's other joints against the peak's."""
         predicted = self.predicted[candidates.person, candidates.joint]
         squared = squared_length(predicted - self.peaks.position[candidates.peak])
         sigma = self.predicted_sigma[candidates.person, candidates.joint]
-        return self._ratio(squared, sigma**2, LOG_GAIN_OFFSET)
+        return self._ratio(squared, sigma**2, self.settings.log_gain_offset)
 
     def distance_term(self, candidates: Candidates) -> np.ndarray:
         """The distance of the peak from the person's centre, in radii."""
@@ -200,6 +201,26 @@ class JointFiller:
     def assigned_peak_term(self, candidates: Candidates) -> np.ndarray:
         """The penalty for a peak that another person has."""
         return -ASSIGNED_PEAK_PENALTY * (self.owner[candidates.peak] != NONE)
+
+    def limb_term(self, candidates: Candidates) -> np.ndarray:
+        """The limb prior of a calibration: lengths of the limbs to the person's other joints."""
+        total = np.zeros(len(candidates.peak))
+        calibration = self.settings.calibration
+        if calibration is None or not calibration.limbs:
+            return total
+
+        found = gather(self.peaks.position, self.people.peak_index, np.nan)
+        joint_distance = np.array(calibration.joint_distance)
+        size = person_sizes(found, self.people.present, self.people.centre, joint_distance)
+        own = self.peaks.position[candidates.peak]
+        limbs = zip(calibration.limbs, calibration.limb_limit, calibration.limb_scale)
+        for pair, limit, scale in limbs:
+            for joint, other in (pair, pair[::-1]):
+                rows = np.flatnonzero(candidates.joint == joint)
+                person = candidates.person[rows]
+                length = np.linalg.norm(own[rows] - found[person, other], axis=1)
+                total[rows] += limb_log_ratio(length / size[person], limit, scale)
+        return total
 
     def _ratio(self, squared: np.ndarray, variance: np.ndarray, log_gain: float) -> np.ndarray:
         return log_likelihood_ratio(squared, variance, log_gain, self.settings.outlier_probability)

@@ -43,9 +43,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from duopose.decode.evidence import OVERLAP_SIGMA
 from duopose.decode.people import NONE, gather
-from duopose.decode.settings import DecoderSettings
+from duopose.decode.settings import OVERLAP_SIGMA, DecoderSettings
 from duopose.skeletons import OffsetLayout
 from duopose.types import Peaks
 
@@ -78,7 +77,7 @@ def refine_positions(
     if settings.mrm == "off" or not layout.num_edges or not len(peak_index):
         return position
 
-    predictions = collect_predictions(peaks, peak_index, layout)
+    predictions = collect_predictions(peaks, peak_index, layout, settings.overlap_sigma)
     if settings.mrm == "paper":
         return refine_as_published(position, score, predictions, layout)
     return refine_by_precision(position, score, predictions, settings)
@@ -108,7 +107,12 @@ class Predictions(NamedTuple):
         return np.stack(axes, axis=2)
 
 
-def collect_predictions(peaks: Peaks, peak_index: np.ndarray, layout: OffsetLayout) -> Predictions:
+def collect_predictions(
+    peaks: Peaks,
+    peak_index: np.ndarray,
+    layout: OffsetLayout,
+    overlap_sigma: float = OVERLAP_SIGMA,
+) -> Predictions:
     """All edges between joints, at the peak of the source: child -> parent and the reverse."""
     num_joints = peak_index.shape[1]
     edges = np.flatnonzero(layout.target < num_joints)
@@ -123,7 +127,7 @@ def collect_predictions(peaks: Peaks, peak_index: np.ndarray, layout: OffsetLayo
         predicted = peaks.predicted_target[source_peak, edges]
         position = np.where(has_source[..., None], predicted, 0.0)
 
-    overlap = np.where(peaks.windows_overlap, OVERLAP_SIGMA * peaks.max_offset_length, 0.0)
+    overlap = np.where(peaks.windows_overlap, overlap_sigma * peaks.max_offset_length, 0.0)
     return Predictions(
         source=source,
         target=target,

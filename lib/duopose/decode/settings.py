@@ -8,7 +8,34 @@ in docs/settings.md. `build.decoder_settings` makes the object.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from duopose.decode.calibration import Calibration
+
+# Log gain of tags. Chosen on COCO val annotations with the perfect-network test.
+LOG_GAIN_TAG = 1.5
+
+# Log gain of offsets: an unrelated position is within the same few sigma about once in 20
+# times (log 20 = 3.0), estimated on COCO val annotations with the perfect-network test.
+LOG_GAIN_OFFSET = 3.0
+
+# Sigma of an offset read where windows of several people overlap, in units of
+# max_offset_length: its target is the mean over these people. Chosen on COCO val annotations
+# with the perfect-network test.
+OVERLAP_SIGMA = 0.5
+
+# The fields that a calibration replaces.
+CALIBRATED_FIELDS = (
+    "tag_sigma",
+    "log_gain_tag",
+    "offset_sigma",
+    "offset_sigma_relative",
+    "overlap_sigma",
+    "log_gain_offset",
+    "outlier_probability",
+    "nms_suppressed_penalty",
+    "start_threshold",
+)
 
 
 @dataclass(frozen=True)
@@ -40,3 +67,14 @@ class DecoderSettings:
     filled_score_weight: float
     person_threshold: float
     duplicate_score_factor: float
+    log_gain_tag: float = LOG_GAIN_TAG
+    log_gain_offset: float = LOG_GAIN_OFFSET
+    overlap_sigma: float = OVERLAP_SIGMA
+    calibration: Calibration | None = None  # None: the defaults of an unknown network
+
+    def with_calibration(self, calibration: Calibration | None) -> DecoderSettings:
+        """The same with CALIBRATED_FIELDS and all other values of a calibration."""
+        if calibration is None:
+            return self
+        values = {name: getattr(calibration, name) for name in CALIBRATED_FIELDS}
+        return replace(self, **values, calibration=calibration)

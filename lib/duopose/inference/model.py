@@ -22,10 +22,12 @@ from yacs.config import CfgNode
 
 from duopose.config import config_from_text
 from duopose.datasets.split_files import decode_image
+from duopose.decode.calibration import Calibration
 from duopose.errors import UserError
 from duopose.evaluate.results import to_entries
 from duopose.inference.predictor import Predictor, PreparedImage, group_by_key, prepare_image
 from duopose.network import LoadReport, build_network, load_weights, read_model_file
+from duopose.network.model_file import read_torch_file
 from duopose.runtime import pick_device
 from duopose.skeletons import Skeleton, skeleton_from_dict
 from duopose.types import ImageResult, Poses
@@ -74,6 +76,24 @@ def read_model_settings(path: str | Path, overrides: Sequence[Any] = ()) -> Mode
     return ModelSettings(cfg, skeleton)
 
 
+def read_calibration(path: str | Path) -> Calibration | None:
+    """The calibration in a weight file; None where it has none.
+
+    UserError if it cannot be used with this version.
+    """
+    extra = read_torch_file(path).get("extra")
+    content = extra.get("calibration") if isinstance(extra, dict) else None
+    if content is None:
+        return None
+    try:
+        return Calibration.from_dict(content)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: its calibration cannot be used ({error}); repeat tools/calibrate.py, "
+            "or set TEST.CALIBRATION off"
+        ) from error
+
+
 @dataclass(frozen=True, eq=False)
 class People:
     """The people found in one image, best first."""
@@ -83,6 +103,9 @@ class People:
     filled: np.ndarray  # (P, K) bool: no peak of its own, filled in from tags and offsets
     skeleton: Skeleton
     image: ImageLike | None = None  # as given to the model
+    # (P, K) standard deviation of x and of y in the image's pixels, 0 if not found; None where the
+    # model is not calibrated
+    sigma: np.ndarray | None = None
     person_threshold: float = 0.0  # TEST.PERSON_THRESHOLD; people with a lower score are not drawn
 
     @property
@@ -116,6 +139,7 @@ class People:
             "keypoints": self.keypoints.tolist(),
             "scores": self.scores.tolist(),
             "filled": self.filled.tolist(),
+            "sigma": None if self.sigma is None else self.sigma.tolist(),
         }
 
     def draw(self, image: ImageLike | None = None, min_score: float | None = None) -> np.ndarray:
@@ -149,10 +173,14 @@ class Model:
     def from_config(
         cfg: CfgNode, skeleton: Skeleton, weights: str | Path, device: torch.device
     ) -> Model:
-        """The model of the settings with the weights of a file, every tensor of which must fit."""
+        """The model of the settings with the weights of a file, every tensor of which must fit.
+
+        The file's calibration is used where there is one and TEST.CALIBRATION is auto.
+        """
         network = build_network(cfg, skeleton)
         report = load_weights(network, weights, strict=True)
-        predictor = Predictor.from_config(cfg, network, skeleton, device)
+        calibration = read_calibration(weights) if cfg.TEST.CALIBRATION == "auto" else None
+        predictor = Predictor.from_config(cfg, network, skeleton, device, calibration)
         return Model(predictor, cfg, skeleton, report)
 
     @property
@@ -224,6 +252,7 @@ class Model:
                     filled=result.poses.filled,
                     skeleton=self.skeleton,
                     image=images[index],
+                    sigma=result.poses.sigma,
                     person_threshold=self.cfg.TEST.PERSON_THRESHOLD,
                 )
         return [found[index] for index in range(len(images))]

@@ -27,6 +27,7 @@ from yacs.config import CfgNode
 from duopose.datasets.transforms import normalise
 from duopose.decode import build_decoder
 from duopose.decode.build import build_merger
+from duopose.decode.calibration import Calibration
 from duopose.decode.decoder import Decoder
 from duopose.decode.merge_passes import Pass
 from duopose.geometry import InputFrame, resize_for_test
@@ -144,18 +145,24 @@ class Predictor:
 
     @staticmethod
     def from_config(
-        cfg: CfgNode, network: nn.Module, skeleton: Skeleton, device: torch.device
+        cfg: CfgNode,
+        network: nn.Module,
+        skeleton: Skeleton,
+        device: torch.device,
+        calibration: Calibration | None = None,
     ) -> Predictor:
         """The predictor of the TEST settings.
 
-        The network is moved to `device` and put into evaluation mode.
+        The network is moved to `device` and put into evaluation mode. calibration: of this network.
         """
         scales, flip_test = scales_and_flip(cfg)
+        if calibration is not None:
+            calibration = calibration.for_num_tags(2 if flip_test else 1)
         legacy_alignment = cfg.DATASET.HEATMAP_CENTRES == "rounded"
         return Predictor(
             network=network.to(device).eval(),
             merge=build_merger(cfg, skeleton),
-            decoder=build_decoder(cfg, skeleton),
+            decoder=build_decoder(cfg, skeleton, calibration),
             transform=InputTransform(cfg.DATASET.INPUT_SIZE, scales, legacy_alignment),
             flip_test=flip_test,
             device=device,
@@ -207,7 +214,8 @@ class Predictor:
             found = poses.keypoints[..., 2:] > 0
             to_image = merged_frame.affine.inverse()
             keypoints = np.where(found, to_image.apply(poses.keypoints), 0.0)
-        return ImageResult(image.image_id, Poses(keypoints, poses.scores, poses.filled))
+            sigma = None if poses.sigma is None else poses.sigma * to_image.scale
+        return ImageResult(image.image_id, Poses(keypoints, poses.scores, poses.filled, sigma))
 
 
 def _select_image(output: NetworkOutput, index: int) -> NetworkOutput:

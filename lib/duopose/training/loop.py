@@ -43,8 +43,19 @@ def train(run: TrainingRun, stop: StopRequest) -> bool:
         finish_epoch(run)
 
     save_weights(run, "final", {"epoch": position.epoch})
+    calibrate(run)
     log_results(run)
     return True
+
+
+def calibrate(run: TrainingRun) -> None:
+    """Put calibrations into the model files; rank 0 works, the others wait."""
+    calibrate_file = run.components.calibrate
+    if calibrate_file is not None and run.context.is_main_process:
+        for path in (run.folder.model_best, run.folder.model_final):
+            if path.is_file():
+                logger.info(calibrate_file(path))
+    run.context.barrier()
 
 
 def train_epoch(run: TrainingRun, stop: StopRequest) -> bool:

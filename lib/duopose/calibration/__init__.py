@@ -1,0 +1,1 @@
+"""Calibration: the decoder's model fitted to one network on labelled images."""

@@ -1,0 +1,77 @@
+#!/usr/bin/env python
+"""Fit the decoder to the network of a model file, and write the values into the file.
+
+tools/calibrate.py --model FILE.pth [--images N] [--out FILE.png] [KEY VALUE ...]
+
+The images are part of DATASET.TRAIN, without augmentation; as many others are held out to compare
+the decoder before and after. Settings are those of the model file, or of --cfg FILE.yaml.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from pathlib import Path
+
+from duopose.calibration.page import write_page
+from duopose.calibration.run import calibrate_file
+from duopose.config import build_skeleton, load_config
+from duopose.errors import UserError, path_errors_as_user_errors
+from duopose.inference.model import read_model_settings
+from duopose.runtime import configure_torch, pick_device, seed_everything
+
+
+def parse(arguments: list[str]) -> Namespace:
+    """The command line."""
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    option = parser.add_argument
+    option("--model", required=True, metavar="FILE", help="model file; the values go into it")
+    option("--cfg", default="", metavar="FILE", help="yaml to use instead of the file's settings")
+    option("--images", type=int, default=300, metavar="N", help="images to fit (default 300)")
+    option(
+        "--out",
+        default="",
+        metavar="FILE",
+        help="page of plots (default: FILE_calibration.png beside the model file)",
+    )
+    option("opts", nargs="*", metavar="KEY VALUE", help="settings that differ")
+    return parser.parse_intermixed_args(arguments)
+
+
+def run(args: Namespace) -> None:
+    """Calibrate, print the table, write the page."""
+    if args.images < 1:
+        raise UserError(f"--images {args.images}: it must be at least 1")
+    path = Path(args.model)
+    if args.cfg:
+        cfg = load_config(args.cfg, args.opts)
+        skeleton = build_skeleton(cfg)
+    else:
+        cfg, skeleton = read_model_settings(path, args.opts)
+
+    configure_torch(cfg)
+    seed_everything(cfg.SEED)
+    result = calibrate_file(path, cfg, skeleton, pick_device(cfg.DEVICE, 0), args.images)
+    page = Path(args.out or path.with_name(f"{path.stem}_calibration.png"))
+    write_page(result, page)
+
+    num_held_out = result.num_held_out
+    print(f"{num_held_out} held-out images of {cfg.DATASET.TRAIN}:")
+    print(result.table())
+    print(f"values written into {path} (fitted on {result.calibration.num_images} images)")
+    print(f"data and fits: {page}")
+
+
+def main(arguments: list[str]) -> int:
+    """Exit codes: 0 done, 2 a mistake of the user's, 1 a bug."""
+    try:
+        with path_errors_as_user_errors():
+            run(parse(arguments))
+    except UserError as error:
+        print(f"calibrate: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
