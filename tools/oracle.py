@@ -2,6 +2,7 @@
 """The perfect-network test: real annotations are rendered as ideal maps, decoded, and scored.
 
 tools/oracle.py --cfg FILE.yaml --annotations FILE.json [--noise NAME ...] [KEY VALUE ...]
+tools/oracle.py --model FILE.pth [--cfg FILE.yaml] [KEY VALUE ...]  a network: where AP is lost
 
 Image files are not needed. The result bounds what the decoder can reach; the noise models show how
 it handles errors. Settings at the end change, for example, the decoder (TEST.MRM off), the passes
@@ -14,6 +15,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from itertools import takewhile
+from pathlib import Path
 
 import orjson
 
@@ -21,24 +23,28 @@ from duopose.config import load_config
 from duopose.errors import UserError
 from duopose.evaluate.metrics import format_table
 from duopose.files import write_atomically
+from duopose.inference.model import Model, read_model_settings
+from duopose.oracle.ladder import ladder_rows
 from duopose.oracle.noise import NOISE_MODELS, get_noise_model
 from duopose.oracle.perfect_network import METRICS, PerfectNetworkTest, Row
+from duopose.runtime import pick_device
 
 
 def build_parser() -> ArgumentParser:
     """All options."""
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--cfg",
-        default="",
-        metavar="FILE",
-        help="yaml of the experiment (default: the documented defaults)",
-    )
+    parser.add_argument("--cfg", default="", metavar="FILE", help="yaml (default: the defaults)")
     parser.add_argument(
         "--annotations",
-        required=True,
+        default="",
         metavar="FILE",
         help="COCO-format annotations; images are not needed",
+    )
+    parser.add_argument(
+        "--model",
+        default="",
+        metavar="FILE",
+        help="instead of ideal maps: a model file, with the truth put in for one stage at a time",
     )
     parser.add_argument(
         "--noise",
@@ -47,9 +53,7 @@ def build_parser() -> ArgumentParser:
         metavar="NAME",
         help=f"any of {', '.join(NOISE_MODELS)} (default: all)",
     )
-    parser.add_argument(
-        "--limit", type=int, default=0, metavar="N", help="only the first N images of the file"
-    )
+    parser.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N images")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the noise (default 0)")
     parser.add_argument(
         "--workers",
@@ -76,7 +80,11 @@ def parse(arguments: list[str]) -> Namespace:
 
 
 def run(args: Namespace) -> None:
-    """Print a table with one row per noise model, and write the json file."""
+    """Print a table with one row per noise model or stage, and write the json file."""
+    if bool(args.model) == bool(args.annotations):
+        raise UserError("give either --annotations FILE (ideal maps) or --model FILE (a network)")
+    if args.model:
+        return run_ladder(args)
     for name in args.noise:
         get_noise_model(name)  # a wrong name is an error before the settings are read
     cfg = load_config(args.cfg or None, args.opts)
@@ -88,21 +96,43 @@ def run(args: Namespace) -> None:
         print(f"{row['noise']}: AP {100 * (row['AP'] or 0):.2f}", file=sys.stderr, flush=True)
 
     print(format_rows(rows))
-    if args.json:
-        write_atomically(args.json, orjson.dumps(rows, option=orjson.OPT_INDENT_2))
+    write_json(args.json, rows)
+
+
+def run_ladder(args: Namespace) -> None:
+    """--model: where this network's decoding loses AP, on DATASET.TEST."""
+    path = Path(args.model)
+    cfg, skeleton = read_model_settings(path, args.opts)
+    if args.cfg:
+        cfg = load_config(args.cfg, args.opts)
+    model = Model.from_config(cfg, skeleton, path, pick_device(cfg.DEVICE, 0))
+
+    rows = ladder_rows(model, args.limit)
+    cells = [[row["truth for"], *format_metrics(row)] for row in rows]
+    print(format_table(["truth for", *METRICS], cells))
+    write_json(args.json, rows)
 
 
 def format_rows(rows: list[Row]) -> str:
     """A Markdown table; metrics in percent with two decimals, because a tenth matters here."""
     cells = []
     for row in rows:
-        percents = [_format_percent(row[name]) for name in METRICS]
-        cells.append([row["noise"], *percents, str(row["people"]), f"{row['ms_per_image']:.1f}"])
+        cells.append(
+            [row["noise"], *format_metrics(row), str(row["people"]), f"{row['ms_per_image']:.1f}"]
+        )
     return format_table(["noise", *METRICS, "people", "ms / image"], cells)
 
 
-def _format_percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{100 * value:.2f}"
+def format_metrics(row: Row) -> list[str]:
+    """METRICS of a row in percent."""
+    values = [row[name] for name in METRICS]
+    return ["n/a" if value is None else f"{100 * value:.2f}" for value in values]
+
+
+def write_json(path: str, rows: list[Row]) -> None:
+    """--json."""
+    if path:
+        write_atomically(path, orjson.dumps(rows, option=orjson.OPT_INDENT_2))
 
 
 def main(arguments: list[str]) -> int:

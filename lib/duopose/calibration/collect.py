@@ -12,7 +12,7 @@ person whose joint of that type is not labelled: nobody knows what they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -20,9 +20,9 @@ from scipy.optimize import linear_sum_assignment
 from duopose.datasets.dataset import CocoFormatDataset
 from duopose.decode.mrm import person_size
 from duopose.decode.people import NONE
-from duopose.geometry import Affine
+from duopose.geometry import Affine, InputFrame
 from duopose.inference.predictor import Predictor, prepare_image
-from duopose.types import Peaks
+from duopose.types import ImageResult, Peaks, PoseMaps, Poses
 
 # Largest distance of a peak from its joint, in person sizes. Of the demo network's matched peaks
 # with a score above 0.7, nine of ten are within 0.05.
@@ -67,14 +67,29 @@ class ImagePeaks:
     to_image: Affine  # from the merged input frame
 
 
+EditMaps = Callable[[PoseMaps, np.ndarray, InputFrame], PoseMaps]
+
+
 def collect_peaks(
     predictor: Predictor,
     dataset: CocoFormatDataset,
     indices: Sequence[int],
     on_image: Callable[[], None] = lambda: None,
+    edit_maps: EditMaps | None = None,
 ) -> list[ImagePeaks]:
-    """Run the network on images of a data set without augmentation."""
-    return list(_images(predictor, dataset, indices, on_image))
+    """Run the network on images of a data set without augmentation.
+
+    on_image: called after each image. edit_maps: changes the merged maps, given the annotated
+    keypoints (P, K, 3) in the merged input frame and that frame.
+    """
+    return list(_images(predictor, dataset, indices, on_image, edit_maps))
+
+
+def to_image_frame(poses: Poses, image: ImagePeaks) -> ImageResult:
+    """People of the merged input frame in the image frame."""
+    is_found = poses.keypoints[..., 2:] > 0
+    keypoints = np.where(is_found, image.to_image.apply(poses.keypoints), 0.0)
+    return ImageResult(image.image_id, replace(poses, keypoints=keypoints))
 
 
 def _images(
@@ -82,15 +97,20 @@ def _images(
     dataset: CocoFormatDataset,
     indices: Sequence[int],
     on_image: Callable[[], None],
+    edit_maps: EditMaps | None,
 ) -> Iterator[ImagePeaks]:
     for index in indices:
         sample = dataset.load(index)
         prepared = prepare_image(sample.image, sample.image_id, predictor.transform)
         passes = predictor.forward([prepared])[0]
         frame = predictor.transform.merged_frame(prepared.width, prepared.height)
-        peaks = predictor.decoder.find_peaks(predictor.merge(passes, frame))
+        maps = predictor.merge(passes, frame)
+        keypoints = frame.affine.apply(sample.keypoints)
+        if edit_maps is not None:
+            maps = edit_maps(maps, keypoints, frame)
 
-        truth = AnnotatedPeople.from_keypoints(frame.affine.apply(sample.keypoints))
+        peaks = predictor.decoder.find_peaks(maps)
+        truth = AnnotatedPeople.from_keypoints(keypoints)
         to_image = frame.affine.inverse()
         owner = match_peaks(peaks, truth)
         usable = (owner != NONE) | ~_of_unknown_truth(peaks, truth)

@@ -22,7 +22,7 @@ from duopose.calibration.calibrate import (
     decode_people,
     with_calibration,
 )
-from duopose.calibration.collect import ImagePeaks, collect_peaks
+from duopose.calibration.collect import ImagePeaks, collect_peaks, to_image_frame
 from duopose.calibration.fit import limb_pairs, relative_limb_lengths
 from duopose.datasets import build_dataset
 from duopose.datasets.dataset import CocoFormatDataset
@@ -35,7 +35,6 @@ from duopose.evaluate.results import to_entries
 from duopose.inference.model import Model
 from duopose.network import read_model_file, save_model
 from duopose.skeletons import Skeleton
-from duopose.types import ImageResult, Poses
 
 MIN_PEAKS = 200  # matched peaks; with fewer, the fits would follow single peaks
 SCORE_BINS = 10  # of the expected calibration error
@@ -142,7 +141,7 @@ def compare(
     people = decode_people(decoder, images)
     values: dict[str, float | None] = {}
     if images:
-        results = [_in_image_frame(decode_image(decoder, image), image) for image in images]
+        results = [to_image_frame(decode_image(decoder, image), image) for image in images]
         ids = [image.image_id for image in images]
         evaluate = build_evaluator(cfg, decoder.skeleton)
         values = evaluate(to_entries(results), dataset.annotation_path, ids).values
@@ -196,12 +195,6 @@ def long_limbs(
         num_limbs += int(both.sum())
         num_long += int((both & (length > limit * size[:, None])).sum())
     return num_long / max(num_limbs, 1)
-
-
-def _in_image_frame(poses: Poses, image: ImagePeaks) -> ImageResult:
-    found = poses.keypoints[..., 2:] > 0
-    keypoints = np.where(found, image.to_image.apply(poses.keypoints), 0.0)
-    return ImageResult(image.image_id, Poses(keypoints, poses.scores, poses.filled))
 
 
 def _spread(count: int, wanted: int) -> list[int]:
