@@ -14,7 +14,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from duopose.calibration.page import write_page
-from duopose.calibration.run import calibrate_file
+from duopose.calibration.session import calibrate_file
 from duopose.config import build_skeleton, load_config
 from duopose.errors import UserError, path_errors_as_user_errors
 from duopose.inference.model import read_model_settings

@@ -25,7 +25,7 @@ from duopose.decode.calibration import (
     person_sizes,
     position_sigma,
 )
-from duopose.decode.settings import CALIBRATED_FIELDS
+from duopose.decode.decoder_settings import CALIBRATED_FIELDS
 from duopose.skeletons import COCO
 
 NUM_KNOTS = len(SCORE_KNOTS)

@@ -14,7 +14,7 @@ from duopose.config.load import convert, flatten
 from duopose.config.settings import SECTIONS, SETTINGS
 from duopose.config.settings_page import settings_page
 from duopose.decode.build import decoder_settings
-from duopose.decode.settings import DecoderSettings
+from duopose.decode.decoder_settings import DecoderSettings
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
 DECODER_KEYS = [key for key, setting in SETTINGS.items() if setting.field]

@@ -12,7 +12,7 @@ from duopose.benchmarks import BENCHMARKS
 from duopose.config import load_config
 from duopose.datasets import build_dataset
 from duopose.datasets.dataset import CocoFormatDataset
-from duopose.datasets.loader import build_loader, collate
+from duopose.datasets.loader import collate, make_data_loader
 from duopose.errors import UserError
 from duopose.skeletons import COCO
 from duopose.types import Batch, Sample
@@ -42,8 +42,8 @@ def same(one: Batch, two: Batch) -> bool:
 @pytest.mark.parametrize(("workers", "context"), [(1, "fork"), (2, "fork"), (2, "spawn")])
 def test_batches_do_not_depend_on_workers(tiny_root: Path, workers: int, context: str) -> None:
     dataset = training_set(tiny_root)
-    expected = list(build_loader(dataset, KEYS))
-    loader = build_loader(dataset, KEYS, workers=workers, context=context)
+    expected = list(make_data_loader(dataset, KEYS))
+    loader = make_data_loader(dataset, KEYS, workers=workers, context=context)
     for _ in range(2):  # persistent workers serve a second epoch
         found = list(loader)
         assert len(found) == len(loader) == 3
@@ -106,7 +106,7 @@ def test_a_sample_is_below_one_megabyte(tiny_root: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_missing_image_is_named_from_any_process(tiny_root: Path, workers: int) -> None:
     (tiny_root / "images" / "train2017" / "p20.png").unlink()
-    loader = build_loader(training_set(tiny_root), KEYS, workers=workers)
+    loader = make_data_loader(training_set(tiny_root), KEYS, workers=workers)
     with pytest.raises(UserError) as error:
         list(loader)
     assert "p20.png (id 20)" in str(error.value) and "Traceback" not in str(error.value)

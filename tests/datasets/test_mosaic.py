@@ -15,7 +15,7 @@ from duopose.benchmarks import BENCHMARKS
 from duopose.config import load_config
 from duopose.datasets.build import build_dataset
 from duopose.datasets.dataset import CocoFormatDataset
-from duopose.datasets.loader import build_loader
+from duopose.datasets.loader import make_data_loader
 from duopose.datasets.mosaic import SPLIT_RANGE, _draw_tiles, compose_mosaic
 from duopose.datasets.transforms import Augmentation, augment
 from duopose.skeletons import COCO
@@ -162,8 +162,8 @@ def test_a_key_gives_one_sample_with_any_number_of_workers(tmp_path: Path) -> No
     dataset = dataset_with(write_tiny(tmp_path, tiny_content()), 0.5)
     keys = [(epoch, index) for epoch in range(4) for index in range(3)]
     batches = [keys[:6], keys[6:]]
-    alone = list(build_loader(dataset, batches, workers=0))
-    shared = list(build_loader(dataset, batches, workers=2))
+    alone = list(make_data_loader(dataset, batches, workers=0))
+    shared = list(make_data_loader(dataset, batches, workers=2))
     for one, other in zip(alone, shared, strict=True):
         assert np.array_equal(one.images, other.images)
         assert np.array_equal(one.keypoints, other.keypoints)

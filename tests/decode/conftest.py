@@ -13,7 +13,7 @@ from duopose.config import load_config
 from duopose.decode import build_decoder, build_merger
 from duopose.decode.build import build_layout
 from duopose.decode.build import decoder_settings as settings_from_config
-from duopose.decode.settings import DecoderSettings
+from duopose.decode.decoder_settings import DecoderSettings
 from duopose.geometry import resize_for_test
 from duopose.oracle.ideal_maps import IdealNetwork, ideal_passes
 from duopose.oracle.simulated_people import ideal_people

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from duopose.decode.decoder_settings import OVERLAP_SIGMA
 from duopose.decode.evidence import (
     GroupingEvidence,
     log_likelihood_ratio,
@@ -18,7 +19,6 @@ from duopose.decode.evidence import (
     tag_term,
 )
 from duopose.decode.people import NONE, GroupedPeople
-from duopose.decode.settings import OVERLAP_SIGMA
 from duopose.skeletons import COCO
 from duopose.types import Peaks
 

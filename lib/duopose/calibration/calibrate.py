@@ -37,12 +37,12 @@ from duopose.decode.calibration import (
     person_features,
 )
 from duopose.decode.decoder import Decoder
+from duopose.decode.decoder_settings import DecoderSettings
 from duopose.decode.evidence import offset_sigma
 from duopose.decode.grouping import Grouper
 from duopose.decode.missing_joints import PREDICTED_SCORE
 from duopose.decode.mrm import person_size
 from duopose.decode.people import NONE
-from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import Skeleton
 from duopose.types import Poses
 

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from duopose.calibration.fit import limb_pairs, offset_pairs, relative_limb_lengths, tag_pairs
-from duopose.calibration.run import SCORE_BINS, CalibrationRun
+from duopose.calibration.session import SCORE_BINS, CalibrationRun
 from duopose.decode.calibration import IMPOSSIBLE_SCALES, SCORE_KNOTS
 from duopose.decode.people import NONE
 from duopose.files import write_atomically

@@ -60,7 +60,7 @@ class BatchLoader:
             yield batch
 
 
-def build_loader(
+def make_data_loader(
     dataset: KeyedDataset,
     batches: Iterable[Sequence[SampleKey]],
     workers: int = 0,

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from duopose.decode.decoder_settings import DecoderSettings
 from duopose.decode.people import NONE, GroupedPeople, mean_tag
-from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import Skeleton
 from duopose.types import Peaks
 

@@ -13,9 +13,9 @@ from duopose.config.build import decoder_values
 from duopose.decode.associative_embedding import TagGrouper
 from duopose.decode.calibration import Calibration
 from duopose.decode.decoder import Decoder, PeakGrouper
+from duopose.decode.decoder_settings import DecoderSettings
 from duopose.decode.grouping import Grouper
 from duopose.decode.merge_passes import Pass, merge_passes
-from duopose.decode.settings import DecoderSettings
 from duopose.errors import UserError
 from duopose.geometry import InputFrame
 from duopose.skeletons import OffsetLayout, Skeleton

@@ -23,6 +23,7 @@ from duopose.decode.calibration import (
     person_sizes,
     position_sigma,
 )
+from duopose.decode.decoder_settings import DecoderSettings
 from duopose.decode.evidence import max_offset_length, offset_sigma, predicted_centres
 from duopose.decode.map_reading import count_window_overlaps, read_offsets, read_tags_around
 from duopose.decode.missing_joints import PREDICTED_SCORE, fill_missing_joints
@@ -30,7 +31,6 @@ from duopose.decode.mrm import person_size, refine_positions
 from duopose.decode.peaks import check_values, find_peak_cells
 from duopose.decode.people import NONE, GroupedPeople, gather
 from duopose.decode.score import find_duplicates, person_scores
-from duopose.decode.settings import DecoderSettings
 from duopose.decode.subpixel import refine_subpixel
 from duopose.skeletons import OffsetLayout, Skeleton
 from duopose.types import Peaks, PoseMaps, Poses

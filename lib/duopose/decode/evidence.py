@@ -35,8 +35,8 @@ from itertools import pairwise
 import numpy as np
 
 from duopose.decode.calibration import Calibration, limb_log_ratio, person_sizes
+from duopose.decode.decoder_settings import OVERLAP_SIGMA, DecoderSettings
 from duopose.decode.people import GroupedPeople, gather
-from duopose.decode.settings import OVERLAP_SIGMA, DecoderSettings
 from duopose.skeletons import OffsetLayout, Skeleton
 from duopose.types import Peaks
 

@@ -41,9 +41,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from duopose.decode.decoder_settings import DecoderSettings
 from duopose.decode.evidence import GroupingEvidence
 from duopose.decode.people import MIN_RADIUS, NONE, GroupedPeople
-from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import OffsetLayout, Skeleton
 from duopose.types import Peaks
 

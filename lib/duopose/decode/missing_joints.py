@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from duopose.decode.calibration import limb_log_ratio, person_sizes
+from duopose.decode.decoder_settings import DecoderSettings
 from duopose.decode.evidence import (
     LOG_GAIN_DISTANCE,
     log_likelihood_ratio,
@@ -36,7 +37,6 @@ from duopose.decode.evidence import (
 )
 from duopose.decode.mrm import collect_predictions
 from duopose.decode.people import NONE, GroupedPeople, gather
-from duopose.decode.settings import DecoderSettings
 from duopose.skeletons import OffsetLayout
 from duopose.types import Peaks
 

@@ -43,8 +43,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from duopose.decode.decoder_settings import OVERLAP_SIGMA, DecoderSettings
 from duopose.decode.people import NONE, gather
-from duopose.decode.settings import OVERLAP_SIGMA, DecoderSettings
 from duopose.skeletons import OffsetLayout
 from duopose.types import Peaks
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from duopose.datasets.dataset import CocoFormatDataset
-from duopose.datasets.loader import build_loader, collate
+from duopose.datasets.loader import collate, make_data_loader
 from duopose.profiling.measure import Row, Stage, measure
 from duopose.profiling.synthetic_data import drawn_dataset
 
@@ -75,7 +75,7 @@ def time_loader(dataset: CocoFormatDataset, workers: int) -> Row:
         first = batch * BATCH_SIZE
         keys.append([(0, index % len(dataset)) for index in range(first, first + BATCH_SIZE)])
 
-    batches = iter(build_loader(dataset, keys, workers))
+    batches = iter(make_data_loader(dataset, keys, workers))
     for _ in islice(batches, warm_up):
         pass
     start = time.perf_counter()

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-from duopose.datasets.loader import BatchLoader, KeyedDataset, build_loader
+from duopose.datasets.loader import BatchLoader, KeyedDataset, make_data_loader
 from duopose.types import Batch, Sample
 
 Collate = Callable[[Sequence[Sample]], Batch]
@@ -137,7 +137,7 @@ class TrainLoader:
         self.device = device
         self.seconds_waited = 0.0  # for workers, since the start
         self.sampler = PositionSampler(partition, end_epoch)
-        self.loader: BatchLoader | None = build_loader(
+        self.loader: BatchLoader | None = make_data_loader(
             dataset,
             self.sampler,
             workers,
