@@ -1,7 +1,8 @@
 """The TEST and DEBUG settings: weights and protocol of an evaluation, and the decoder.
 
 A setting with `field` is passed to the decoder under that name (decode/decoder_settings.py).
-Grouping adds log-likelihood ratios, "same person" against "unrelated"; docs/decoder.md has the formulas.
+Grouping adds log-likelihood ratios, "same person" against "unrelated"; docs/decoder.md has the
+formulas.
 """
 
 from __future__ import annotations
