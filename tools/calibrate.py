@@ -51,12 +51,12 @@ def run(args: Namespace) -> None:
 
     configure_torch(cfg)
     seed_everything(cfg.SEED)
-    result = calibrate_file(path, cfg, skeleton, pick_device(cfg.DEVICE, 0), args.images)
+    device = pick_device(cfg.DEVICE, 0)
+    result = calibrate_file(path, cfg, skeleton, device, args.images, num_held_out=args.images)
     page = Path(args.out or path.with_name(f"{path.stem}_calibration.png"))
     write_page(result, page)
 
-    num_held_out = result.num_held_out
-    print(f"{num_held_out} held-out images of {cfg.DATASET.TRAIN}:")
+    print(f"{result.num_held_out} held-out images of {cfg.DATASET.TRAIN}:")
     print(result.table())
     print(f"values written into {path} (fitted on {result.calibration.num_images} images)")
     print(f"data and fits: {page}")

@@ -129,5 +129,5 @@ def test_a_missing_training_split_leaves_the_file_alone(tmp_path: Path, cfg: Cfg
     path = model_file(tmp_path / "model.pth", elsewhere, {})
     before = path.read_bytes()
     with pytest.raises(UserError, match="nowhere"):
-        calibrate_file(path, elsewhere, COCO, torch.device("cpu"), 10)
+        calibrate_file(path, elsewhere, COCO, torch.device("cpu"), 10, 10)
     assert path.read_bytes() == before

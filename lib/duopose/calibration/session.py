@@ -1,7 +1,7 @@
 """Calibrate a model file: collect on part of the training split, fit, measure, write.
 
-The images are spread evenly over the split; every second one is held out for the comparison of the
-decoder with and without the calibration.
+The images are spread evenly over the split. Some of them, spread evenly too, are held out for the
+comparison of the decoder with and without the calibration.
 """
 
 from __future__ import annotations
@@ -74,11 +74,16 @@ class CalibrationRun:
 
 
 def calibrate_file(
-    path: Path, cfg: CfgNode, skeleton: Skeleton, device: torch.device, num_images: int
+    path: Path,
+    cfg: CfgNode,
+    skeleton: Skeleton,
+    device: torch.device,
+    num_images: int,
+    num_held_out: int,
 ) -> CalibrationRun:
     """Calibrate a model file of Duopose and write the values into it, atomically.
 
-    num_images: to fit; as many are held out where the split has them.
+    num_images: to fit. num_held_out: to compare. Fewer in proportion where the split is small.
     UserError where the training split is missing or has too few people that the network finds.
     """
     file = read_model_file(path)
@@ -88,7 +93,7 @@ def calibrate_file(
     without.TEST.CALIBRATION = "off"
     model = Model.from_config(without, skeleton, path, device)
 
-    run = run_calibration(model, dataset, num_images)
+    run = run_calibration(model, dataset, num_images, num_held_out)
     extra = {**file.extra, "calibration": run.calibration.to_dict()}
     save_model(path, file.state_dict, file.config, file.skeleton, extra)
     return run
@@ -105,13 +110,16 @@ def run_calibration(
     model: Model,
     dataset: CocoFormatDataset,
     num_images: int,
+    num_held_out: int,
     on_image: Callable[[], None] = lambda: None,
 ) -> CalibrationRun:
-    """Fit on every second of up to 2 * num_images images, compare on the others."""
-    indices = _spread(len(dataset), 2 * num_images)
+    """Fit on num_images images, compare on num_held_out others."""
+    indices = _spread(len(dataset), num_images + num_held_out)
     images = collect_peaks(model.predictor, dataset, indices, on_image)
-    fitted = images[0::2]
-    held_out = images[1::2]
+    held_out_fraction = num_held_out / (num_images + num_held_out)
+    held_out_rows = set(_spread(len(images), int(held_out_fraction * len(images))))
+    fitted = [image for row, image in enumerate(images) if row not in held_out_rows]
+    held_out = [image for row, image in enumerate(images) if row in held_out_rows]
 
     matched = sum(int((image.owner != NONE).sum()) for image in fitted)
     if matched < MIN_PEAKS:

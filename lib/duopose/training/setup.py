@@ -83,9 +83,10 @@ class Components:
 
 
 CalibrateFile = Callable[[Path], str]
-# Images to fit at the end of a training, and as many to compare: a minute on one CPU core for the
-# demo, and enough that AP is within 0.3 of a calibration on all images.
-CALIBRATION_IMAGES = 100
+# Images at the end of a training to fit a calibration, and to compare it. AP of the demo network
+# after fits on 50, 100, 300 training images: 60.6, 61.5, 62.4 (200 validation images).
+CALIBRATION_IMAGES = 300
+COMPARISON_IMAGES = 50
 
 ComponentsBuilder = Callable[[CfgNode, DistributedContext, RunFolder], Components]
 
@@ -148,7 +149,9 @@ def _build_calibrate(
 
     def calibrate(path: Path) -> str:
         try:
-            run = calibrate_file(path, cfg, skeleton, context.device, CALIBRATION_IMAGES)
+            run = calibrate_file(
+                path, cfg, skeleton, context.device, CALIBRATION_IMAGES, COMPARISON_IMAGES
+            )
         except UserError as error:
             return f"notice: {path} is not calibrated: {error}"
         return f"calibrated {path}; {run.num_held_out} held-out training images:\n{run.table()}"
