@@ -21,6 +21,7 @@ from duopose.evaluate.crowdpose import evaluate_crowdpose
 from duopose.evaluate.ground_truth import ImageIds, open_annotations
 from duopose.evaluate.metrics import Metrics
 from duopose.evaluate.mpii import evaluate_mpii
+from duopose.evaluate.pck import pck
 from duopose.evaluate.results import Results
 from duopose.evaluate.submission import (
     SubmissionWriter,
@@ -146,6 +147,7 @@ def build_evaluator(cfg: CfgNode, skeleton: Skeleton) -> Evaluator:
     """The evaluator of DATASET.DATASET, with the settings that its `options` name."""
     benchmark = build_benchmark(cfg)
     options = {argument: _setting(cfg, key) for argument, key in benchmark.options.items()}
+    pck_threshold = float(cfg.TEST.PCK)
 
     def evaluate(
         results: Results, annotations: str | Path, image_ids: ImageIds | None = None
@@ -157,7 +159,13 @@ def build_evaluator(cfg: CfgNode, skeleton: Skeleton) -> Evaluator:
                 "submit the results to the benchmark's server"
             )
             return Metrics({}, notes=(note,), headline=benchmark.headline)
-        return benchmark.evaluate(file, results, skeleton, image_ids, **options)
+        if not isinstance(results, (str, Path)):
+            results = list(results)
+        metrics = benchmark.evaluate(file, results, skeleton, image_ids, **options)
+        if pck_threshold:
+            value = pck(file, results, skeleton, pck_threshold, image_ids)
+            metrics = metrics.with_value(f"PCK@{pck_threshold:g}", value)
+        return metrics
 
     return evaluate
 

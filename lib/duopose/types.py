@@ -58,7 +58,8 @@ class NetworkOutput(NamedTuple):
 
     heatmaps: tuple[torch.Tensor, ...]  # each (B, K+1, h, w); K channels for the baseline
     tags: torch.Tensor  # (B, as many channels as the heatmaps, h, w) at stride 4
-    # Each (B, C, h, w) in units of MODEL.OFFSET_UNIT input pixels; empty for the baseline
+    # Each (B, C, h, w) in units of MODEL.OFFSET_UNIT input pixels; empty for the baseline, stride 4
+    # alone without MODEL.FINE_OFFSETS
     offsets: tuple[torch.Tensor, ...]
 
     def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> NetworkOutput:
@@ -102,7 +103,7 @@ class Targets(NamedTuple):
     heatmaps: tuple[torch.Tensor, ...]  # (B, K+1, h, w) float32 in [0, 1]
     masks: tuple[torch.Tensor, ...]  # (B, h, w) float32
     tags: TagTargets
-    offsets: tuple[OffsetTargets, ...]
+    offsets: tuple[OffsetTargets, ...]  # of the strides of `NetworkOutput.offsets`
 
 
 class LossTerms(NamedTuple):

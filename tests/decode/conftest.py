@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from duopose.config import load_config
+from duopose.config import load_config, offset_strides
 from duopose.decode import build_decoder, build_merger
 from duopose.decode.build import build_layout
 from duopose.decode.build import decoder_settings as settings_from_config
@@ -52,7 +52,7 @@ class IdealDecoding:
             self.layout,
             offset_unit=self.cfg.MODEL.OFFSET_UNIT,
             with_centre=offsets,
-            with_offsets=offsets,
+            offset_strides=offset_strides(self.cfg),
         )
         passes = ideal_passes(people, self.merged, frames, network, self.skeleton, flip)
         return build_merger(self.cfg, self.skeleton)(passes, self.merged)

@@ -22,12 +22,14 @@ def worst_distance(ideal_decoding: IdealDecoding, poses: Poses, keypoints: np.nd
 
 
 @pytest.mark.parametrize("skeleton", ["coco", "crowdpose", "mpii"])
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    "overrides", [[], ["MODEL.REVERSE_OFFSETS", True], ["MODEL.FINE_OFFSETS", False]]
+)
 @pytest.mark.parametrize("count", [1, 3, 12, 30])
 def test_every_person_is_found(
-    ideal_decoding: Callable, skeleton: str, reverse: bool, count: int
+    ideal_decoding: Callable, skeleton: str, overrides: list[object], count: int
 ) -> None:
-    ideal = ideal_decoding(skeleton, ["MODEL.REVERSE_OFFSETS", reverse], input_size=512)
+    ideal = ideal_decoding(skeleton, overrides, input_size=512)
     people = ideal.people(count, SIZE, seed=count)
     poses = ideal.encode_and_decode(people, SIZE)
     assert len(poses.scores) == count

@@ -7,7 +7,7 @@ import torch
 from tests.losses.dense_reference import dense_loss
 from yacs.config import CfgNode
 
-from duopose.config import default_config
+from duopose.config import default_config, offset_strides
 from duopose.losses import build_criterion
 from duopose.profiling.synthetic_data import synthetic_batch, synthetic_output
 from duopose.skeletons import COCO
@@ -27,6 +27,8 @@ def images_with_people(counts: tuple[int, ...]) -> Batch:
 def outputs(cfg: CfgNode, images: int) -> NetworkOutput:
     layout = COCO.offset_layout(cfg.MODEL.REVERSE_OFFSETS)
     output = synthetic_output(18, layout.num_channels, images, SIZE, SIZE)
+    num_offset_maps = len(offset_strides(cfg))
+    output = output._replace(offsets=output.offsets[:num_offset_maps])
     output = output.map(lambda maps: maps.clone().requires_grad_())
     if cfg.MODEL.NAME == "pose_higher_hrnet_de":
         return output
@@ -50,6 +52,7 @@ OPTIONS: dict[str, list[object]] = {
     "hinge": ["LOSS.AE_LOSS_TYPE", "max"],
     "foreground": ["LOSS.FOREGROUND_WEIGHT", 9.0],
     "reverse": ["MODEL.REVERSE_OFFSETS", True],
+    "coarse offsets": ["MODEL.FINE_OFFSETS", False],
     "rounded": ["DATASET.HEATMAP_CENTRES", "rounded"],
 }
 
@@ -99,9 +102,10 @@ def test_the_loss_of_an_image_does_not_depend_on_the_batch(cfg: CfgNode) -> None
 
 
 def test_terms_are_named_by_stride() -> None:
-    def names(name: str) -> list[str]:
+    def names(name: str, fine_offsets: bool = True) -> list[str]:
         cfg = default_config()
         cfg.MODEL.NAME = name
+        cfg.MODEL.FINE_OFFSETS = fine_offsets
         terms = build_criterion(cfg, COCO)(
             outputs(cfg, 1), build_targets(cfg, COCO)(images_with_people((1,)))
         )
@@ -115,6 +119,7 @@ def test_terms_are_named_by_stride() -> None:
         "offset_4",
         "offset_2",
     ]
+    assert names("pose_higher_hrnet_de", fine_offsets=False)[-1] == "offset_4"
     assert names("pose_higher_hrnet") == ["heatmap_4", "heatmap_2", "push", "pull"]
 
 

@@ -102,6 +102,20 @@ def test_reverse_offsets_change_only_the_last_layers_of_the_local_head(tiny_cfg:
     }
 
 
+def test_without_fine_offsets_the_local_head_ends_at_stride_4(tiny_cfg: CfgNode) -> None:
+    both = build_network(tiny_cfg, COCO).state_dict()
+    tiny_cfg.MODEL.FINE_OFFSETS = False
+    network = build_network(tiny_cfg, COCO)
+    output = network(torch.rand(1, 3, 32, 64))
+    assert [tuple(maps.shape) for maps in output.offsets] == [(1, 42, 8, 16)]
+    assert len(output.heatmaps) == 2
+
+    left_out = both.keys() - network.state_dict().keys()
+    parts = {name.split(".")[2] for name in left_out}
+    assert parts == {"upsample", "predict_stride2"}
+    assert all(name.startswith("heads.local_head.") for name in left_out)
+
+
 def test_baseline_has_no_centre_and_no_offsets(tiny_cfg: CfgNode) -> None:
     tiny_cfg.MODEL.NAME = "pose_higher_hrnet"
     output = build_network(tiny_cfg, COCO).eval()(torch.rand(1, 3, 32, 32))

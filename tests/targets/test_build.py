@@ -40,6 +40,16 @@ def test_double_embedding_has_a_centre_and_offsets(people: People) -> None:
     assert len(targets.offsets) == 2 and targets.offsets[1].cell.max() < 48 * 64
 
 
+def test_offsets_at_stride_4_alone(people: People) -> None:
+    cfg = default_config()
+    batch = batch_of(people(COCO, [3, 1], WIDTH, HEIGHT))
+    both = build_targets(cfg, COCO)(batch)
+    cfg.MODEL.FINE_OFFSETS = False
+    coarse = build_targets(cfg, COCO)(batch)
+    assert len(coarse.heatmaps) == 2 and len(coarse.offsets) == 1
+    assert torch.equal(coarse.offsets[0].offset, both.offsets[0].offset)
+
+
 def test_the_baseline_has_neither(people: People) -> None:
     cfg = default_config()
     cfg.MODEL.NAME = "pose_higher_hrnet"

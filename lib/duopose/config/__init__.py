@@ -1,6 +1,6 @@
 """Settings: declared defaults, a yaml and command-line overrides over them, and their checks."""
 
-from duopose.config.build import build_skeleton, skeleton_name
+from duopose.config.build import build_skeleton, offset_strides, skeleton_name
 from duopose.config.load import config_from_text, config_text, load_config, saved_settings
 from duopose.config.settings import default_config
 
@@ -10,6 +10,7 @@ __all__ = [
     "config_text",
     "default_config",
     "load_config",
+    "offset_strides",
     "saved_settings",
     "skeleton_name",
 ]

@@ -8,6 +8,7 @@ from yacs.config import CfgNode
 
 from duopose.config.settings import SETTINGS
 from duopose.skeletons import Skeleton, get_skeleton
+from duopose.types import STRIDES
 
 
 def get_setting(cfg: CfgNode, key: str) -> Any:
@@ -27,6 +28,13 @@ def build_skeleton(cfg: CfgNode) -> Skeleton:
     """The skeleton of `skeleton_name`. UserError where it is unknown or its yaml is wrong."""
     name = skeleton_name(cfg)
     return get_skeleton(name)
+
+
+def offset_strides(cfg: CfgNode) -> tuple[int, ...]:
+    """Strides of the offset maps: both, stride 4 without MODEL.FINE_OFFSETS, none: the baseline."""
+    if cfg.MODEL.NAME == "pose_higher_hrnet":
+        return ()
+    return STRIDES if cfg.MODEL.FINE_OFFSETS else STRIDES[:1]
 
 
 def decoder_values(cfg: CfgNode) -> dict[str, Any]:

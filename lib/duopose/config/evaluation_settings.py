@@ -50,6 +50,13 @@ TEST = (
         "Program for COCO and CrowdPose metrics; same numbers, pycocotools is slower.",
     ),
     Setting(
+        "TEST.PCK",
+        0.0,
+        NOT_NEGATIVE,
+        "Also report PCK at this many torso diagonals, for example 0.2 (coco, own skeletons with "
+        "shoulders and hips). 0: not.",
+    ),
+    Setting(
         "TEST.MPII_REGION",
         "groups",
         one_of("groups", "images"),
@@ -69,6 +76,13 @@ TEST = (
         one_of("auto", "off"),
         "auto: the values that a calibration put into the model file (docs/calibration.md) replace "
         "the settings that it fits. off: all settings as given.",
+    ),
+    Setting(
+        "TEST.LIMB_PRIOR",
+        True,
+        SWITCH,
+        "Use the plausible lengths of limbs of a calibrated model, in grouping and filling.",
+        field="limb_prior",
     ),
     Setting(
         "TEST.MAX_PEOPLE",

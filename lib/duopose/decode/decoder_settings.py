@@ -67,6 +67,7 @@ class DecoderSettings:
     filled_score_weight: float
     person_threshold: float
     duplicate_score_factor: float
+    limb_prior: bool = True  # of the calibration
     log_gain_tag: float = LOG_GAIN_TAG
     log_gain_offset: float = LOG_GAIN_OFFSET
     overlap_sigma: float = OVERLAP_SIGMA
@@ -76,5 +77,7 @@ class DecoderSettings:
         """The same with CALIBRATED_FIELDS and all other values of a calibration."""
         if calibration is None:
             return self
+        if not self.limb_prior:
+            calibration = replace(calibration, limbs=(), limb_limit=(), limb_scale=())
         values = {name: getattr(calibration, name) for name in CALIBRATED_FIELDS}
         return replace(self, **values, calibration=calibration)

@@ -74,7 +74,8 @@ def merge_passes(
             tag_layers.append(_layer(output.tags, to_input, frames[0], channel))
         if layout is not None and output.offsets:
             edge = layout.flip_edge if one.mirrored else np.arange(layout.num_edges)
-            for maps, frame in zip(output.offsets, frames, strict=True):
+            offset_frames = frames[: len(output.offsets)]
+            for maps, frame in zip(output.offsets, offset_frames, strict=True):
                 offset_layers.append(_layer(maps, to_input, frame, edge, offset_unit))
 
     return PoseMaps(

@@ -9,7 +9,7 @@ metrics.json keeps the metrics with the test protocol:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +42,10 @@ class Metrics:
     notes: tuple[str, ...] = ()  # printed below the table: why AP is 0, that sigmas are defaults
     facts: dict[str, Any] = field(default_factory=dict)  # what was counted, for the protocol
     headline: str = "AP"  # name of the metric by which models are compared; MPII: Total
+
+    def with_value(self, name: str, value: float | None) -> Metrics:
+        """The same metrics with one more."""
+        return replace(self, values={**self.values, name: value})
 
     @property
     def main(self) -> float:

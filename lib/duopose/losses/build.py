@@ -20,7 +20,8 @@ from duopose.types import STRIDES, NetworkOutput, Targets
 def build_criterion(cfg: CfgNode, skeleton: Skeleton) -> Criterion:
     """The loss of MODEL.NAME, with the weights of the section LOSS.
 
-    Terms: heatmap_4, heatmap_2, push, pull and, for Double Embedding, offset_4, offset_2.
+    Terms: heatmap_4, heatmap_2, push, pull and, for Double Embedding, offset_4 and, with
+    MODEL.FINE_OFFSETS, offset_2.
     """
     functions = [_heatmap_function(cfg, skeleton), _tag_function(cfg)]
     weights = {"push": cfg.LOSS.PUSH_LOSS_FACTOR, "pull": cfg.LOSS.PULL_LOSS_FACTOR}
@@ -78,7 +79,10 @@ def _offset_function(cfg: CfgNode) -> LossFunction:
 
     def offset_terms(output: NetworkOutput, targets: Targets) -> dict[str, torch.Tensor]:
         terms = {}
-        levels = zip(STRIDES, output.offsets, targets.offsets, targets.masks, strict=True)
+        num_levels = len(output.offsets)  # both strides, or stride 4 alone
+        strides = STRIDES[:num_levels]
+        masks = targets.masks[:num_levels]
+        levels = zip(strides, output.offsets, targets.offsets, masks, strict=True)
         for stride, maps, target, mask in levels:
             if use_whole_map:
                 dense = dense_offsets(target, maps.shape) / unit

@@ -79,6 +79,7 @@ def _double_embedding(cfg: CfgNode, skeleton: Skeleton, in_channels: int) -> Dou
         num_blocks=cfg.MODEL.HEAD_BLOCKS,
         deconv_channels=cfg.MODEL.DECONV_CHANNELS or cfg.MODEL.WIDTH,
         num_deconv_blocks=cfg.MODEL.DECONV_BLOCKS,
+        has_fine_offsets=cfg.MODEL.FINE_OFFSETS,
         checkpointing=cfg.MODEL.CHECKPOINT_ACTIVATIONS,
     )
 

@@ -22,11 +22,12 @@ class DoubleEmbeddingHeads(nn.Module):
     """The two heads of Double Embedding, which share no layer.
 
     global_head: 2 (K+1) maps at stride 4 (heatmaps, then tags) and K+1 heatmaps at stride 2.
-    local_head: the offset maps at both strides.
+    local_head: the offset maps at both strides, or at stride 4 only.
 
     num_heatmaps: K+1, the keypoints and the person centre.
     num_offsets: channels of the skeleton's offset layout.
     num_blocks: bottlenecks at the start of each head.
+    has_fine_offsets: offset maps at stride 2 too.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class DoubleEmbeddingHeads(nn.Module):
         num_blocks: int,
         deconv_channels: int,
         num_deconv_blocks: int,
+        has_fine_offsets: bool = True,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -46,7 +48,8 @@ class DoubleEmbeddingHeads(nn.Module):
         sizes = (num_blocks, deconv_channels, num_deconv_blocks)
         num_coarse = 2 * num_heatmaps  # heatmaps and tags
         self.global_head = EmbeddingHead(in_channels, num_coarse, num_heatmaps, *sizes)
-        self.local_head = EmbeddingHead(in_channels, num_offsets, num_offsets, *sizes)
+        num_fine_offsets = num_offsets if has_fine_offsets else 0
+        self.local_head = EmbeddingHead(in_channels, num_offsets, num_fine_offsets, *sizes)
 
     def forward(self, features: torch.Tensor) -> NetworkOutput:
         """Features (B, in_channels, h, w) at stride 4 -> heatmaps, tags and offsets."""
@@ -102,7 +105,8 @@ class EmbeddingHead(nn.Module):
     """One head of Double Embedding.
 
     Bottlenecks, a 1x1 convolution to `num_coarse` maps at stride 4; these and the features go
-    through an `UpsampleBlock`, and a 1x1 convolution gives `num_fine` maps at stride 2.
+    through an `UpsampleBlock`, and a 1x1 convolution gives `num_fine` maps at stride 2. With
+    `num_fine` 0 the head ends at stride 4.
     """
 
     def __init__(
@@ -122,13 +126,18 @@ class EmbeddingHead(nn.Module):
             )
         self.blocks = bottlenecks(in_channels, in_channels // EXPANSION, num_blocks)
         self.predict_stride4 = nn.Conv2d(in_channels, num_coarse, 1)
-        self.upsample = UpsampleBlock(in_channels + num_coarse, deconv_channels, num_deconv_blocks)
-        self.predict_stride2 = nn.Conv2d(deconv_channels, num_fine, 1)
+        self.has_fine_maps = num_fine > 0
+        if self.has_fine_maps:
+            combined_channels = in_channels + num_coarse
+            self.upsample = UpsampleBlock(combined_channels, deconv_channels, num_deconv_blocks)
+            self.predict_stride2 = nn.Conv2d(deconv_channels, num_fine, 1)
 
-    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, in_channels, h, w) -> (B, num_coarse, h, w) and (B, num_fine, 2h, 2w)."""
+    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(B, in_channels, h, w) -> (B, num_coarse, h, w) and, if any, (B, num_fine, 2h, 2w)."""
         features = self.blocks(features)
         coarse = self.predict_stride4(features)
+        if not self.has_fine_maps:
+            return (coarse,)
 
         combined = torch.cat((features, coarse), dim=1)
         fine = self.predict_stride2(self.upsample(combined))

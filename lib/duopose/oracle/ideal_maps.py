@@ -60,7 +60,7 @@ class IdealNetwork:
     legacy_alignment: bool = False  # Gaussians on the floored cell (HEATMAP_CENTRES rounded)
     offset_unit: float = 1.0  # input pixels (MODEL.OFFSET_UNIT)
     with_centre: bool = True  # False: the baseline, without the channel of the person centre
-    with_offsets: bool = True
+    offset_strides: tuple[int, ...] = STRIDES  # none for the baseline
 
     def __call__(self, people: SimulatedPeople, width: int, height: int) -> NetworkOutput:
         """Maps of a batch of one, for people in the frame of an input of width x height pixels."""
@@ -78,7 +78,7 @@ class IdealNetwork:
             heatmaps.append(_to_batch(self._render_heatmaps(peaks, frame, shape)))
             if stride == STRIDES[0]:
                 tags.append(_to_batch(self._render_tags(peaks, frame, shape)))
-            if self.with_offsets:
+            if stride in self.offset_strides:
                 offsets.append(_to_batch(self._render_offsets(people, frame, shape[1:])))
         return NetworkOutput(tuple(heatmaps), tags[0], tuple(offsets))
 

@@ -21,7 +21,7 @@ import torch
 from yacs.config import CfgNode
 
 from duopose.benchmarks import build_evaluator
-from duopose.config import build_skeleton
+from duopose.config import build_skeleton, offset_strides
 from duopose.decode import Pass, build_decoder, build_merger
 from duopose.decode.build import build_layout
 from duopose.evaluate.ground_truth import open_annotations
@@ -102,6 +102,7 @@ class PerfectNetworkTest:
             "limit": self.limit,
             "seed": self.seed,
             "model": cfg.MODEL.NAME,
+            "offset_strides": list(offset_strides(cfg)),
             "reverse_offsets": cfg.MODEL.REVERSE_OFFSETS,
             "input_size": cfg.DATASET.INPUT_SIZE,
             "heatmap_centres": cfg.DATASET.HEATMAP_CENTRES,
@@ -165,7 +166,7 @@ def build_ideal_network(cfg: CfgNode, skeleton: Skeleton) -> IdealNetwork:
         legacy_alignment=cfg.DATASET.HEATMAP_CENTRES == "rounded",
         offset_unit=cfg.MODEL.OFFSET_UNIT,
         with_centre=is_double_embedding,
-        with_offsets=is_double_embedding,
+        offset_strides=offset_strides(cfg),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from yacs.config import CfgNode
 
+from duopose.config import offset_strides
 from duopose.geometry import MapFrame
 from duopose.skeletons import OffsetLayout, Skeleton
 from duopose.targets.heatmaps import render_heatmaps
@@ -25,6 +26,7 @@ class TargetBuilder:
     legacy_alignment: bool  # HigherHRNet's alignment: Gaussians on the floored cell
     with_centre: bool
     layout: OffsetLayout | None  # None: no offset targets (the baseline)
+    offset_strides: tuple[int, ...]  # strides of the offset maps
     radius: int  # of the offset windows, in cells
 
     def __call__(self, batch: Batch) -> Targets:
@@ -51,7 +53,7 @@ class TargetBuilder:
             heatmaps.append(render_heatmaps(points, height, width, self.sigma))
             if stride == TAG_STRIDE:
                 tags = tag_targets(points, width)
-            if self.layout is not None:
+            if self.layout is not None and stride in self.offset_strides:
                 offsets.append(self._offsets(with_centre, frame, height, width, self.layout))
 
         masks = tuple(mask.float() for mask in batch.masks)
@@ -81,5 +83,6 @@ def build_targets(cfg: CfgNode, skeleton: Skeleton) -> TargetBuilder:
         legacy_alignment=cfg.DATASET.HEATMAP_CENTRES == "rounded",
         with_centre=is_double_embedding,
         layout=layout,
+        offset_strides=offset_strides(cfg),
         radius=cfg.DATASET.OFFSET_RADIUS,
     )
