@@ -22,7 +22,7 @@ from duopose.evaluate.ground_truth import ImageIds, open_annotations
 from duopose.evaluate.metrics import Metrics
 from duopose.evaluate.mpii import evaluate_mpii
 from duopose.evaluate.pck import pck
-from duopose.evaluate.results import Results
+from duopose.evaluate.results import Results, as_entries
 from duopose.evaluate.submission import (
     SubmissionWriter,
     write_coco_submission,
@@ -159,8 +159,8 @@ def build_evaluator(cfg: CfgNode, skeleton: Skeleton) -> Evaluator:
                 "submit the results to the benchmark's server"
             )
             return Metrics({}, notes=(note,), headline=benchmark.headline)
-        if not isinstance(results, (str, Path)):
-            results = list(results)
+        if pck_threshold and not isinstance(results, (str, Path)):
+            results = as_entries(results)  # read twice
         metrics = benchmark.evaluate(file, results, skeleton, image_ids, **options)
         if pck_threshold:
             value = pck(file, results, skeleton, pck_threshold, image_ids)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from duopose.benchmarks import BENCHMARKS, build_evaluator
+from duopose.config import default_config
 from duopose.errors import UserError
 from duopose.evaluate.pck import pck, torso_diagonals
 from duopose.skeletons import COCO, SKELETONS, skeleton_from_dict
@@ -26,7 +30,7 @@ def person(x: float = 0.0) -> np.ndarray:
     return keypoints
 
 
-def annotations(*people: np.ndarray) -> dict[str, Any]:
+def truth_of(*people: np.ndarray) -> dict[str, Any]:
     records = [
         {
             "id": number,
@@ -51,21 +55,21 @@ def entries(*people: np.ndarray) -> list[dict[str, Any]]:
 def test_a_keypoint_is_correct_within_the_threshold_times_the_torso() -> None:
     found = person()
     found[NOSE, 0] += 19.9
-    assert pck(annotations(person()), entries(found), COCO, 0.2) == 1.0
+    assert pck(truth_of(person()), entries(found), COCO, 0.2) == 1.0
 
     found[NOSE, 0] += 0.2
-    assert pck(annotations(person()), entries(found), COCO, 0.2) == pytest.approx(2 / NUM_JOINTS)
+    assert pck(truth_of(person()), entries(found), COCO, 0.2) == pytest.approx(2 / NUM_JOINTS)
 
 
 def test_keypoints_that_were_not_found_are_wrong() -> None:
     found = person()
     found[NOSE] = 0
-    assert pck(annotations(person()), entries(found), COCO, 0.2) == pytest.approx(2 / NUM_JOINTS)
-    assert pck(annotations(person()), [], COCO, 0.2) == 0.0
+    assert pck(truth_of(person()), entries(found), COCO, 0.2) == pytest.approx(2 / NUM_JOINTS)
+    assert pck(truth_of(person()), [], COCO, 0.2) == 0.0
 
 
 def test_a_person_found_counts_for_one_annotated_person_only() -> None:
-    truth = annotations(person(), person(x=5.0))
+    truth = truth_of(person(), person(x=5.0))
     assert pck(truth, entries(person()), COCO, 0.2) == 0.5
     assert pck(truth, entries(person(x=5.0), person()), COCO, 0.2) == 1.0
 
@@ -77,14 +81,14 @@ def test_the_other_diagonal_counts_where_the_first_is_not_labelled() -> None:
     mirrored[[SHOULDER, HIP]] = 0
     found = mirrored.copy()
     found[NOSE, 0] += 15
-    assert pck(annotations(mirrored), entries(found), COCO, 0.2) == 1.0
-    assert pck(annotations(mirrored), entries(found), COCO, 0.1) == pytest.approx(2 / NUM_JOINTS)
+    assert pck(truth_of(mirrored), entries(found), COCO, 0.2) == 1.0
+    assert pck(truth_of(mirrored), entries(found), COCO, 0.1) == pytest.approx(2 / NUM_JOINTS)
 
 
 def test_people_without_a_torso_are_left_out() -> None:
     without = person()
     without[HIP] = 0
-    assert pck(annotations(without), entries(without), COCO, 0.2) is None
+    assert pck(truth_of(without), entries(without), COCO, 0.2) is None
 
 
 def test_a_skeleton_without_a_torso_is_named() -> None:
@@ -94,3 +98,18 @@ def test_a_skeleton_without_a_torso_is_named() -> None:
     skeleton = skeleton_from_dict({**content, "parents": {}, "centre_only": []}, "test")
     with pytest.raises(UserError, match="head"):
         torso_diagonals(skeleton)
+
+
+def test_the_setting_adds_it_to_the_metrics(tmp_path: Path) -> None:
+    truth = truth_of(person())
+    for annotation in truth["annotations"]:
+        annotation |= {"area": 100.0**2, "bbox": [0, 0, 60, 300], "iscrowd": 0}
+    cfg = default_config()
+    found = person()
+    found[NOSE, 0] += 21
+    without = BENCHMARKS["coco"].evaluate(truth, entries(found), COCO)
+    cfg.TEST.PCK = 0.2
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(truth))
+    metrics = build_evaluator(cfg, COCO)(entries(found), path)
+    assert metrics.values == {**without.values, "PCK@0.2": pytest.approx(2 / NUM_JOINTS)}

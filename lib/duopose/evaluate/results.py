@@ -121,14 +121,17 @@ def checked_entries(
     results: Results, num_keypoints: int, image_ids: Collection[int | str]
 ) -> list[Entry]:
     """The people of any form of results, checked by `check_entries`."""
-    if isinstance(results, (str, Path)):
-        entries = read_entries(results)
-    else:
-        items: list[Any] = list(results)
-        entries = to_entries(items) if items and isinstance(items[0], ImageResult) else items
-
+    entries = as_entries(results)
     check_entries(entries, num_keypoints, image_ids, results_name(results))
     return entries
+
+
+def as_entries(results: Results) -> list[Entry]:
+    """The people of any form of results, not checked yet."""
+    if isinstance(results, (str, Path)):
+        return read_entries(results)
+    items: list[Any] = list(results)
+    return to_entries(items) if items and isinstance(items[0], ImageResult) else items
 
 
 def results_name(results: Results) -> str:
