@@ -17,6 +17,7 @@ WIRING = (
     "distributed",
     "benchmarks",
     "inference",
+    "predict",
     "calibration",
     "training",
     "oracle",

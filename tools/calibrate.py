@@ -2,9 +2,12 @@
 """Fit the decoder to the network of a model file, and write the values into the file.
 
 tools/calibrate.py --model FILE.pth [--images N] [--out FILE.png] [KEY VALUE ...]
+tools/calibrate.py --model FILE.pth --check [KEY VALUE ...]
 
 The images are part of DATASET.TRAIN, without augmentation; as many others are held out to compare
 the decoder before and after. Settings are those of the model file, or of --cfg FILE.yaml.
+--check changes nothing: it compares the standard deviations that the model states for joints
+(people.sigma) with the errors on DATASET.TEST.
 """
 
 from __future__ import annotations
@@ -13,11 +16,14 @@ import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
+from duopose.benchmarks import build_benchmark
 from duopose.calibration.page import write_page
 from duopose.calibration.session import calibrate_file
+from duopose.calibration.sigma_check import check_model
 from duopose.config import build_skeleton, load_config
+from duopose.datasets.build import build_dataset
 from duopose.errors import UserError, path_errors_as_user_errors
-from duopose.inference.model import read_model_settings
+from duopose.inference.model import Model, read_model_settings
 from duopose.runtime import configure_torch, pick_device, seed_everything
 
 
@@ -34,6 +40,7 @@ def parse(arguments: list[str]) -> Namespace:
         metavar="FILE",
         help="page of plots (default: FILE_calibration.png beside the model file)",
     )
+    option("--check", action="store_true", help="compare stated sigmas with errors on DATASET.TEST")
     option("opts", nargs="*", metavar="KEY VALUE", help="settings that differ")
     return parser.parse_intermixed_args(arguments)
 
@@ -52,6 +59,9 @@ def run(args: Namespace) -> None:
     configure_torch(cfg)
     seed_everything(cfg.SEED)
     device = pick_device(cfg.DEVICE, 0)
+    if args.check:
+        print_check(Model.from_config(cfg, skeleton, path, device))
+        return
     result = calibrate_file(path, cfg, skeleton, device, args.images, num_held_out=args.images)
     page = Path(args.out or path.with_name(f"{path.stem}_calibration.png"))
     write_page(result, page)
@@ -60,6 +70,16 @@ def run(args: Namespace) -> None:
     print(result.table())
     print(f"values written into {path} (fitted on {result.calibration.num_images} images)")
     print(f"data and fits: {page}")
+
+
+def print_check(model: Model) -> None:
+    """Stated and observed errors of joints on the test split."""
+    cfg = model.cfg
+    layout = build_benchmark(cfg).layout
+    dataset = build_dataset(cfg, model.skeleton, layout, cfg.DATASET.TEST, train=False)
+    check = check_model(model, dataset)
+    print(f"{check.num_images} images of {cfg.DATASET.TEST}; root mean squares per axis in pixels:")
+    print(check.table())
 
 
 def main(arguments: list[str]) -> int:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ import duopose
 from duopose.config import config_text, load_config
 from duopose.errors import UserError
 from duopose.inference.model import to_rgb_array
+from duopose.network.model_file import default_model_file
 from duopose.skeletons import COCO, get_skeleton
 
 WriteModel = Callable[..., Path]
@@ -128,6 +130,54 @@ def test_to_coco(model: duopose.Model, images: list[np.ndarray]) -> None:
         assert np.allclose(record["keypoints"], keypoints.ravel(), rtol=0, atol=6e-4)
         assert record["score"] == pytest.approx(score)
     assert json.loads(json.dumps(people.to_dict()))["keypoints"] == people.keypoints.tolist()
+
+
+def test_to_supervision(model: duopose.Model, images: list[np.ndarray]) -> None:
+    supervision = pytest.importorskip("supervision")
+    people = replace(model(images[0]), track_ids=np.arange(1, 1 + len(model(images[0]))))
+    points = people.to_supervision()
+    assert isinstance(points, supervision.KeyPoints) and len(points) == len(people)
+    assert np.allclose(points.xy, people.keypoints[..., :2], atol=1e-3)
+    assert np.allclose(points.keypoint_confidence, people.keypoints[..., 2])
+    assert np.allclose(points.detection_confidence, people.scores)
+    assert np.array_equal(points.visible, people.keypoints[..., 2] > 0)
+    assert np.array_equal(points.data["tracker_id"], people.track_ids)
+    edges = [(a + 1, b + 1) for a, b in people.skeleton.limb_index_pairs]
+    drawn = supervision.EdgeAnnotator(edges=edges).annotate(images[0].copy(), points)
+    assert (drawn != images[0]).any()
+
+
+def test_to_supervision_of_nobody(model: duopose.Model) -> None:
+    pytest.importorskip("supervision")
+    nobody = duopose.People(np.zeros((0, 17, 3)), np.zeros(0), np.zeros((0, 17), bool), COCO)
+    assert len(nobody.to_supervision()) == 0
+
+
+def test_to_supervision_without_the_package(
+    model: duopose.Model, images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(UserError, match="supervision"):
+        model(images[0]).to_supervision()
+
+
+def test_default_model(write_model: WriteModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_model().parent
+    monkeypatch.setattr(default_model_file, "__defaults__", ((folder / "none", folder),))
+    with pytest.raises(UserError, match=r"duopose_\*\.pth"):
+        duopose.load(device="cpu")
+    for name in ("duopose_b.pth", "duopose_a.pth"):
+        (folder / name).write_bytes((folder / "tiny.pth").read_bytes())
+    assert duopose.load(device="cpu").load_report.path == str(folder / "duopose_a.pth")
+
+
+def test_tracked_people_keep_their_colour(model: duopose.Model, images: list[np.ndarray]) -> None:
+    people = model(images[0])
+    first = replace(people, track_ids=np.arange(len(people)))
+    renamed = replace(people, track_ids=np.arange(len(people)) + 3)
+    plain = people.draw(min_score=0.0)
+    assert (first.draw(min_score=0.0) != plain).any()  # the numbers
+    assert (first.draw(min_score=0.0) != renamed.draw(min_score=0.0)).any()
 
 
 def test_draw(model: duopose.Model, images: list[np.ndarray], tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ class DecodedPeople:
     kind: np.ndarray  # (P, K) of `joint_kinds`
     error: np.ndarray  # (P, K) root mean square per axis, pixels; NaN where unknown or an outlier
     sigma: np.ndarray  # (P, K) stated by the decoder; 0 without calibration
+    is_outlier: np.ndarray  # (P, K) bool: found, labelled, but more than MAX_ERROR away
 
 
 def calibrate(decoder: Decoder, images: Sequence[ImagePeaks]) -> Calibration:
@@ -233,8 +234,10 @@ def _match_image(decoder: Decoder, image: ImagePeaks, poses: Poses) -> DecodedPe
     squared = ((position[matched] - true_position) ** 2).sum(axis=2)
     known = truth.labelled[person[matched], :-1] & (score[matched] > 0)
     limit = MAX_ERROR * truth.size[person[matched], None]
-    known &= squared < limit**2
-    error[matched] = np.where(known, np.sqrt(squared / 2), np.nan)
+    is_near = squared < limit**2
+    error[matched] = np.where(known & is_near, np.sqrt(squared / 2), np.nan)
+    is_outlier = np.zeros(score.shape, dtype=bool)
+    is_outlier[matched] = known & ~is_near
 
     kind = joint_kinds(score, poses.filled, PREDICTED_SCORE)
     calibration = decoder.settings.calibration
@@ -242,7 +245,7 @@ def _match_image(decoder: Decoder, image: ImagePeaks, poses: Poses) -> DecodedPe
     size = person_size(position, score > 0)
     features = person_features(score, kind, size, log_odds)
     sigma = np.zeros(score.shape) if poses.sigma is None else poses.sigma
-    return DecodedPeople(features, oks, poses.scores, score, kind, error, sigma)
+    return DecodedPeople(features, oks, poses.scores, score, kind, error, sigma, is_outlier)
 
 
 def match_people(

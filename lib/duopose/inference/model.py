@@ -1,7 +1,7 @@
 """A trained model from its file, ready for images.
 
     import duopose
-    model = duopose.load("model_best.pth")
+    model = duopose.load("model_best.pth")   # without a name: the model in models/
     people = model("street.jpg")
 
 A model file carries its weights, its settings and its skeleton; nothing else is read.
@@ -27,7 +27,7 @@ from duopose.errors import UserError
 from duopose.evaluate.results import to_entries
 from duopose.inference.predictor import Predictor, PreparedImage, group_by_key, prepare_image
 from duopose.network import LoadReport, build_network, load_weights, read_model_file
-from duopose.network.model_file import read_torch_file
+from duopose.network.model_file import default_model_file, read_torch_file
 from duopose.runtime import pick_device
 from duopose.skeletons import Skeleton, skeleton_from_dict
 from duopose.types import ImageResult, Poses
@@ -44,16 +44,21 @@ class ModelSettings(NamedTuple):
 
 
 def load(
-    path: str | Path, device: str | torch.device = "auto", settings: Sequence[Any] = ()
+    path: str | Path | None = None,
+    device: str | torch.device = "auto",
+    settings: Sequence[Any] = (),
 ) -> Model:
     """The model in a file that training wrote (model_best.pth, model_final.pth).
 
+    path: by default the model in models/ (`network.model_file.default_model_file`).
     device: auto (CUDA if there is one, else CPU), cpu, cuda, cuda:1, mps or a torch.device.
     settings: KEY, VALUE, KEY, VALUE ... that differ from the file's, for example
         ("TEST.PRESET", "clean", "TEST.FLIP_TEST", False).
     Raises UserError if the file is missing or no Duopose model file, or a setting is wrong.
     """
     torch_device = _torch_device(device)
+    if path is None:
+        path = default_model_file()
     cfg, skeleton = read_model_settings(path, settings)
     return Model.from_config(cfg, skeleton, path, torch_device)
 
@@ -107,6 +112,7 @@ class People:
     # model is not calibrated
     sigma: np.ndarray | None = None
     person_threshold: float = 0.0  # TEST.PERSON_THRESHOLD; people with a lower score are not drawn
+    track_ids: np.ndarray | None = None  # (P,) int, the same person in each frame; None: no video
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -140,13 +146,49 @@ class People:
             "scores": self.scores.tolist(),
             "filled": self.filled.tolist(),
             "sigma": None if self.sigma is None else self.sigma.tolist(),
+            "track_ids": None if self.track_ids is None else self.track_ids.tolist(),
         }
 
-    def draw(self, image: ImageLike | None = None, min_score: float | None = None) -> np.ndarray:
+    def to_supervision(self) -> Any:
+        """The same people as `supervision.KeyPoints`.
+
+        xy (P, K, 2), keypoint_confidence (P, K), detection_confidence (P,), class_id (P,) all 0,
+        visible (P, K) where a joint was found; in `data` filled, and sigma and tracker_id where
+        known. UserError where the package supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise UserError(
+                "people.to_supervision() needs the package supervision 0.29 or newer: "
+                "pip install 'duopose[supervision]'"
+            ) from error
+
+        data: dict[str, Any] = {"filled": self.filled}
+        if self.sigma is not None:
+            data["sigma"] = self.sigma.astype(np.float32)
+        if self.track_ids is not None:
+            data["tracker_id"] = self.track_ids
+        return supervision.KeyPoints(
+            xy=self.keypoints[..., :2].astype(np.float32),
+            class_id=np.zeros(len(self), dtype=int),
+            keypoint_confidence=self.keypoints[..., 2].astype(np.float32),
+            detection_confidence=self.scores.astype(np.float32),
+            visible=self.keypoints[..., 2] > 0,
+            data=data,
+        )
+
+    def draw(
+        self,
+        image: ImageLike | None = None,
+        min_score: float | None = None,
+        min_joint_score: float = 0.0,
+    ) -> np.ndarray:
         """The image with its people on it, (H, W, 3) uint8 RGB.
 
         image: by default the one given to the model; a path is read again.
         min_score: people with a lower score are left out; by default TEST.PERSON_THRESHOLD.
+        min_joint_score: joints with at most this score are left out, too.
         """
         canvas_source = self.image if image is None else image
         if canvas_source is None:
@@ -157,7 +199,8 @@ class People:
             min_score = self.person_threshold
         chosen = self.scores >= min_score
         poses = Poses(self.keypoints[chosen], self.scores[chosen], self.filled[chosen])
-        return draw_people(canvas, poses, self.skeleton)
+        ids = None if self.track_ids is None else self.track_ids[chosen]
+        return draw_people(canvas, poses, self.skeleton, min_joint_score, ids)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,11 @@ SOURCES = """Sources of weight files, and their usual folders:
   HigherHRNet (pose_higher_hrnet_w32_512.pth ...): its model zoo, models/pytorch/pose_coco/
   Duopose: a run writes model_best.pth and model_final.pth into its folder below output/"""
 
+# Where a model is looked for that nobody names: the repository, then the installed package.
+PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
+MODEL_FOLDERS = (PACKAGE_FOLDER.parents[1] / "models", PACKAGE_FOLDER / "models")
+DEFAULT_MODEL_PATTERN = "duopose_*.pth"  # the first in the order of names
+
 StateDict = dict[str, torch.Tensor]
 
 
@@ -39,6 +44,20 @@ class ModelFile(NamedTuple):
     config: str  # the resolved settings, yaml
     skeleton: dict[str, Any]  # as `skeletons.skeleton_from_dict` takes it
     extra: dict[str, Any]
+
+
+def default_model_file(folders: Sequence[Path] = MODEL_FOLDERS) -> Path:
+    """The model that is used where none is named; UserError where there is none."""
+    for folder in folders:
+        found = sorted(folder.glob(DEFAULT_MODEL_PATTERN))
+        if found:
+            return found[0]
+    looked_for = " and ".join(str(folder / DEFAULT_MODEL_PATTERN) for folder in folders)
+    raise UserError(
+        f"no model is named, and there is none in models/ (looked for {looked_for}); "
+        "name one (--model FILE, duopose.load(FILE)): training writes model_best.pth into its "
+        "run folder"
+    )
 
 
 def save_model(

@@ -39,12 +39,17 @@ class Shades(NamedTuple):
 
 
 def draw_people(
-    image: np.ndarray, poses: Poses, skeleton: Skeleton, threshold: float = 0.0
+    image: np.ndarray,
+    poses: Poses,
+    skeleton: Skeleton,
+    threshold: float = 0.0,
+    track_ids: np.ndarray | None = None,
 ) -> np.ndarray:
     """A copy of `image` (H, W, 3) uint8 RGB with the people of `poses` (image frame) on it.
 
     People with higher scores are drawn later, on top. Joints with a score of at most `threshold`
-    are left out, and so are limbs without both ends.
+    are left out, and so are limbs without both ends. track_ids: (P,) numbers to write above the
+    people; their colours follow the numbers, so that they stay the same in a video.
     """
     canvas = np.ascontiguousarray(image).copy()
     for person in np.argsort(poses.scores, kind="stable").tolist():
@@ -52,7 +57,11 @@ def draw_people(
         is_near = (np.abs(keypoints[:, :2]) < MAX_COORDINATE).all(axis=1)
         is_drawn = (keypoints[:, 2] > threshold) & np.isfinite(keypoints).all(axis=1) & is_near
         filled = poses.filled[person]
-        _draw_person(canvas, keypoints[:, :2], is_drawn, filled, skeleton, person_shades(person))
+        number = person if track_ids is None else int(track_ids[person])
+        shades = person_shades(number)
+        _draw_person(canvas, keypoints[:, :2], is_drawn, filled, skeleton, shades)
+        if track_ids is not None and is_drawn.any():
+            _draw_number(canvas, keypoints[is_drawn, :2], number, shades.middle)
     return canvas
 
 
@@ -124,6 +133,26 @@ def _draw_joint(
     draw_disc(canvas, position, radius, colour)
     if is_hollow:
         draw_disc(canvas, position, 0.6 * radius, WHITE)
+
+
+def _draw_number(canvas: np.ndarray, positions: np.ndarray, number: int, colour: Colour) -> None:
+    """A number above the joints (N, 2), or at the border where they are outside."""
+    height, width = canvas.shape[:2]
+    scale = max(0.4, min(height, width) / 1000)
+    thickness = max(1, round(1.6 * scale))
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    text = str(number)
+    (text_width, text_height), _ = cv2.getTextSize(text, font, scale, thickness)
+
+    middle = (positions[:, 0].min() + positions[:, 0].max()) / 2
+    margin = 2 * thickness
+    left = round(np.clip(middle - text_width / 2, margin, max(width - text_width, margin)))
+    head_room = 12 * scale  # pixels between the topmost joint and the number
+    base = positions[:, 1].min() - head_room
+    bottom = round(np.clip(base, text_height + margin, max(height - margin, text_height)))
+    corner = (left, bottom)
+    cv2.putText(canvas, text, corner, font, scale, OUTLINE, 3 * thickness, cv2.LINE_AA)
+    cv2.putText(canvas, text, corner, font, scale, colour, thickness, cv2.LINE_AA)
 
 
 def _limb_width(positions: np.ndarray, canvas: np.ndarray) -> int:

@@ -1,0 +1,1 @@
+"""A model on images, videos and cameras: what `tools/predict.py` does."""
