@@ -134,14 +134,16 @@ def test_to_coco(model: duopose.Model, images: list[np.ndarray]) -> None:
 
 def test_to_supervision(model: duopose.Model, images: list[np.ndarray]) -> None:
     supervision = pytest.importorskip("supervision")
-    people = replace(model(images[0]), track_ids=np.arange(1, 1 + len(model(images[0]))))
+    found = model(images[0])
+    track_ids = np.arange(1, 1 + len(found))
+    people = replace(found, track_ids=track_ids)
     points = people.to_supervision()
     assert isinstance(points, supervision.KeyPoints) and len(points) == len(people)
     assert np.allclose(points.xy, people.keypoints[..., :2], atol=1e-3)
     assert np.allclose(points.keypoint_confidence, people.keypoints[..., 2])
     assert np.allclose(points.detection_confidence, people.scores)
     assert np.array_equal(points.visible, people.keypoints[..., 2] > 0)
-    assert np.array_equal(points.data["tracker_id"], people.track_ids)
+    assert np.array_equal(points.data["tracker_id"], track_ids)
     edges = [(a + 1, b + 1) for a, b in people.skeleton.limb_index_pairs]
     drawn = supervision.EdgeAnnotator(edges=edges).annotate(images[0].copy(), points)
     assert (drawn != images[0]).any()

@@ -15,7 +15,7 @@ from pycocotools.coco import COCO as CocoFile
 from tests.predict.conftest import WriteImage
 from tests.predict.crossings import HEIGHT, RATE, WIDTH, crossing_video, write_video
 
-from duopose.inference.model import Model, People, load
+from duopose.inference.model import Model, People, load, to_rgb_array
 from duopose.predict.run import Options, Outcome, predict
 from duopose.predict.sources import find_items
 from duopose.predict.video import VideoWriter
@@ -44,8 +44,8 @@ def test_images(model: Model, write_image: WriteImage, tmp_path: Path) -> None:
     two = write_image("in/two.png", 70, 90, seed=1)
     outcome, content = process(model, tmp_path / "out", tmp_path / "in", with_csv=True)
     assert [path.name for path in outcome.drawn] == ["000001_one.jpg", "000002_two.png"]
-    assert cv2.imread(str(outcome.drawn[1])).shape == (90, 70, 3)
-    assert (cv2.imread(str(outcome.drawn[1])) != cv2.imread(str(two))).any()
+    drawn = to_rgb_array(outcome.drawn[1])
+    assert drawn.shape == (90, 70, 3) and (drawn != to_rgb_array(two)).any()
 
     assert content["images"] == [
         {"id": 1, "file_name": str(one), "width": 90, "height": 70},
@@ -139,8 +139,8 @@ def test_truncated_videos(model: Model, tmp_path: Path, write_image: WriteImage)
     mp4.write_bytes(mp4.read_bytes()[:-400])
     avi = tmp_path / "b.avi"
     writer = cv2.VideoWriter(str(avi), cv2.VideoWriter.fourcc(*"MJPG"), RATE, (WIDTH, HEIGHT))
-    for image, _ in crossing_video(0, num_frames=40):
-        writer.write(image)
+    for frame, _ in crossing_video(0, num_frames=40):
+        writer.write(frame)
     writer.release()
     avi.write_bytes(avi.read_bytes()[: avi.stat().st_size // 2])
 

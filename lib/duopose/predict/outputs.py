@@ -79,8 +79,10 @@ class PredictionFiles:
         """Write the json; info: what made it."""
         if self._table is not None:
             self._table.close()
-        head = {"info": {"duopose": duopose.__version__, **info}}
-        head["categories"] = [person_category_record(self._skeleton)]
+        head = {
+            "info": {"duopose": duopose.__version__, **info},
+            "categories": [person_category_record(self._skeleton)],
+        }
         write_atomically(self.json, self._parts(orjson.dumps(head)[1:-1]))
         self._images.remove()
         self._people.remove()

@@ -30,14 +30,15 @@ class Window:
             )
         from matplotlib import pyplot
 
-        if mpl.get_backend().lower() not in interactive_backends():
+        figure = pyplot.figure(TITLE, figsize=INCHES)
+        if getattr(figure.canvas, "required_interactive_framework", None) is None:
             raise UserError(
                 f"--show: matplotlib cannot open windows here (its backend is "
                 f"{mpl.get_backend()}); install python3-tk or 'pip install pyqt6', "
                 "or leave --show out"
             )
         self._pyplot = pyplot
-        self._figure = pyplot.figure(TITLE, figsize=INCHES)
+        self._figure = figure
         self._axes = self._figure.add_axes((0, 0, 1, 1))
         self._axes.set_axis_off()
         self._image: mpl.image.AxesImage | None = None
@@ -66,11 +67,3 @@ def has_display() -> bool:
     if sys.platform in ("win32", "darwin"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-
-
-def interactive_backends() -> set[str]:
-    """Names of matplotlib's backends that open windows, in lower case."""
-    from matplotlib.backends import BackendFilter, backend_registry
-
-    names = backend_registry.list_builtin(BackendFilter.INTERACTIVE)
-    return {name.lower() for name in names}
