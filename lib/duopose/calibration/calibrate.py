@@ -1,10 +1,11 @@
 """From peaks of a network and annotated people to a `Calibration`.
 
-    1. fit tags, offsets, log odds of peaks and limbs                 from the matched peaks
-    2. decode the same images with these
-    3. fit scores of people and errors of positions                   from people matched to truth
+    1. fit tags, offsets, log odds of peaks and limbs, each alone     from the matched peaks
+    2. fit tags and offsets again, together                           from people grouped by truth
+    3. decode the same images with these
+    4. fit scores of people and errors of positions                   from people matched to truth
 
-Step 2 does not run the network again: people follow from the peaks.
+Step 3 does not run the network again: people follow from the peaks.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from duopose.calibration.fit import (
     relative_limb_lengths,
     tag_pairs,
 )
+from duopose.calibration.fit_grouping import fit_grouping
 from duopose.decode.associative_embedding import TagGrouper
 from duopose.decode.calibration import (
     NUM_FEATURES,
@@ -70,6 +72,11 @@ def calibrate(decoder: Decoder, images: Sequence[ImagePeaks]) -> Calibration:
     """Fit everything. decoder: with the settings as given, without a calibration."""
     first = fit_evidence(decoder, images)
     calibrated = with_calibration(decoder, first)
+    if decoder.layout.num_edges:
+        grouping = fit_grouping(calibrated, images)
+        first = replace(first, **grouping._asdict())
+        calibrated = with_calibration(decoder, first)
+
     people = decode_people(calibrated, images)
     if not len(people.oks):
         return first

@@ -72,7 +72,7 @@ def draw_tags(axes: Axes, run: CalibrationRun) -> None:
         gain=run.calibration.log_gain_tag,
         floor=run.calibration.outlier_probability,
     )
-    _label(axes, "tags of two peaks", "difference", "log ratio same : different")
+    _label(axes, "tags of two peaks (line: joint fit)", "difference", "log ratio same : different")
 
 
 def draw_offsets(axes: Axes, run: CalibrationRun) -> None:
@@ -89,7 +89,12 @@ def draw_offsets(axes: Axes, run: CalibrationRun) -> None:
         gain=run.calibration.log_gain_offset,
         floor=run.calibration.outlier_probability,
     )
-    _label(axes, "predicted targets", "distance from a peak, pixels", "log ratio same : different")
+    _label(
+        axes,
+        "predicted targets (line: joint fit)",
+        "distance from a peak, pixels",
+        "log ratio same : different",
+    )
 
 
 def _draw_ratio(
