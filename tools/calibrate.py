@@ -20,10 +20,10 @@ from duopose.benchmarks import build_benchmark
 from duopose.calibration.page import write_page
 from duopose.calibration.session import calibrate_file
 from duopose.calibration.sigma_check import check_model
-from duopose.config import build_skeleton, load_config
 from duopose.datasets.build import build_dataset
 from duopose.errors import UserError, path_errors_as_user_errors
-from duopose.inference.model import Model, read_model_settings
+from duopose.inference.model import Model
+from duopose.inference.weights_protocol import model_settings
 from duopose.runtime import configure_torch, pick_device, seed_everything
 
 
@@ -50,12 +50,7 @@ def run(args: Namespace) -> None:
     if args.images < 1:
         raise UserError(f"--images {args.images}: it must be at least 1")
     path = Path(args.model)
-    if args.cfg:
-        cfg = load_config(args.cfg, args.opts)
-        skeleton = build_skeleton(cfg)
-    else:
-        cfg, skeleton = read_model_settings(path, args.opts)
-
+    cfg, skeleton = model_settings(path, args.cfg, args.opts)
     configure_torch(cfg)
     seed_everything(cfg.SEED)
     device = pick_device(cfg.DEVICE, 0)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train: `tools/dist_train.py --cfg FILE.yaml [--gpus N] [KEY VALUE ...]`.
+"""Train: `tools/dist_train.py --cfg FILE.yaml [--name NAME] [--gpus N] [KEY VALUE ...]`.
 
 See docs/launch.md and docs/training.md.
 """
@@ -12,10 +12,13 @@ from argparse import ArgumentParser, Namespace
 from yacs.config import CfgNode
 
 from duopose.config import load_config
+from duopose.config.differences import resolved_text
 from duopose.distributed.context import DistributedContext
-from duopose.distributed.launch import ExitCode, launch
-from duopose.errors import UserError
+from duopose.distributed.launch import ExitCode, launch, process_count
+from duopose.errors import UserError, path_errors_as_user_errors
+from duopose.run_folder import RunFolder, continuing_overrides
 from duopose.runtime import setup_console_logging
+from duopose.training.file_checks import check_files
 from duopose.training.run import Options, run_training
 
 
@@ -26,12 +29,18 @@ def parse(arguments: list[str]) -> Namespace:
         "--cfg",
         required=True,
         metavar="FILE",
-        help="yaml of the experiment; the recipes are under experiments/",
+        help="yaml of the experiment; the recipes are under experiments/. The config.yaml of a run "
+        "folder continues that run",
+    )
+    parser.add_argument(
+        "--name",
+        default="",
+        metavar="NAME",
+        help="name of the run and of its folder (default: that of the yaml)",
     )
     parser.add_argument(
         "--gpus",
-        type=int,
-        default=0,
+        type=process_count,
         metavar="N",
         help="processes on this machine (default: GPUS of the settings)",
     )
@@ -52,10 +61,15 @@ def parse(arguments: list[str]) -> Namespace:
         help="three steps at the largest shapes: memory, speed, the batch that fits",
     )
     parser.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print the resolved settings and what differs from the defaults, and end",
+    )
+    parser.add_argument(
         "opts",
         nargs="*",
         metavar="KEY VALUE",
-        help="settings that override the yaml, e.g. TRAIN.LR 1e-4",
+        help="settings that override the yaml, e.g. TRAIN.LR 1e-4 (or TRAIN.LR=1e-4)",
     )
     return parser.parse_intermixed_args(arguments)
 
@@ -66,13 +80,26 @@ def work(context: DistributedContext, cfg: CfgNode, options: Options) -> int:
     return run_training(cfg, options, context)
 
 
+def run(args: Namespace) -> int:
+    """Train, or print the settings."""
+    overrides = continuing_overrides(args.cfg, args.name, args.opts)
+    cfg = load_config(args.cfg, overrides)
+    options = Options(args.cfg, args.resume, args.resume_anyway, args.dry_run, args.name)
+    folder = RunFolder.from_config(cfg, options.config, options.name)
+    if args.print_config:
+        print(resolved_text(cfg, [f"run folder: {folder.root}"]), end="")
+        return ExitCode.DONE
+
+    for notice in check_files(cfg, options, folder, overrides):
+        print(f"notice: {notice}", flush=True)
+    return launch(work, args.gpus or cfg.GPUS, cfg.DEVICE, (cfg, options))
+
+
 def main(arguments: list[str]) -> int:
     """Train; returns an `ExitCode`."""
-    args = parse(arguments)
     try:
-        cfg = load_config(args.cfg, args.opts)
-        options = Options(args.cfg, args.resume, args.resume_anyway, args.dry_run)
-        return launch(work, args.gpus or cfg.GPUS, cfg.DEVICE, (cfg, options))
+        with path_errors_as_user_errors():
+            return run(parse(arguments))
     except UserError as error:
         print(f"dist_train: {error}", file=sys.stderr)
         return ExitCode.USER_ERROR

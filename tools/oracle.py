@@ -23,7 +23,8 @@ from duopose.config import load_config
 from duopose.errors import UserError
 from duopose.evaluate.metrics import format_table
 from duopose.files import write_atomically
-from duopose.inference.model import Model, read_model_settings
+from duopose.inference.model import Model
+from duopose.inference.weights_protocol import model_settings
 from duopose.oracle.ladder import ladder_rows
 from duopose.oracle.noise import NOISE_MODELS, get_noise_model
 from duopose.oracle.perfect_network import METRICS, PerfectNetworkTest, Row
@@ -102,9 +103,7 @@ def run(args: Namespace) -> None:
 def run_ladder(args: Namespace) -> None:
     """--model: where this network's decoding loses AP, on DATASET.TEST."""
     path = Path(args.model)
-    cfg, skeleton = read_model_settings(path, args.opts)
-    if args.cfg:
-        cfg = load_config(args.cfg, args.opts)
+    cfg, skeleton = model_settings(path, args.cfg, args.opts)
     model = Model.from_config(cfg, skeleton, path, pick_device(cfg.DEVICE, 0))
 
     rows = ladder_rows(model, args.limit)

@@ -2,9 +2,9 @@
 """Evaluate: predict a split and score it, score an existing results file, or compare evaluations.
 
 tools/valid.py --model FILE.pth [--gpus N] [KEY VALUE ...]   a model file, with its own settings
-tools/valid.py --cfg FILE.yaml [--gpus N] [KEY VALUE ...]    the weights of a training run
+tools/valid.py --cfg FILE.yaml [--name RUN] [--gpus N] [KEY VALUE ...]  the weights of a run
 tools/valid.py --results FILE.json [--cfg FILE.yaml] [KEY VALUE ...]  a results file, no network
-tools/valid.py --compare METRICS_A.json METRICS_B.json       numbers and protocols side by side
+tools/valid.py --compare A B ...    metrics.json files or run folders: numbers and protocols
 """
 
 from __future__ import annotations
@@ -15,20 +15,16 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from duopose.config import build_skeleton, load_config
+from duopose.config import load_config
+from duopose.config.differences import resolved_text
 from duopose.distributed.context import DistributedContext
-from duopose.distributed.launch import launch
+from duopose.distributed.launch import launch, process_count
 from duopose.errors import UserError, path_errors_as_user_errors
 from duopose.evaluate.metrics import metrics_table, times_table
-from duopose.inference.evaluation import (
-    Evaluation,
-    compare,
-    find_weights,
-    run_evaluation,
-    score_file,
-)
+from duopose.inference.comparison import compare
+from duopose.inference.evaluation import Evaluation, run_evaluation, score_file
+from duopose.inference.evaluation_inputs import EvaluationInputs
 from duopose.inference.model import read_model_settings
-from duopose.run_folder import RunFolder
 from duopose.runtime import setup_console_logging
 from duopose.skeletons import Skeleton
 
@@ -38,16 +34,19 @@ def parse(arguments: list[str]) -> Namespace:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     option = parser.add_argument
     option("--model", default="", metavar="FILE", help="model file that training wrote")
-    option("--cfg", default="", metavar="FILE", help="yaml of the experiment")
-    option("--gpus", type=int, default=0, metavar="N", help="processes (default: GPUS)")
+    option("--cfg", default="", metavar="FILE", help="yaml of the experiment, or of a run folder")
+    option("--name", default="", metavar="NAME", help="name of the run (default: that of the yaml)")
+    option("--gpus", type=process_count, metavar="N", help="processes (default: GPUS)")
     option("--results", default="", metavar="FILE", help="results json to score")
     option("--annotations", default="", metavar="FILE", help="ground truth, if not below ROOT")
-    option("--compare", nargs=2, default=(), metavar="FILE", help="two metrics.json files")
+    option("--compare", nargs="+", default=(), metavar="PATH", help="two or more, see above")
+    option("--print-config", action="store_true", help="print the resolved settings, and end")
     option(
         "--out",
         default="",
         metavar="FOLDER",
-        help="where results go (default: results/ of the run folder, or beside the model file)",
+        help="where results go (default: results/ of the run folder or beside the model file; "
+        "with --results, FILE_metrics.json)",
     )
     option(
         "opts",
@@ -62,7 +61,7 @@ def parse(arguments: list[str]) -> Namespace:
 def run(args: Namespace) -> int:
     """Do what the command line asks for; the exit code."""
     if args.compare:
-        print(compare(Path(args.compare[0]), Path(args.compare[1])))
+        print(compare([Path(path) for path in [*args.compare, *args.opts]]))
         return 0
     if not (args.model or args.cfg or args.results):
         raise UserError(
@@ -75,35 +74,39 @@ def run(args: Namespace) -> int:
     overrides = list(args.opts)
     if args.annotations:
         overrides += ["DATASET.TEST_ANNOTATIONS", str(Path(args.annotations).absolute())]
-    if args.model:
-        weights = Path(args.model)
-        cfg, skeleton = read_model_settings(weights, overrides)
-        return evaluate(args, cfg, skeleton, weights, weights.parent / "results")
-    cfg = load_config(args.cfg or None, overrides)
+    if args.print_config:
+        saved = read_model_settings(args.model, overrides).cfg if args.model else None
+        print(resolved_text(saved or load_config(args.cfg or None, overrides)), end="")
+        return 0
     if args.results:
-        return evaluate_results_file(args, cfg)
+        return evaluate_results_file(args, load_config(args.cfg or None, overrides))
 
-    folder = RunFolder.from_config(cfg, args.cfg)
-    weights = find_weights(cfg, folder)
-    skeleton = build_skeleton(cfg)
-    return evaluate(args, cfg, skeleton, weights, folder.results)
+    if args.model:
+        inputs = EvaluationInputs.from_model_file(Path(args.model), overrides)
+    else:
+        inputs = EvaluationInputs.from_config(args.cfg, overrides, args.name)
+    return evaluate(args, inputs)
 
 
 def evaluate_results_file(args: Namespace, cfg: CfgNode) -> int:
     """--results: score people that were predicted before."""
     results = Path(args.results)
-    out = Path(args.out or RunFolder.from_config(cfg, args.cfg or results).results)
-    print(metrics_table(score_file(cfg, results, out), results.name))
-    print(f"numbers and protocol: {out / 'metrics.json'}")
+    metrics_file = results.with_name(f"{results.stem}_metrics.json")
+    if args.out:
+        metrics_file = Path(args.out) / "metrics.json"
+    print(metrics_table(score_file(cfg, results, metrics_file), results.name))
+    print(f"numbers and protocol: {metrics_file}")
     return 0
 
 
-def evaluate(
-    args: Namespace, cfg: CfgNode, skeleton: Skeleton, weights: Path, default_out: Path
-) -> int:
+def evaluate(args: Namespace, inputs: EvaluationInputs) -> int:
     """Predict and score on --gpus processes."""
-    folder = Path(args.out or default_out)
-    return launch(worker, args.gpus or cfg.GPUS, cfg.DEVICE, (cfg, skeleton, weights, folder))
+    inputs.check_data()
+    for notice in inputs.notices:
+        print(f"notice: {notice}", flush=True)
+    cfg = inputs.cfg
+    arguments = (cfg, inputs.skeleton, inputs.weights, Path(args.out or inputs.folder))
+    return launch(worker, args.gpus or cfg.GPUS, cfg.DEVICE, arguments)
 
 
 def worker(

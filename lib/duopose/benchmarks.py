@@ -14,6 +14,7 @@ from typing import Protocol
 from yacs.config import CfgNode
 
 from duopose.coco_annotations import RequiredField
+from duopose.config.declaration import did_you_mean
 from duopose.datasets.split_files import COCO_ANNOTATIONS, COCO_IMAGES, Layout
 from duopose.errors import UserError
 from duopose.evaluate.coco import evaluate_coco
@@ -58,7 +59,11 @@ BENCHMARKS = {
         Benchmark(
             name="coco",
             skeleton=COCO,
-            layout=Layout(COCO_ANNOTATIONS, COCO_IMAGES),
+            layout=Layout(
+                COCO_ANNOTATIONS,
+                COCO_IMAGES,
+                "tools/make_sample_data.py FOLDER makes generated images for a trial",
+            ),
             required=RequiredField("area", "OKS divides by it"),
             evaluate=evaluate_coco,
             write_submission=write_coco_submission,
@@ -76,6 +81,7 @@ BENCHMARKS = {
                     *COCO_ANNOTATIONS,
                 ),
                 images=(*COCO_IMAGES, "images"),
+                made_by="tools/prepare_crowdpose.py makes trainval from train and val",
             ),
             required=RequiredField("bbox", "OKS divides by 0.53 of the box"),
             evaluate=evaluate_crowdpose,
@@ -93,6 +99,7 @@ BENCHMARKS = {
                     *COCO_ANNOTATIONS,
                 ),
                 images=(*COCO_IMAGES, "images"),
+                made_by="tools/prepare_mpii.py makes the annotations from MPII's .mat file",
             ),
             required=RequiredField(
                 "head_box", "PCKh measures distances in head sizes", is_sometimes_missing=True
@@ -116,6 +123,7 @@ def build_benchmark(cfg: CfgNode) -> Benchmark:
     if name not in BENCHMARKS:
         raise UserError(
             f"DATASET.DATASET: '{name}' is not a benchmark; use one of {', '.join(BENCHMARKS)}"
+            f"{did_you_mean(name, BENCHMARKS)}"
         )
 
     benchmark = BENCHMARKS[name]

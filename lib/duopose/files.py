@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -42,6 +43,12 @@ def write_atomically(
         temporary.unlink(missing_ok=True)
 
     _sync_folder(path.parent)
+
+
+def sha256_of_file(path: str | Path) -> str:
+    """The checksum of a file's content, as sha256sum prints it. Raises OSError."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def temporary_path(path: Path) -> Path:

@@ -13,6 +13,8 @@ from duopose.config import (
     load_config,
     saved_settings,
 )
+from duopose.config.differences import differences, resolved_text
+from duopose.config.load import override_keys
 from duopose.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -106,7 +108,8 @@ def test_unknown_keys_name_the_nearest(key: str, nearest: str) -> None:
         ("TEST.NMS_KERNEL", "4"),
         ("TEST.OUTLIER_PROBABILITY", "0"),
         ("TEST.SCALE_FACTOR", "[]"),
-        ("TRAIN.BEGIN_EPOCH", "301"),
+        ("TRAIN.BEGIN_EPOCH", "300"),
+        ("TRAIN.END_EPOCH", "0"),
         ("TRAIN.LR", "nan"),
         ("TRAIN.LR", "inf"),
         ("TRAIN.MOMENTUM", "1"),
@@ -140,3 +143,49 @@ def test_every_recipe_loads(path: Path) -> None:
 
 def test_there_are_recipes() -> None:
     assert len(YAMLS) >= 9
+
+
+def test_key_and_value_may_be_one_word() -> None:
+    cfg = load_config(None, ["TRAIN.LR=0.1", "SEED", "3", "DATASET.ROOT=a=b"])
+    assert cfg.TRAIN.LR == 0.1 and cfg.SEED == 3 and cfg.DATASET.ROOT == "a=b"
+    assert override_keys(["TRAIN.LR=0.1", "TEST.REFINE", True]) == {"TRAIN.LR", "TEST.FILL"}
+    with pytest.raises(UserError, match="'SEED' has no value"):
+        load_config(None, ["TRAIN.LR=0.1", "SEED"])
+
+
+def test_mistakes_are_blamed_on_where_they_are(tmp_path: Path) -> None:
+    path = write(tmp_path, "TRAIN: {LR: 0.5}\n")
+    with pytest.raises(UserError) as error:
+        load_config(path, ["TRAIN.WD", "much"])
+    assert str(path) not in str(error.value) and "KEY VALUE" in str(error.value)
+
+    path = write(tmp_path, "TRAIN: {LR: no}\n")
+    with pytest.raises(UserError) as error:
+        load_config(path, ["TRAIN.WD", "much"])
+    head, *lines = str(error.value).splitlines()
+    assert head.startswith(str(path))
+    blamed = {line.split(":")[0].strip(" -"): "KEY VALUE" in line for line in lines}
+    assert blamed == {"TRAIN.LR": False, "TRAIN.WD": True}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "meant"),
+    [
+        ("MODEL.UPSAMPLE", "bilinaer", "bilinear"),
+        ("TRAIN.OPTIMIZER", "AdamW", "adamw"),
+        ("FP16.ENABLED", "yes", "True"),
+        ("VERBOSE", "off", "False"),
+    ],
+)
+def test_a_wrong_value_names_the_nearest(key: str, value: str, meant: str) -> None:
+    (line,) = problems(key, value)
+    assert line.endswith(f"did you mean {meant}?")
+
+
+def test_differences_and_the_printed_settings(tmp_path: Path) -> None:
+    first = saved_settings("TRAIN: {LR: 0.5}")
+    second = saved_settings("SEED: 3")
+    assert differences([first, second, first]) == {"SEED": [0, 3, 0], "TRAIN.LR": [0.5, 0.001, 0.5]}
+    cfg = load_config(None, ["SEED", 3])
+    text = resolved_text(cfg, ["a comment"])
+    assert text.startswith("# a comment\n# 1 of ") and load_config(write(tmp_path, text)) == cfg

@@ -77,7 +77,7 @@ def test_comparison(tmp_path: Path) -> None:
     write_metrics(
         second, Metrics({"AP": 0.65, "APM": 0.5}, (), METRICS.facts | {"images": 4}), changed
     )
-    text = comparison_table(read_metrics(first), read_metrics(second), ("a.json", "b.json"))
+    text = comparison_table([read_metrics(first), read_metrics(second)], ("a.json", "b.json"))
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     assert ["AP", "0.671", "0.650", "-0.021"] in rows
     assert ["APM", "n/a", "0.500", "n/a"] in rows
@@ -87,5 +87,5 @@ def test_comparison(tmp_path: Path) -> None:
     assert ["scored.images", "5", "4"] in rows
     assert not any(row[0] == "scales" for row in rows)
     assert "a.json: a note." in text
-    same = comparison_table(read_metrics(first), read_metrics(first), ("a", "a"))
+    same = comparison_table([read_metrics(first), read_metrics(first)], ("a", "a"))
     assert same.count("\n|:-") == 1  # one table: no differences

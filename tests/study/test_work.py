@@ -12,7 +12,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from duopose.distributed.launch import ExitCode
-from duopose.study.jobs import MAX_LOST, STALE, Job, JobFolder
+from duopose.locks import STALE
+from duopose.study.jobs import MAX_LOST, Job, JobFolder
 from duopose.study.plan import make_plan
 from duopose.study.report import status_text, write_report
 from duopose.study.study_file import read_study

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+
+from duopose.config import load_config
 
 PROJECT = Path(__file__).resolve().parents[2]
 RECIPE = "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
@@ -58,15 +62,18 @@ def test_annotations_that_are_not_coco(tmp_path: Path) -> None:
     (tmp_path / "images" / "train2017").mkdir(parents=True)
     file = tmp_path / "annotations" / "person_keypoints_train2017.json"
     file.write_text('{"images": []}')
-    out = ["OUTPUT_DIR", tmp_path / "output", "LOG_DIR", tmp_path / "log"]
+    out = ["OUTPUT_DIR", tmp_path / "output", "LOG_DIR", tmp_path / "log", "TRAIN.VAL_EVERY", 0]
     assert str(file) in error_of("dist_train", "--cfg", RECIPE, "DATASET.ROOT", tmp_path, *out)
 
 
 def test_weights_of_another_shape(tmp_path: Path) -> None:
     weights = tmp_path / "other.pth"
     torch.save({"conv1.weight": torch.zeros(8, 3, 3, 3)}, weights)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images" / "val2017").mkdir(parents=True)
+    (tmp_path / "annotations" / "person_keypoints_val2017.json").touch()
     words = ["--cfg", RECIPE, "TEST.MODEL_FILE", weights, "OUTPUT_DIR", tmp_path]
-    error = error_of("valid", *words)
+    error = error_of("valid", *words, "DATASET.ROOT", tmp_path)
     assert str(weights) in error and "conv1.weight" in error and "MODEL.WIDTH" in error
 
 
@@ -147,3 +154,64 @@ def test_results_of_a_split_without_truth_are_packed(tmp_path: Path) -> None:
     (tmp_path / "found.json").write_text(json.dumps([person | {"image_id": 8}]))
     error = error_of("valid", *words)
     assert "found.json" in error and "image 8" in error
+
+
+@pytest.mark.parametrize("tool", ["dist_train", "valid"])
+@pytest.mark.parametrize("count", ["-1", "0", "-3", "two"])
+def test_a_number_of_processes_that_cannot_be(
+    tool: str, count: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        load_tool(tool).parse(["--cfg", RECIPE, "--gpus", count])
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and "--gpus" in error and f"'{count}'" in error
+
+
+def load_tool(name: str) -> Any:
+    """A tool as a module, which is faster than a process."""
+    spec = importlib.util.spec_from_file_location(name, PROJECT / "tools" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("tool", "words", "named"),
+    [
+        ("dist_train", ["--cfg", RECIPE, "TRAIN.END_EPOCH=0"], ["TRAIN.END_EPOCH"]),
+        ("dist_train", ["--cfg", "experiments"], ["experiments", "folder"]),
+        ("valid", ["--model", "{}"], ["--model", "{}", "model_best.pth"]),
+        ("valid", ["--cfg", RECIPE, "TEST.MODEL_FILE", "{}"], ["TEST.MODEL_FILE", "folder"]),
+        ("valid", ["--cfg", RECIPE, "TEST.MODEL_FILE", "{}/a.jpg"], ["a.jpg", "not a weight file"]),
+        ("valid", ["--results", "{}/none.json"], ["none.json", "tools/valid.py"]),
+        ("valid", ["--compare", "{}/none.json", "{}/a.jpg"], ["none.json", "tools/valid.py"]),
+        ("valid", ["--compare", "{}/none.json"], ["--compare"]),
+        ("runs", ["{}/none"], ["none"]),
+    ],
+)
+def test_mistakes_name_the_option_and_the_file(
+    tool: str, words: list[str], named: list[str], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(PROJECT)
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff")
+    code = load_tool(tool).main([word.format(tmp_path) for word in words])
+    error = capsys.readouterr().err
+    assert code == 2
+    assert all(part.format(tmp_path) in error for part in named), error
+
+
+def test_print_config_is_a_yaml_that_gives_the_same_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    words = ["--cfg", RECIPE, "--print-config", "TRAIN.LR=0.25", "SEED", "7"]
+    expected = load_config(RECIPE, words[3:])
+    for tool in ("dist_train", "valid"):
+        assert load_tool(tool).main(words) == 0
+        text = capsys.readouterr().out
+        assert "#   TRAIN.LR: 0.25 (default 0.001)" in text and "#   SEED: 7 (default 0)" in text
+        assert "#   TRAIN.MOMENTUM" not in text
+        (tmp_path / "printed.yaml").write_text(text)
+        assert load_config(tmp_path / "printed.yaml") == expected

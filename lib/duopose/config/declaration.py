@@ -6,7 +6,8 @@ these declarations, so that nothing about a setting is written twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ class Check:
 
     accepts: Callable[[Any], bool]
     allowed: str
+    choices: tuple[str, ...] = ()  # of a text that is one of a few
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,22 @@ class Setting:
         """One sentence if `value` is not allowed, else ''."""
         if self.check.accepts(value):
             return ""
-        return f"{self.key}: {value!r} is not allowed; allowed: {self.check.allowed}"
+        hint = did_you_mean(value, self.check.choices)
+        return f"{self.key}: {value!r} is not allowed; allowed: {self.check.allowed}{hint}"
 
 
 def one_of(*choices: str) -> Check:
     """One of these texts; an empty text is written '' in messages."""
     names = [choice or "''" for choice in choices]
     allowed = " | ".join(names)
-    return Check(lambda value: value in choices, allowed)
+    return Check(lambda value: value in choices, allowed, choices)
+
+
+def did_you_mean(value: Any, choices: Iterable[str]) -> str:
+    """'; did you mean X?' where one of the choices is near, else ''. Case does not count."""
+    by_lower = {choice.lower(): choice for choice in choices if choice}
+    near = difflib.get_close_matches(str(value).lower(), by_lower, n=1, cutoff=0.7)
+    return f"; did you mean {by_lower[near[0]]}?" if near else ""
 
 
 SWITCH = Check(lambda value: isinstance(value, bool), "True | False")

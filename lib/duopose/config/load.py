@@ -18,17 +18,21 @@ import yaml
 from yacs.config import CfgNode
 
 from duopose.config.build import get_setting, skeleton_name
-from duopose.config.compat import translate
+from duopose.config.compat import RENAMED_KEYS, translate
 from duopose.config.settings import SETTINGS, default_config
 from duopose.errors import UserError
 from duopose.skeletons import Skeleton, get_skeleton
+
+# What people write for True and False; yaml reads some of these words as switches already.
+SWITCH_WORDS = {"yes": True, "on": True, "1": True, "no": False, "off": False, "0": False}
 
 
 def load_config(path: str | Path | None, overrides: Sequence[Any] = ()) -> CfgNode:
     """The settings of a run: defaults, then the yaml at `path` (None: defaults alone), overrides.
 
     overrides: a flat sequence KEY, VALUE, KEY, VALUE ...; a value may be a string as typed on the
-    command line. Returns a fresh frozen CfgNode. UserError with every mistake, each naming its key.
+    command line, and KEY, VALUE may be one word KEY=VALUE. Returns a fresh frozen CfgNode.
+    UserError with every mistake, each naming its key and whether it is in the yaml or an override.
     """
     if path is None:
         return _resolve({}, overrides, "the settings")
@@ -74,20 +78,45 @@ def _resolve(
     source: str,
     skeleton: Skeleton | None = None,
 ) -> CfgNode:
-    settings, problems = translate(flatten(tree), _override_pairs(overrides))
+    in_file = flatten(tree)
+    in_overrides = _override_pairs(overrides)
+    settings, problems = translate(in_file, in_overrides)
     cfg = default_config()
     problems += _merge(cfg, settings)
     if not problems:
         problems = config_problems(cfg, skeleton)
     if problems:
-        lines = "\n".join(f"  - {problem}" for problem in problems)
-        raise UserError(f"{source}: {len(problems)} problem(s) in the settings:\n{lines}")
+        raise UserError(_describe_problems(problems, source, in_file, in_overrides))
     cfg.freeze()
     return cfg
 
 
+def _describe_problems(
+    problems: Sequence[str],
+    source: str,
+    in_file: Mapping[str, Any],
+    in_overrides: Mapping[str, Any],
+) -> str:
+    """All problems, each blamed on the overrides or on the file, whichever has its key."""
+    today = {RENAMED_KEYS.get(key, key) for key in in_overrides}
+    given = today | set(in_overrides)
+    blamed = [problem.partition(":")[0] in given for problem in problems]
+
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    if all(blamed) or not in_file:
+        where = [""] * len(problems)
+        head = f"{count} in the settings given as KEY VALUE"
+    else:
+        where = [" (given as KEY VALUE)" if is_override else "" for is_override in blamed]
+        head = f"{source}: {count} in the settings"
+    lines = [f"  - {problem}{place}" for problem, place in zip(problems, where, strict=True)]
+    return "\n".join([f"{head}:", *lines])
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a yaml file; UserError where it is a Python file, missing, or no mapping."""
+    if path.is_dir():
+        raise UserError(f"config '{path}' is a folder; give the yaml in it, e.g. config.yaml")
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(
             f"config '{path}' must be a .yaml file; Python files are refused because reading one "
@@ -127,12 +156,24 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _override_pairs(overrides: Sequence[Any]) -> dict[str, Any]:
-    if len(overrides) % 2:
-        words = " ".join(map(str, overrides))
-        raise UserError(f"overrides must be KEY VALUE pairs, got {len(overrides)} words: {words}")
-    keys = map(str, overrides[::2])
-    values = map(parse_value, overrides[1::2])
-    return dict(zip(keys, values))
+    """{KEY: value} of KEY, VALUE, KEY=VALUE ...; UserError where a value is missing."""
+    pairs: dict[str, Any] = {}
+    words = iter(overrides)
+    for word in words:
+        key, equals_sign, attached = str(word).partition("=")
+        value: Any = attached if equals_sign else next(words, None)
+        if value is None:
+            raise UserError(
+                f"settings must be given as KEY VALUE or KEY=VALUE pairs, but '{word}' has no "
+                f"value: {' '.join(map(str, overrides))}"
+            )
+        pairs[key] = parse_value(value)
+    return pairs
+
+
+def override_keys(overrides: Sequence[Any]) -> set[str]:
+    """Today's keys of the settings that are given as KEY VALUE or KEY=VALUE."""
+    return {RENAMED_KEYS.get(key, key) for key in _override_pairs(overrides)}
 
 
 def parse_value(value: Any) -> Any:
@@ -160,7 +201,9 @@ def _merge(cfg: CfgNode, settings: Mapping[str, Any]) -> list[str]:
         try:
             node[name] = convert(value, SETTINGS[key].default)
         except TypeError as error:
-            problems.append(f"{key}: {error}, got {value!r} ({type(value).__name__})")
+            expected, _, hint = str(error).partition(";")
+            hint = f";{hint}" if hint else ""
+            problems.append(f"{key}: {expected}, got {value!r} ({type(value).__name__}){hint}")
     return problems
 
 
@@ -172,7 +215,9 @@ def convert(value: Any, default: Any) -> Any:
     if isinstance(default, bool):
         if isinstance(value, bool):
             return value
-        raise TypeError("expected True or False")
+        meant = SWITCH_WORDS.get(str(value).lower())
+        hint = "" if meant is None else f"; did you mean {meant}?"
+        raise TypeError(f"expected True or False{hint}")
 
     if isinstance(default, list):
         return _to_list(value, default)
@@ -265,8 +310,11 @@ def _model_problems(cfg: CfgNode) -> Iterator[str]:
             "MODEL.NAME pose_higher_hrnet_de"
         )
 
-    if train.BEGIN_EPOCH > train.END_EPOCH and not train.END_STEP:
-        yield f"TRAIN.BEGIN_EPOCH: {train.BEGIN_EPOCH} is after TRAIN.END_EPOCH {train.END_EPOCH}"
+    if train.BEGIN_EPOCH >= train.END_EPOCH > 0 and not train.END_STEP:
+        yield (
+            f"TRAIN.BEGIN_EPOCH: {train.BEGIN_EPOCH} leaves no epoch to train; TRAIN.END_EPOCH is "
+            f"{train.END_EPOCH}"
+        )
 
 
 def _data_problems(cfg: CfgNode, skeleton: Skeleton | None) -> Iterator[str]:

@@ -73,7 +73,7 @@ TRAIN = (
         "warning. 0: not stated.",
     ),
     Setting("TRAIN.BEGIN_EPOCH", 0, NOT_NEGATIVE, "First epoch."),
-    Setting("TRAIN.END_EPOCH", 300, NOT_NEGATIVE, "Number of epochs."),
+    Setting("TRAIN.END_EPOCH", 300, POSITIVE, "Number of epochs."),
     Setting(
         "TRAIN.END_STEP",
         0,

@@ -46,6 +46,7 @@ class Layout:
 
     annotations: tuple[str, ...]
     images: tuple[str, ...]
+    made_by: str = ""  # the tool that makes the files, for messages
 
 
 def find_annotations(root: Path, layout: Layout, split: str, given: str = "") -> Path:
@@ -58,7 +59,8 @@ def find_annotations(root: Path, layout: Layout, split: str, given: str = "") ->
     for path in candidates:
         if path.is_file():
             return path
-    raise _not_found(root, f"annotation file of split '{split}'", candidates, "ANNOTATIONS")
+    what = f"annotation file of split '{split}'"
+    raise _not_found(root, what, candidates, "ANNOTATIONS", layout.made_by)
 
 
 def find_images(
@@ -81,7 +83,8 @@ def find_images(
             return FolderImages(path)
 
     kind = "zip" if is_zip else "folder"
-    raise _not_found(root, f"{kind} of images of split '{split}'", candidates, "IMAGES")
+    what = f"{kind} of images of split '{split}'"
+    raise _not_found(root, what, candidates, "IMAGES", layout.made_by)
 
 
 def _candidates(patterns: tuple[str, ...], split: str, given: str) -> list[str]:
@@ -92,12 +95,13 @@ def _candidates(patterns: tuple[str, ...], split: str, given: str) -> list[str]:
     return [pattern.format(split=split, images=images) for pattern in patterns]
 
 
-def _not_found(root: Path, what: str, candidates: list[Path], key: str) -> UserError:
+def _not_found(root: Path, what: str, candidates: list[Path], key: str, made_by: str) -> UserError:
     listed = "".join(f"\n  {path}" for path in candidates)
+    hint = f"; {made_by}" if made_by else ""
     return UserError(
         f"the {what} was not found; tried{listed}\n"
         f"set DATASET.ROOT (now '{root}'), or give a path in DATASET.TRAIN_{key} or "
-        f"DATASET.TEST_{key}; data/README.md shows the layouts"
+        f"DATASET.TEST_{key}; data/README.md shows the layouts{hint}"
     )
 
 

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 import traceback
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -47,7 +48,24 @@ ERROR_REPORT_TIME = 1.0
 # Seconds in which a rank whose launcher has died may finish its step and save.
 ORPHAN_TIME = 60.0
 
+# A run with more processes on one machine is a mistake, most often a batch size.
+MAX_PROCESSES = 1024
+
 Worker = Callable[..., int]  # (context, *arguments) -> exit code; must be importable by name
+
+
+def process_count(text: str) -> int:
+    """The value of --gpus, for argparse."""
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if not 1 <= count <= MAX_PROCESSES:
+        raise ArgumentTypeError(
+            f"{text!r} is not allowed: give the number of processes on this machine, 1 or more; on "
+            "a machine without GPUs they run on its CPU (DEVICE cpu)"
+        )
+    return count
 
 
 def launch(

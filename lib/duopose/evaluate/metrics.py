@@ -8,7 +8,8 @@ metrics.json keeps the metrics with the test protocol:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ NOT_AVAILABLE = "n/a"
 NOT_STATED = "(not stated)"
 PERCENT_HEADLINES = {"Total"}  # MPII papers print percentages with one decimal
 MIN_COLUMN_WIDTH = 3  # of the line below the header in markdown
+MAX_VALUE_LENGTH = 40  # characters of a setting in a comparison
 
 Row = Sequence[str]
 
@@ -79,6 +81,11 @@ def read_metrics(path: str | Path) -> MetricsRecord:
 
     UserError where the file is not a metrics file.
     """
+    if not Path(path).exists():
+        raise UserError(
+            f"metrics file '{path}' does not exist; tools/valid.py writes metrics.json beside the "
+            "results of an evaluation"
+        )
     content = read_json(path, "metrics file")
     if not isinstance(content, dict):
         content = {}
@@ -114,26 +121,28 @@ def _with_new_words(protocol: dict[str, Any]) -> dict[str, Any]:
 # ---- tables, aligned as text and valid as markdown ----
 
 
-def format_table(header: Row, rows: Sequence[Row]) -> str:
-    """Markdown with columns of equal width: the first aligned left, the others right."""
+def format_table(header: Row, rows: Sequence[Row], left: Collection[int] = (0,)) -> str:
+    """Markdown with columns of equal width; those of the indices `left` are aligned left."""
     columns = zip(header, *rows, strict=True)
     widths = [max(MIN_COLUMN_WIDTH, *map(len, column)) for column in columns]
 
-    lines = [_format_row(header, widths), _separator(widths)]
-    lines += [_format_row(row, widths) for row in rows]
+    lines = [_format_row(header, widths, left), _separator(widths, left)]
+    lines += [_format_row(row, widths, left) for row in rows]
     return "\n".join(lines)
 
 
-def _format_row(cells: Row, widths: Sequence[int]) -> str:
-    aligned = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
-    aligned[0] = cells[0].ljust(widths[0])
+def _format_row(cells: Row, widths: Sequence[int], left: Collection[int]) -> str:
+    aligned = [
+        cell.ljust(width) if index in left else cell.rjust(width)
+        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
     return f"| {' | '.join(aligned)} |"
 
 
-def _separator(widths: Sequence[int]) -> str:
+def _separator(widths: Sequence[int], left: Collection[int]) -> str:
     """The line below the header; a colon marks the side to which a column is aligned."""
-    cells = [f"{'-' * (width + 1)}:" for width in widths]
-    cells[0] = f":{'-' * (widths[0] + 1)}"
+    dashes = ["-" * (width + 1) for width in widths]
+    cells = [f":{dash}" if index in left else f"{dash}:" for index, dash in enumerate(dashes)]
     return f"|{'|'.join(cells)}|"
 
 
@@ -162,15 +171,18 @@ def times_table(milliseconds: Mapping[str, float]) -> str:
     return format_table(["stage", "ms per image"], rows)
 
 
-def comparison_table(first: MetricsRecord, second: MetricsRecord, labels: tuple[str, str]) -> str:
-    """Two evaluations side by side, then every setting in which their protocols differ."""
-    parts = [_metrics_side_by_side(first.metrics, second.metrics, labels)]
-    for label, record in zip(labels, (first, second), strict=True):
+def comparison_table(records: Sequence[MetricsRecord], labels: Sequence[str]) -> str:
+    """Evaluations side by side, then every setting in which their protocols differ.
+
+    labels: one a record, the heads of the columns.
+    """
+    parts = [_metrics_side_by_side([record.metrics for record in records], labels)]
+    for label, record in zip(labels, records, strict=True):
         parts += [f"{label}: {note}" for note in record.metrics.notes]
 
-    differences = protocol_differences(_complete_protocol(first), _complete_protocol(second))
+    differences = protocol_differences(*(_complete_protocol(record) for record in records))
     if differences:
-        rows = [[key, str(a), str(b)] for key, a, b in differences]
+        rows = [[key, *_short_values(values)] for key, *values in differences]
         parts.append("The protocols differ in\n\n" + format_table(["", *labels], rows))
     else:
         parts.append("The protocols are the same.")
@@ -181,39 +193,58 @@ def _complete_protocol(record: MetricsRecord) -> dict[str, Any]:
     return record.protocol | {"scored": record.metrics.facts}
 
 
-def _metrics_side_by_side(first: Metrics, second: Metrics, labels: tuple[str, str]) -> str:
+def _metrics_side_by_side(metrics: Sequence[Metrics], labels: Sequence[str]) -> str:
+    """One column each; for two the difference, too."""
+    headline = metrics[0].headline
+    with_difference = len(metrics) == 2
     rows = []
-    for name in dict.fromkeys([*first.values, *second.values]):
-        a = first.values.get(name)
-        b = second.values.get(name)
-        difference = NOT_AVAILABLE
-        if a is not None and b is not None:
-            difference = _with_sign(b - a, first.headline)
-        cells = [format_number(value, first.headline) for value in (a, b)]
-        rows.append([name, *cells, difference])
-    return format_table(["", *labels, "difference"], rows)
+    for name in dict.fromkeys(name for one in metrics for name in one.values):
+        values = [one.values.get(name) for one in metrics]
+        row = [name, *(format_number(value, headline) for value in values)]
+        if with_difference:
+            row.append(_format_difference(values, headline))
+        rows.append(row)
+    return format_table(["", *labels, *(["difference"] if with_difference else [])], rows)
 
 
-def _with_sign(difference: float, headline: str) -> str:
-    sign = "+" if difference >= 0 else "-"
-    return sign + format_number(abs(difference), headline)
+def _format_difference(values: Sequence[float | None], headline: str) -> str:
+    first, second = values
+    if first is None or second is None:
+        return NOT_AVAILABLE
+    sign = "+" if second >= first else "-"
+    return sign + format_number(abs(second - first), headline)
 
 
-def protocol_differences(
-    first: Mapping[str, Any], second: Mapping[str, Any]
-) -> list[tuple[str, Any, Any]]:
-    """(dotted key, value of the first, value of the second) for each key that differs.
+def protocol_differences(*protocols: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """(dotted key, value of the first, value of the second ...) for each key that differs.
 
     A protocol that lacks the key has '(not stated)'.
     """
-    a = _flat(first)
-    b = _flat(second)
+    flat = [_flat(protocol) for protocol in protocols]
     differences = []
-    for key in dict.fromkeys([*a, *b]):
-        values = (a.get(key, NOT_STATED), b.get(key, NOT_STATED))
-        if values[0] != values[1]:
+    for key in dict.fromkeys(key for one in flat for key in one):
+        values = [one.get(key, NOT_STATED) for one in flat]
+        if any(value != values[0] for value in values[1:]):
             differences.append((key, *values))
     return differences
+
+
+def _short_values(values: Sequence[Any]) -> list[str]:
+    """The values as text; of long ones the part from shortly before the first difference."""
+    texts = [str(value) for value in values]
+    if max(map(len, texts)) <= MAX_VALUE_LENGTH:
+        return texts
+    characters = zip(*texts, strict=False)
+    common = itertools.takewhile(lambda column: len(set(column)) == 1, characters)
+    start = max(sum(1 for _ in common) - MAX_VALUE_LENGTH // 3, 0)
+    return [_excerpt(text, start) for text in texts]
+
+
+def _excerpt(text: str, start: int) -> str:
+    end = start + MAX_VALUE_LENGTH
+    before = "..." if start else ""
+    after = "..." if end < len(text) else ""
+    return f"{before}{text[start:end]}{after}"
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

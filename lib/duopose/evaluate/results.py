@@ -104,11 +104,21 @@ def write_entries(path: str | Path, entries: list[Entry]) -> None:
     write_atomically(path, orjson.dumps(entries, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
+def check_results_file(path: str | Path) -> None:
+    """UserError, naming the tool that writes it, where there is no such file."""
+    if not Path(path).exists():
+        raise UserError(
+            f"results file '{path}' does not exist; tools/valid.py --cfg FILE.yaml writes "
+            "results.json into results/ of the run folder"
+        )
+
+
 def read_entries(path: str | Path) -> list[Entry]:
     """The people of a results file; UserError where it is not a list of records.
 
     `check_entries` checks their fields.
     """
+    check_results_file(path)
     content = read_json(path, "results file")
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
         raise UserError(

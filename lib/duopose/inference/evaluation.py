@@ -22,15 +22,14 @@ from duopose.datasets import build_dataset
 from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.split_files import find_annotations
 from duopose.distributed.context import DistributedContext
-from duopose.errors import UserError
-from duopose.evaluate.metrics import Metrics, comparison_table, read_metrics, write_metrics
-from duopose.evaluate.results import write_results
+from duopose.evaluate.metrics import Metrics, write_metrics
+from duopose.evaluate.results import check_results_file, write_results
+from duopose.files import sha256_of_file
 from duopose.geometry import Affine
 from duopose.inference.model import Model
 from duopose.inference.predict_dataset import InputImages, predict_dataset
 from duopose.inference.predictor import Predictor, PreparedImage, StageTimes
-from duopose.inference.protocol import git_commit, protocol
-from duopose.run_folder import RunFolder
+from duopose.inference.protocol import data_record, protocol, scoring_protocol
 from duopose.runtime import configure_torch, seed_everything
 from duopose.skeletons import Skeleton
 from duopose.types import ImageResult, Poses
@@ -64,23 +63,6 @@ class Evaluation:
     def metrics_file(self) -> Path:
         """The numbers with their protocol."""
         return self.folder / "metrics.json"
-
-
-def find_weights(cfg: CfgNode, run: RunFolder) -> Path:
-    """TEST.MODEL_FILE, else the run's best weights, else its last.
-
-    Raises UserError, naming the paths tried, if there are none.
-    """
-    if cfg.TEST.MODEL_FILE:
-        return Path(cfg.TEST.MODEL_FILE)
-    for path in (run.model_best, run.model_final):
-        if path.is_file():
-            return path
-    raise UserError(
-        f"there are no weights to evaluate: neither {run.model_best} nor {run.model_final} "
-        "exists; train first (tools/dist_train.py with the same --cfg), or name a file with "
-        "TEST.MODEL_FILE PATH or --model PATH"
-    )
 
 
 def run_evaluation(
@@ -131,7 +113,7 @@ def evaluate_split(
     results = in_dataset_order(dataset, [result for part in per_rank for result in part])
     metrics: Metrics | None = None
     if context.is_main_process:
-        metrics = _write_and_score(cfg, skeleton, dataset, results, folder, weights)
+        metrics = _write_and_score(predictor, cfg, skeleton, dataset, results, folder, weights)
 
     return Evaluation(
         metrics=metrics,
@@ -191,12 +173,13 @@ def in_dataset_order(
     return [by_id[image_id] for image_id in dataset.image_ids]
 
 
-def score_file(cfg: CfgNode, results: Path, out: Path) -> Metrics:
+def score_file(cfg: CfgNode, results: Path, metrics_file: Path) -> Metrics:
     """Score an existing results file against DATASET.TEST's annotations, without a network.
 
-    The numbers go to out/metrics.json. For a split without ground truth the file is checked and
-    the benchmark server's file is written to `out`; a note of the metrics names it.
+    For a split without ground truth the file is checked and the benchmark server's file is written
+    beside `metrics_file`; a note of the metrics names it.
     """
+    check_results_file(results)
     skeleton = build_skeleton(cfg)
     data = cfg.DATASET
     benchmark = build_benchmark(cfg)
@@ -209,31 +192,17 @@ def score_file(cfg: CfgNode, results: Path, out: Path) -> Metrics:
         image_ids = [record["id"] for record in records[: data.LIMIT]]
     metrics = build_evaluator(cfg, skeleton)(results, annotations, image_ids)
 
+    out = metrics_file.parent
     out.mkdir(parents=True, exist_ok=True)
     if not metrics.values:  # a split without public ground truth
         path = benchmark.write_submission(out, results, annotations, skeleton, data.TEST)
         metrics = replace(metrics, notes=(*metrics.notes, f"to submit: {path}"))
-
-    full_protocol = protocol(cfg)
-    known = ("benchmark", "skeleton", "evaluator", "duopose", "packages")
-    record = {key: full_protocol[key] for key in known} | {
-        "results_file": str(results),
-        "annotations": str(annotations),
-        "git_commit": git_commit(),
-    }
-    write_metrics(out / "metrics.json", metrics, record)
+    write_metrics(metrics_file, metrics, scoring_protocol(cfg, skeleton, results, annotations))
     return metrics
 
 
-def compare(first: Path, second: Path) -> str:
-    """A table of two metrics files, with the differences of their protocols."""
-    first_record = read_metrics(first)
-    second_record = read_metrics(second)
-    labels = (str(first), str(second))
-    return comparison_table(first_record, second_record, labels)
-
-
 def _write_and_score(
+    predictor: Predictor,
     cfg: CfgNode,
     skeleton: Skeleton,
     dataset: CocoFormatDataset,
@@ -248,7 +217,11 @@ def _write_and_score(
 
     evaluate = build_evaluator(cfg, skeleton)
     metrics = evaluate(results_file, dataset.annotation_path, dataset.image_ids)
-    record = protocol(cfg, weights, len(dataset))
+    record = protocol(cfg, weights, len(dataset), skeleton, predictor.network)
+    record |= {
+        "test_data": data_record(cfg, train=False),
+        "results_sha256": sha256_of_file(results_file),
+    }
     write_metrics(folder / "metrics.json", metrics, record)
     return metrics
 

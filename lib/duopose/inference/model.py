@@ -21,6 +21,7 @@ from PIL import Image
 from yacs.config import CfgNode
 
 from duopose.config import config_from_text
+from duopose.config.load import override_keys
 from duopose.datasets.split_files import decode_image
 from duopose.decode.calibration import Calibration
 from duopose.errors import UserError
@@ -71,8 +72,7 @@ def read_model_settings(path: str | Path, overrides: Sequence[Any] = ()) -> Mode
     """
     file = read_model_file(path)
     skeleton = skeleton_from_dict(file.skeleton, str(path))
-    keys = [str(key) for key in overrides[::2]]
-    if "DATASET.SKELETON" in keys:
+    if "DATASET.SKELETON" in override_keys(overrides):
         raise UserError(
             f"DATASET.SKELETON: a model file has its own skeleton ({path}: '{skeleton.name}'); "
             "remove the setting"

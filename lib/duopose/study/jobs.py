@@ -6,19 +6,14 @@ A job moves by a rename, which is atomic: of several processes that want it one 
 no server and no scheduler. Who has a job is part of its file name. A job whose process has died
 goes back to todo:
 
-- on the same machine: the process holds a lock (flock) on jobs/locks/NAME, and the command that it
-  runs inherits it. The system frees the lock when both have ended, however they ended.
-- on another machine: the process touches its file in running/ every HEARTBEAT seconds; a file that
-  was not touched for STALE seconds has lost its process. Times are those of the file system, not
-  of the machines' clocks.
+- on the same machine: the process holds a lock on jobs/locks/NAME, and the command that it runs
+  inherits it, so that it is free when both have ended.
+- on another machine: the process touches its file in running/. See `duopose.locks`.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import re
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -29,12 +24,9 @@ import orjson
 
 from duopose.errors import UserError
 from duopose.files import read_json, write_atomically
+from duopose.locks import STALE, host_name, seconds_since_touch, try_flock
 
 STATES = ("todo", "running", "done", "failed")
-HEARTBEAT = 15.0  # seconds
-# NFS shows a new modification time to other machines after at most 60 seconds by default
-# (acregmax in nfs(5)); twice that and a few heartbeats.
-STALE = 180.0
 MAX_LOST = 5  # times that a job may lose its process before it counts as failed
 
 Attempt = dict[str, Any]  # host, hardware, wall_seconds, cpu_seconds, exit_code
@@ -82,7 +74,7 @@ class JobFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.host = re.sub(r"[^\w.-]", "_", socket.gethostname())
+        self.host = host_name()
         for state in (*STATES, "locks"):
             (root / "jobs" / state).mkdir(parents=True, exist_ok=True)
 
@@ -132,7 +124,7 @@ class JobFolder:
         for path in self.files("running"):
             name, host, _ = path.stem.rsplit("@", 2)
             job = _read_job(path)
-            if job is None or (host != self.host and not self._is_stale(path)):
+            if job is None or (host != self.host and not _is_stale(path)):
                 continue
             with self._claim(path, job) as claim:
                 if claim is not None:
@@ -186,27 +178,17 @@ class JobFolder:
         path = self.root / "jobs" / "locks" / name
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            yield None
-            return
-        try:
-            yield descriptor
+            yield descriptor if try_flock(descriptor) else None
         finally:
             os.close(descriptor)
 
-    def _is_stale(self, path: Path) -> bool:
-        """Whether a file in running/ had no heartbeat for STALE seconds of the file system."""
-        probe = self.root / "jobs" / "locks" / f".time@{self.host}@{os.getpid()}"
-        probe.touch()
-        try:
-            age = probe.stat().st_mtime - path.stat().st_mtime
-        except FileNotFoundError:
-            return False
-        finally:
-            probe.unlink(missing_ok=True)
-        return age > STALE
+
+def _is_stale(path: Path) -> bool:
+    """Whether a file in running/ had no heartbeat for STALE seconds."""
+    try:
+        return seconds_since_touch(path) > STALE
+    except FileNotFoundError:
+        return False
 
 
 def job_name(path: Path) -> str:

@@ -17,15 +17,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 from duopose.distributed.launch import ExitCode
 from duopose.files import read_json
-from duopose.study.jobs import HEARTBEAT, Attempt, Claim, Job, JobFolder
+from duopose.locks import heartbeats
+from duopose.study.jobs import Attempt, Claim, Job, JobFolder
 from duopose.study.plan import FOLDER, STEPS
 
 POLL = 5.0  # seconds between two looks for a job that can start
@@ -114,7 +115,7 @@ class Worker:
                 pass_fds=[claim.lock],
                 preexec_fn=_end_with_worker,  # noqa: PLW1509 (no other thread runs yet)
             )
-            with _heartbeats(claim, self.process):
+            with heartbeats(claim.heartbeat, self.process.terminate):
                 code = self.process.wait()
             self.process = None
 
@@ -189,23 +190,3 @@ def _end_with_worker() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-@contextmanager
-def _heartbeats(claim: Claim, process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Touch the claim every HEARTBEAT seconds; end the process if the job was taken away."""
-    ended = Event()
-    thread = Thread(target=_beat, args=(claim, process.terminate, ended), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def _beat(claim: Claim, terminate: Callable[[], None], ended: Event) -> None:
-    while not ended.wait(HEARTBEAT):
-        if not claim.heartbeat():
-            terminate()
-            return

@@ -20,11 +20,13 @@ from torch import nn
 from yacs.config import CfgNode
 
 from duopose.config import config_text, saved_settings
+from duopose.config.differences import acts_on_learning, differences
 from duopose.distributed.context import DistributedContext
 from duopose.errors import UserError
 from duopose.files import write_atomically
+from duopose.locks import FolderLock
 from duopose.network import translate_state_dict
-from duopose.run_folder import RunFolder
+from duopose.run_folder import EARLIER, RunFolder
 from duopose.runtime import get_rng_states, set_rng_states
 from duopose.training.log import LossMeter
 from duopose.training.optim import AveragedWeights, load_optimizer
@@ -32,16 +34,7 @@ from duopose.training.precision import Precision
 
 CheckpointContent = dict[str, Any]
 FORMAT = 1  # of the checkpoint file; other values are not read
-
-# Settings that may change in a resumed run: paths, speed, and how results are measured.
-FREE_SECTIONS = ("TEST.", "DEBUG.", "CUDNN.")
-FREE_KEYS = {
-    "OUTPUT_DIR", "LOG_DIR", "DEVICE", "GPUS", "WORKERS", "THREADS", "PRINT_FREQ", "AUTO_RESUME",
-    "VERBOSE", "DETERMINISTIC", "MODEL.PRETRAINED", "MODEL.CHANNELS_LAST",
-    "MODEL.CHECKPOINT_ACTIVATIONS", "DATASET.ROOT", "DATASET.TEST", "DATASET.TEST_ANNOTATIONS",
-    "DATASET.TEST_IMAGES", "TRAIN.VAL_EVERY", "TRAIN.CHECKPOINT_EVERY", "TRAIN.COMPILE",
-    "TRAIN.FUSED", "TRAIN.TOTAL_BATCH",
-}  # fmt: skip
+_WHICH_FILE = "name checkpoint.pth in the folder of a run, or the folder"
 
 
 @dataclass
@@ -60,6 +53,14 @@ class Best:
 
     score: float = -1.0  # AP, or the main metric of the benchmark
     epoch: int = -1
+
+    def is_reached_by(self, score: float) -> bool:
+        """Whether weights with this score become the best.
+
+        Of equal scores the later epoch is kept: it has learned longer. With few validation images
+        scores are often equal, above all 0 at the beginning.
+        """
+        return score >= self.score
 
 
 @dataclass
@@ -183,6 +184,8 @@ def read_checkpoint(path: Path) -> LoadedCheckpoint:
         try:
             content = _read(candidate)
             return LoadedCheckpoint(content, candidate, tuple(notices))
+        except UserError as error:  # whole, but no checkpoint
+            notices.append(str(error))
         except Exception as error:  # a damaged file can make the reader raise anything
             reason = str(error).partition("\n")[0][:200]
             notices.append(
@@ -190,23 +193,40 @@ def read_checkpoint(path: Path) -> LoadedCheckpoint:
                 f"({type(error).__name__}: {reason})"
             )
 
-    missing = f"there is no checkpoint {path}; a run writes one at the end of each epoch"
+    missing = (
+        f"there is no checkpoint {path}; tools/dist_train.py writes checkpoint.pth into the "
+        "folder of a run at the end of each epoch"
+    )
     raise UserError("; ".join(notices) or missing)
 
 
 def _read(path: Path) -> CheckpointContent:
+    """UserError where the file is whole and something else; any error where it is damaged."""
+    if path.stat().st_size and not zipfile.is_zipfile(path) and not _begins_as_zip(path):
+        raise UserError(f"{path} is not a checkpoint: it is no file of torch.save; {_WHICH_FILE}")
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()  # torch.load does not compare checksums
     if damaged:
         raise ValueError(f"checksum of {damaged} is wrong")
 
     content: CheckpointContent = torch.load(path, map_location="cpu", weights_only=True)
-    if content.get("format") != FORMAT:
-        raise ValueError(
-            f"it is not a checkpoint of this version of Duopose (format {content.get('format')}, "
-            f"not {FORMAT})"
+    if not isinstance(content, dict) or "format" not in content:
+        raise UserError(
+            f"{path} is a file of weights, not a checkpoint from which a training can resume; "
+            f"{_WHICH_FILE}; to start from its weights, set MODEL.PRETRAINED {path}"
+        )
+    if content["format"] != FORMAT:
+        raise UserError(
+            f"{path} is a checkpoint of another version of Duopose (format "
+            f"{content['format']}, not {FORMAT}); resume it with that version"
         )
     return content
+
+
+def _begins_as_zip(path: Path) -> bool:
+    """Whether it may be a file of torch.save of which the end is missing."""
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
 
 
 def checkpoint_to_resume(
@@ -234,18 +254,16 @@ def differing_settings(cfg: CfgNode, saved_config: str) -> list[str]:
     """
     now = saved_settings(config_text(cfg))
     saved = saved_settings(saved_config)
-    free_keys = set(FREE_KEYS)
+    free_keys: set[str] = set()
     if cfg.TRAIN.LR_SCHEDULE == "step":  # the cosine's rate depends on the end
         free_keys.update(("TRAIN.END_EPOCH", "TRAIN.END_STEP"))
 
     lines = []
-    for key in sorted(now.keys() | saved.keys()):
-        is_free = key in free_keys or key.startswith(FREE_SECTIONS)
-        if now.get(key) != saved.get(key) and not is_free:
-            value = now.get(key, "absent")
-            saved_value = saved.get(key, "absent")
+    for key, values in differences([saved, now]).items():
+        if acts_on_learning(key) and key not in free_keys:
+            saved_value, value = values
             lines.append(f"{key}: {saved_value!r} in the checkpoint, {value!r} now")
-    return lines
+    return sorted(lines)
 
 
 def check_settings(cfg: CfgNode, loaded: LoadedCheckpoint, allow_differences: bool) -> list[str]:
@@ -261,23 +279,25 @@ def check_settings(cfg: CfgNode, loaded: LoadedCheckpoint, allow_differences: bo
     return [f"resuming although settings differ: {line}" for line in differing]
 
 
-def move_earlier_run(folder: RunFolder) -> Path | None:
+def move_earlier_run(folder: RunFolder, lock: FolderLock | None = None) -> Path | None:
     """Move the files of an earlier run into a sub-folder, so that a new run overwrites nothing.
 
-    Returns the sub-folder, None where there was no earlier run.
+    lock: of this process; the record of the earlier run is taken from it. Returns the sub-folder,
+    None where there was no earlier run.
     """
     previous_checkpoint = previous_path(folder.checkpoint)
     signs_of_a_run = [
         folder.metrics_csv,
         folder.checkpoint,
         previous_checkpoint,
+        folder.model_best,
         folder.model_final,
     ]
     if not any(file.is_file() for file in signs_of_a_run):
         return None
 
     number = 1
-    while (target := folder.root / f"earlier_{number}").exists():
+    while (target := folder.root / f"{EARLIER}{number}").exists():
         number += 1
     target.mkdir(parents=True)
 
@@ -285,12 +305,14 @@ def move_earlier_run(folder: RunFolder) -> Path | None:
         folder.config,
         folder.protocol,
         folder.train_log,
-        folder.model_best,
+        folder.curves,
         folder.results,
     ]
     for file in [*signs_of_a_run, *other_files]:
         if file.exists():
             file.rename(target / file.name)
+    if lock is not None:
+        lock.write_previous(target / folder.lock.name)
     if folder.log.is_dir():
         shutil.move(folder.log, target / "log")  # LOG_DIR may be on another disk
     return target

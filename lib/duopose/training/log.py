@@ -25,6 +25,7 @@ from duopose.distributed.context import DistributedContext
 from duopose.run_folder import RunFolder
 from duopose.types import LossTerms
 
+BAR_INTERVAL = 2.0  # seconds between two readings of the losses for the progress bar
 DATA_WAIT_LIMIT = 0.2  # fraction of the time spent waiting for data; above it a notice is logged
 CSV_HEADER = "step,epoch,kind,name,value\n"
 logger = logging.getLogger("duopose")
@@ -42,6 +43,8 @@ class RunLog:
         self.folder = folder
         self.metrics = MetricsFile(folder.metrics_csv)
         self._progress_bar: tqdm[Any] | None = None
+        self._bar_text = ""
+        self._last_reading = float("-inf")  # of the losses, time.monotonic()
         self._tensorboard: SummaryWriter | None = None
         self._warned: set[tuple[int, str]] = set()
         self._handler = _add_file_handler(folder.train_log) if self.is_active else None
@@ -74,12 +77,20 @@ class RunLog:
                 unit="step",
                 dynamic_ncols=True,
                 leave=False,
+                postfix=self._bar_text or None,
+                bar_format="{desc} |{bar:12}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
             )
 
-    def advance(self) -> None:
-        """Move the progress bar by one step."""
-        if self._progress_bar is not None:
-            self._progress_bar.update()
+    def advance(self, meter: LossMeter | None = None) -> None:
+        """Move the progress bar by one step, and show the losses now and then."""
+        if self._progress_bar is None:
+            return
+        self._progress_bar.update()
+        now = time.monotonic()
+        if meter is not None and now - self._last_reading >= BAR_INTERVAL:
+            self._last_reading = now
+            self._bar_text = format_losses(meter.peek()) or self._bar_text
+            self._progress_bar.set_postfix_str(self._bar_text)
 
     def end_epoch(self) -> None:
         """Remove the progress bar."""
@@ -172,9 +183,19 @@ class LossMeter:
         """
         if self.sums is None:
             return {}
-        *sums, count = context.all_reduce_sum(self.sums).tolist()
+        sums = context.all_reduce_sum(self.sums)
         self.sums = None
+        return self._means(sums)
 
+    def peek(self) -> dict[str, float]:
+        """Means over the images of this rank since the last `read`, which are kept.
+
+        Waits for the device.
+        """
+        return {} if self.sums is None else self._means(self.sums)
+
+    def _means(self, sums_and_count: torch.Tensor) -> dict[str, float]:
+        *sums, count = sums_and_count.tolist()
         means = {name: value / max(count, 1) for name, value in zip(self.names, sums, strict=True)}
         return {"loss": sum(means.values()), **means}
 
@@ -237,14 +258,20 @@ def format_values(terms: Mapping[str, float], other: Mapping[str, float]) -> str
 
     terms: of `LossMeter.read`. other: the remaining values of a log line.
     """
-    loss = terms.get("loss", float("nan"))
-    each = [f"{name} {value:.4g}" for name, value in terms.items() if name != "loss"]
     speed = {"images_per_second", "data_share"}
     rates = [f"{name} {value:.4g}" for name, value in other.items() if name not in speed]
     return (
-        f"loss {loss:.4g} ({', '.join(each)})  {'  '.join(rates)}  "
+        f"{format_losses(terms, digits=4)}  {'  '.join(rates)}  "
         f"{other['images_per_second']:.4g} images/s  data {other['data_share']:.0%}"
     )
+
+
+def format_losses(terms: Mapping[str, float], digits: int = 3) -> str:
+    """'loss 1.2 (heatmap_4 0.3, push 0.1)'; empty where there are none."""
+    if not terms:
+        return ""
+    each = [f"{name} {value:.{digits}g}" for name, value in terms.items() if name != "loss"]
+    return f"loss {terms['loss']:.{digits}g} ({', '.join(each)})"
 
 
 def format_duration(seconds: float) -> str:

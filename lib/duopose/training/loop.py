@@ -16,6 +16,7 @@ import torch
 
 from duopose.config import config_text
 from duopose.distributed.stop import StopRequest
+from duopose.errors import UserError
 from duopose.network import save_model
 from duopose.runtime import preserve_rng_states
 from duopose.training.checkpoint import write_checkpoint
@@ -73,7 +74,7 @@ def train_epoch(run: TrainingRun, stop: StopRequest) -> bool:
         stop.start_all_reduce()
         train_step(run, batches)
         if position.step % cfg.PRINT_FREQ == 0:
-            log_progress(run, cfg.PRINT_FREQ)
+            log_progress(run)
         if stop.should_stop():
             run.log.end_epoch()
             return False
@@ -83,9 +84,25 @@ def train_epoch(run: TrainingRun, stop: StopRequest) -> bool:
             save_checkpoint(run)
             run.speed.resume()
 
+    if needs_log_line(run):
+        log_progress(run)
     run.speed.pause()
     run.log.end_epoch()
     return True
+
+
+def needs_log_line(run: TrainingRun) -> bool:
+    """At the end of an epoch: whether it has had no log line, or the last steps of the run none.
+
+    It follows from the position alone, so that a resumed run writes the same lines.
+    """
+    step = run.state.position.step
+    frequency = run.cfg.PRINT_FREQ
+    if step % frequency == 0:
+        return False
+    first_step = step - run.partition.num_steps()
+    had_line = step // frequency > first_step // frequency
+    return not had_line or steps_left(run) == 0
 
 
 def train_step(run: TrainingRun, batches: list[Batch]) -> None:
@@ -104,7 +121,8 @@ def train_step(run: TrainingRun, batches: list[Batch]) -> None:
     images_seen = position.seen + run.partition.images_per_step
     position.seen = min(images_seen, run.partition.num_images)
     position.step += 1
-    run.log.advance()
+    run.steps_since_log += 1
+    run.log.advance(state.meter)
 
 
 def finish_epoch(run: TrainingRun) -> None:
@@ -154,7 +172,7 @@ def validate(run: TrainingRun) -> None:
         for note in scores.notes:
             logger.info("  %s", note)
 
-        if scores.main > state.best.score:
+        if state.best.is_reached_by(scores.main):
             state.best.score = scores.main
             state.best.epoch = epoch
             save_weights(run, "best", {"epoch": epoch, "scores": dict(scores.values)})
@@ -167,6 +185,8 @@ def validate(run: TrainingRun) -> None:
 def save_checkpoint(run: TrainingRun) -> None:
     """Write the checkpoint; all ranks must call it."""
     content = run.state.checkpoint_content(run.context)
+    if run.lock is not None:
+        run.lock.check_still_held()
     if run.context.is_main_process:
         content["config"] = config_text(run.cfg)
         content["skeleton"] = dict(run.components.skeleton)
@@ -190,9 +210,11 @@ def save_weights(run: TrainingRun, which: str, extra: dict[str, object]) -> None
     )
 
 
-def log_progress(run: TrainingRun, steps: int) -> None:
-    """Log the last `steps` steps; the only place where a step waits for the device."""
+def log_progress(run: TrainingRun) -> None:
+    """Log the steps since the last line; here a step waits for the device."""
     position = run.state.position
+    steps = run.steps_since_log
+    run.steps_since_log = 0
     terms = run.state.meter.read(run.context)
     speed = run.speed.read(steps, run.train_loader.seconds_waited)
     precision = run.state.precision.read()
@@ -228,17 +250,23 @@ def log_results(run: TrainingRun) -> None:
         return
     folder = run.folder
     if folder.metrics_csv.is_file():
-        plot_curves(folder.metrics_csv, folder.curves, title=str(folder.root))
+        try:
+            plot_curves(folder.metrics_csv, folder.curves, title=str(folder.root))
+        except UserError as error:  # no values: the training is complete all the same
+            logger.info("notice: no curves were drawn: %s", error)
 
     best = run.state.best
     if best.epoch > 0:
         logger.info(
             "the best weights are of epoch %d (%.3f): %s", best.epoch, best.score, folder.model_best
         )
+    curves = f", curves: {folder.curves}" if folder.curves.is_file() else ""
     logger.info(
-        "done; weights: %s, curves: %s; evaluate them with tools/valid.py and the same arguments",
+        "done after %d steps; weights: %s%s; evaluate them with tools/valid.py --cfg %s",
+        run.state.position.step,
         folder.model_final,
-        folder.curves,
+        curves,
+        folder.config,
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from yacs.config import CfgNode
 from duopose.distributed.context import DistributedContext, restart_count
 from duopose.distributed.launch import ExitCode
 from duopose.distributed.stop import StopRequest
+from duopose.errors import UserError
 from duopose.files import write_atomically
-from duopose.inference.protocol import protocol
+from duopose.inference.protocol import training_protocol
+from duopose.locks import FINISHED, STOPPED, FolderLock
 from duopose.run_folder import RunFolder
 from duopose.runtime import configure_torch, seed_everything
 from duopose.training.checkpoint import (
@@ -48,6 +51,7 @@ class Options:
     resume: str = ""  # a checkpoint or the folder of a run
     resume_anyway: bool = False
     dry_run: bool = False
+    name: str = ""  # of the run; by default that of the yaml
 
 
 def run_training(
@@ -62,7 +66,7 @@ def run_training(
     """
     configure_torch(cfg, context.local_world_size)
     seed_everything(cfg.SEED)  # the same initial weights on every rank
-    folder = RunFolder.from_config(cfg, options.config)
+    folder = RunFolder.from_config(cfg, options.config, options.name)
     components = build(cfg, context, folder)
 
     if options.dry_run:
@@ -80,38 +84,80 @@ def _train_or_resume(
     folder: RunFolder,
     components: Components,
 ) -> int:
-    """Prepare the run's folder, resume where asked, and train."""
+    """Lock and prepare the run's folder, resume where asked, and train."""
     restarted = restart_count() > 0
     resume_path = checkpoint_to_resume(folder, options.resume, cfg.AUTO_RESUME, restarted)
-    prepared = None
-    if context.is_main_process:
-        prepared = prepare_folder(cfg, options, folder, resume_path)
-    content, messages = context.broadcast_object(prepared)
+    with _hold_folder(folder, context) as lock:
+        prepared = None
+        if lock is not None:
+            prepared = prepare_folder(cfg, options, folder, resume_path, lock)
+        content, messages = context.broadcast_object(prepared)
 
-    log = RunLog(folder, context, cfg.VERBOSE)
-    try:
-        run = build_run(cfg, components, context, folder, log)
-        seed_everything(cfg.SEED, context.rank)
-        log_header(run, [*messages, *components.notices])
-        if content is not None:
-            assert resume_path is not None
-            is_own = resume_path.resolve() == folder.checkpoint.resolve()
-            resume(run, content, is_own)
+        log = RunLog(folder, context, cfg.VERBOSE)
+        with closing(log):
+            run = build_run(cfg, components, context, folder, log)
+            run.lock = lock
+            seed_everything(cfg.SEED, context.rank)
+            log_header(run, [*messages, *components.notices])
+            if content is not None:
+                resume(run, content, is_own_checkpoint(folder, resume_path))
 
-        with StopRequest(context) as stop, closing(run.train_loader):
-            is_complete = train(run, stop)
+            with StopRequest(context) as stop, closing(run.train_loader):
+                is_complete = train(run, stop)
+
+        if lock is not None:
+            lock.end(FINISHED if is_complete else STOPPED)
         return ExitCode.DONE if is_complete else ExitCode.STOPPED
-    finally:
-        log.close()
+
+
+@contextmanager
+def _hold_folder(folder: RunFolder, context: DistributedContext) -> Iterator[FolderLock | None]:
+    """Rank 0 holds the lock of the folder; the others have none."""
+    if not context.is_main_process:
+        yield None
+        return
+    with FolderLock(folder.lock).hold() as lock:
+        yield lock
+
+
+def is_own_checkpoint(folder: RunFolder, path: Path | None) -> bool:
+    """Whether a checkpoint is of the run in this folder."""
+    return path is not None and path.resolve().parent == folder.root.resolve()
 
 
 def prepare_folder(
-    cfg: CfgNode, options: Options, folder: RunFolder, resume_path: Path | None
+    cfg: CfgNode,
+    options: Options,
+    folder: RunFolder,
+    resume_path: Path | None,
+    lock: FolderLock,
 ) -> tuple[CheckpointContent | None, list[str]]:
-    """Rank 0: read the checkpoint, or move an earlier run aside; write the settings.
+    """Rank 0: read the checkpoint; move an earlier run aside, unless it goes on; write settings.
 
-    Returns the content of the checkpoint and messages for the log.
+    Returns the content of the checkpoint and messages for the log. After a UserError the lock is
+    as before: the folder still is what its last run has left.
     """
+    try:
+        content, messages = _checkpoint_content(cfg, options, resume_path)
+    except UserError:
+        lock.restore()
+        raise
+
+    if not is_own_checkpoint(folder, resume_path):
+        earlier = move_earlier_run(folder, lock)
+        if earlier is not None:
+            messages.append(
+                f"this folder held an earlier run, now in {earlier}; to resume a run use "
+                "AUTO_RESUME True"
+            )
+    folder.create(cfg)
+    return content, messages
+
+
+def _checkpoint_content(
+    cfg: CfgNode, options: Options, resume_path: Path | None
+) -> tuple[CheckpointContent | None, list[str]]:
+    """The content of the checkpoint to resume, if there is one, and messages for the log."""
     content = None
     messages: list[str] = []
     if resume_path:
@@ -120,13 +166,6 @@ def prepare_folder(
         messages += check_settings(cfg, loaded, options.resume_anyway)
         messages.append(f"resuming from {loaded.path}")
         content = loaded.content
-    elif earlier := move_earlier_run(folder):
-        messages.append(
-            f"this folder held an earlier run, now in {earlier}; to resume a run use "
-            "AUTO_RESUME True"
-        )
-
-    folder.create(cfg)
     return content, messages
 
 
@@ -158,7 +197,7 @@ def log_header(run: TrainingRun, messages: list[str]) -> None:
     if not run.context.is_main_process:
         return
     cfg = run.cfg
-    text = json.dumps(protocol(cfg), indent=1)
+    text = json.dumps(training_protocol(cfg, run.components.skeleton), indent=1)
     write_atomically(run.folder.protocol, text.encode())
 
     partition = run.partition

@@ -24,6 +24,7 @@ from duopose.distributed.context import DistributedContext
 from duopose.errors import UserError
 from duopose.inference.evaluation import evaluate_split
 from duopose.inference.predictor import Predictor
+from duopose.locks import FolderLock
 from duopose.losses import build_criterion
 from duopose.network import build_network, load_weights
 from duopose.run_folder import RunFolder
@@ -177,6 +178,8 @@ class TrainingRun:
     end_epoch: int  # number of epochs; with TRAIN.END_STEP the last one may be shorter
     learning_rate: float = 0.0  # of the last step
     last_save: float = float("-inf")  # time.monotonic() of the last checkpoint
+    steps_since_log: int = 0  # since the last log line of this process
+    lock: FolderLock | None = None  # of the run's folder, on rank 0
 
 
 def build_run(
@@ -309,6 +312,14 @@ def setting_notices(
         )
     if batch_advice := total_batch_advice(cfg, partition):
         notices.append(batch_advice)
+    epochs = end_of_training(cfg, partition) - cfg.TRAIN.BEGIN_EPOCH
+    num_steps = round(epochs * partition.num_steps())
+    if num_steps <= cfg.TRAIN.WARMUP:
+        notices.append(
+            f"TRAIN.WARMUP {cfg.TRAIN.WARMUP} is not over when the training ends after "
+            f"{num_steps} steps: the learning rate never reaches TRAIN.LR; lower WARMUP or train "
+            "longer. To overfit a few images as a test use experiments/sample/overfit.yaml"
+        )
     return [f"notice: {notice}" for notice in notices]
 
 
