@@ -272,4 +272,11 @@ DEBUG = (
         NOT_NEGATIVE,
         "Number of test images that are drawn with the people found, into results/images/.",
     ),
+    Setting(
+        "DEBUG.GRADIENT_NORMS",
+        False,
+        SWITCH,
+        "Log, at every log line of a training, how much each loss term pulls at the features that "
+        "all heads share, and whether against the heatmaps (metrics.csv, TensorBoard).",
+    ),
 )

@@ -29,13 +29,14 @@ class Criterion:
         Nothing here waits for the device. ValueError where a term has no weight.
         """
         with torch.autocast(output.tags.device.type, enabled=False):
-            terms = self._weighted_terms(output.map(torch.Tensor.float), targets)
+            terms = self.weighted_terms(output.map(torch.Tensor.float), targets)
 
         per_image = torch.stack(list(terms.values())).sum(dim=0)
         detached = {name: term.detach() for name, term in terms.items()}
         return LossTerms(per_image.mean(), detached)
 
-    def _weighted_terms(self, output: NetworkOutput, targets: Targets) -> dict[str, torch.Tensor]:
+    def weighted_terms(self, output: NetworkOutput, targets: Targets) -> dict[str, torch.Tensor]:
+        """The terms by name, each (B,), times its weight. ValueError where one has no weight."""
         terms: dict[str, torch.Tensor] = {}
         for function in self.functions:
             terms |= function(output, targets)

@@ -17,9 +17,12 @@ import torch
 from duopose.config import config_text
 from duopose.distributed.stop import StopRequest
 from duopose.errors import UserError
+from duopose.losses.criterion import Criterion
 from duopose.network import save_model
+from duopose.network.pose_net import PoseNet
 from duopose.runtime import preserve_rng_states
 from duopose.training.checkpoint import write_checkpoint
+from duopose.training.gradient_norms import gradient_norms
 from duopose.training.log import data_wait_notice, format_duration, format_values
 from duopose.training.setup import TrainingRun
 from duopose.types import Batch
@@ -75,6 +78,7 @@ def train_epoch(run: TrainingRun, stop: StopRequest) -> bool:
         train_step(run, batches)
         if position.step % cfg.PRINT_FREQ == 0:
             log_progress(run)
+            log_gradients(run, batches[-1])
         if stop.should_stop():
             run.log.end_epoch()
             return False
@@ -230,6 +234,22 @@ def log_progress(run: TrainingRun) -> None:
     run.log.warn_once(position.epoch, "skipped steps", skipped)
     waiting = data_wait_notice(run.cfg, speed["data_share"])
     run.log.warn_once(position.epoch, "waiting for data", waiting)
+
+
+def log_gradients(run: TrainingRun, batch: Batch) -> None:
+    """DEBUG.GRADIENT_NORMS: log the pull of each loss term in the last batch of this rank."""
+    step = run.step
+    if not run.cfg.DEBUG.GRADIENT_NORMS:
+        return
+    assert isinstance(step.network, PoseNet) and isinstance(step.criterion, Criterion)
+    norms = gradient_norms(step.network, step.criterion, step.make_targets, step.normalise, batch)
+
+    position = run.state.position
+    run.log.log_scalars(position.step, progress(run), "gradient_share", norms.share)
+    run.log.log_scalars(position.step, progress(run), "gradient_cosine", norms.cosine)
+    if run.context.is_main_process:
+        shares = ", ".join(f"{name} {share:.2f}" for name, share in norms.share.items())
+        logger.info("gradient shares: %s", shares)
 
 
 def log_stop(run: TrainingRun, stop: StopRequest) -> None:

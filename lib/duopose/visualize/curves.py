@@ -130,6 +130,8 @@ def _panels(curves: dict[tuple[str, str], Curve]) -> dict[str, Curves]:
     scores: Curves = {}
     rates: Curves = {}
     for (kind, name), curve in curves.items():
+        if kind.startswith("gradient"):
+            continue  # DEBUG.GRADIENT_NORMS
         if kind == "val":
             scores[name] = curve
         elif name == RATE:
