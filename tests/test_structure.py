@@ -26,6 +26,7 @@ WIRING = (
     "oracle",
     "profiling",
     "study",
+    "report",
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 

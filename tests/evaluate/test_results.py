@@ -138,3 +138,21 @@ def test_a_file_that_is_no_results_file(tmp_path: Path, content: str | None, mes
 def test_an_empty_list_is_fine() -> None:
     check_entries([], 17, {1})
     assert from_entries([]) == []
+
+
+def test_sigma_is_written_where_all_people_have_one(tmp_path: Path) -> None:
+    results = some_results()
+    sigma = [np.full((*r.poses.scores.shape, 3), 1.23456) for r in results]
+    calibrated = [
+        ImageResult(r.image_id, Poses(r.poses.keypoints, r.poses.scores, r.poses.filled, one))
+        for r, one in zip(results, sigma)
+    ]
+    path = tmp_path / "results.json"
+    write_results(path, calibrated, with_sigma=True)
+    entries = read_entries(path)
+    assert all(entry["sigma"] == [1.235] * 3 for entry in entries)
+    read_back = from_entries(entries)[0].poses.sigma
+    assert read_back is not None and read_back.shape[1] == 3
+
+    write_results(path, [calibrated[0], *results[1:]], with_sigma=True)
+    assert all("sigma" not in entry for entry in read_entries(path))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,18 +127,34 @@ class OksScoring:
 
     def matches(self) -> OksMatches:
         """Which detections match a person, so that AP over resampled images is fast; hotcoco."""
+        per_image = self.image_records()
+        index_of = {image_id: index for index, image_id in enumerate(self.image_ids)}
+        return OksMatches.from_images(per_image, index_of)
+
+    def image_records(self, oks_thresholds: Sequence[float] = ()) -> list[dict[str, Any]]:
+        """COCOeval's records of the images with people or detections, over all areas; hotcoco.
+
+        oks_thresholds: default .50, .55 ... .95. `dtIds` are positions in `entries` from 1,
+        `gtIds` are ids of `ground_truth`, `dtMatches` of each threshold are such ids or 0.
+        """
         ground_truth, entries, ids = self.ground_truth, self.entries, self.image_ids
         if not _have_library_ids(ground_truth):
             ground_truth, entries, ids = _with_numbered_images(ground_truth, entries, ids)
 
         evaluation = _hotcoco_evaluation(ground_truth, entries, list(self.skeleton.sigmas), ids)
+        if oks_thresholds:
+            evaluation.params.iou_thrs = [float(threshold) for threshold in oks_thresholds]
+        evaluation.params.area_rng = [list(ALL_AREAS)]
+        evaluation.params.area_rng_lbl = ["all"]
         with _quiet():
             evaluation.evaluate()
-        per_image = [
-            image for image in evaluation.eval_imgs if image and tuple(image["aRng"]) == ALL_AREAS
+
+        original = dict(zip(ids, self.image_ids, strict=True))
+        return [
+            record | {"image_id": original[record["image_id"]]}
+            for record in evaluation.eval_imgs
+            if record
         ]
-        index_of = {image_id: index for index, image_id in enumerate(ids)}
-        return OksMatches.from_images(per_image, index_of)
 
     def facts(self) -> dict[str, Any]:
         """What was counted, for the protocol."""
@@ -188,7 +204,7 @@ class OksMatches:
 
     image: np.ndarray  # (D,) int, 0 <= image < N
     is_true: np.ndarray  # (T, D) bool: matches a person
-    is_false: np.ndarray  # (T, D) bool: matches nobody
+    is_false: np.ndarray  # (T, D) bool: matches nobody; or how much that counts, 0 .. 1
     num_people: np.ndarray  # (N,) people that count, per image
 
     @classmethod
@@ -223,6 +239,15 @@ class OksMatches:
 
         Equal to the AP of a data set with copies of the images. None where no person counts.
         """
+        precision = self.precision_at_recalls(weights)
+        return None if precision is None else float(precision.mean())
+
+    def precision_at_recalls(self, weights: np.ndarray | None = None) -> np.ndarray | None:
+        """(T, 101) precision at RECALL_THRESHOLDS, 0 where the recall is not reached.
+
+        The precision at a recall is the largest one at this recall or a higher one, as in COCO.
+        None where no person counts.
+        """
         if weights is None:
             weights = np.ones(len(self.num_people))
         people = float(weights @ self.num_people)
@@ -234,15 +259,14 @@ class OksMatches:
         false = np.cumsum(self.is_false * weight_of, axis=1)
         recall = true / people
         precision = true / np.maximum(true + false, np.spacing(1))
-        # The largest precision at this recall or a higher one.
         envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
 
-        total = 0.0
-        for recall_of, envelope_of in zip(recall, envelope, strict=True):
+        sampled = np.zeros((len(recall), len(RECALL_THRESHOLDS)))
+        for row, recall_of, envelope_of in zip(sampled, recall, envelope, strict=True):
             first = np.searchsorted(recall_of, RECALL_THRESHOLDS, side="left")
-            reached = first[first < len(recall_of)]
-            total += float(envelope_of[reached].sum())
-        return total / (len(RECALL_THRESHOLDS) * NUM_OKS_THRESHOLDS)
+            reached = first < len(recall_of)
+            row[reached] = envelope_of[first[reached]]
+        return sampled
 
 
 def _have_library_ids(ground_truth: Content) -> bool:

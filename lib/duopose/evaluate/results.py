@@ -2,8 +2,9 @@
 
 One entry a person: image_id, category_id 1, keypoints [x, y, score, ...] of the skeleton's K joints
 in the image frame (0, 0, 0 where a joint was not found), and score. With `with_filled` an entry has
-one key more, `filled`: the indices of the joints that were filled in without a peak of their own.
-The server's format has no such key, so it is written on request only.
+one key more, `filled`: the indices of the joints that were filled in without a peak of their own;
+with `with_sigma`, and a calibrated model, the key `sigma`: the standard deviation of each joint in
+pixels. The server's format has no such keys, so they are written on request only.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ Results = str | Path | Iterable[ImageResult] | list[Entry]
 
 
 def to_entries(
-    results: Iterable[ImageResult], with_filled: bool = False, as_lists: bool = True
+    results: Iterable[ImageResult],
+    with_filled: bool = False,
+    as_lists: bool = True,
+    with_sigma: bool = False,
 ) -> list[Entry]:
     """One entry a person, rounded as in the file.
 
@@ -74,22 +78,38 @@ def to_entries(
         filled = np.concatenate([one.filled for one in poses])
         for entry, of_person in zip(entries, filled, strict=True):
             entry["filled"] = np.flatnonzero(of_person).tolist()
+    if with_sigma:
+        _add_sigma(entries, poses)
     return entries
 
 
+def _add_sigma(entries: list[Entry], poses: list[Poses]) -> None:
+    """Add the key `sigma`, where all people have one."""
+    stated = [one.sigma for one in poses if one.sigma is not None]
+    if len(stated) < len(poses):
+        return
+    factor = 10.0**POSITION_DECIMALS
+    rounded = np.rint(np.concatenate(stated, dtype=np.float64) * factor) / factor
+    for entry, of_person in zip(entries, rounded.tolist(), strict=True):
+        entry["sigma"] = of_person
+
+
 def write_results(
-    path: str | Path, results: Iterable[ImageResult], with_filled: bool = False
+    path: str | Path,
+    results: Iterable[ImageResult],
+    with_filled: bool = False,
+    with_sigma: bool = False,
 ) -> None:
     """Write the results file, completely or not at all."""
-    write_atomically(path, _json_parts(list(results), with_filled))
+    write_atomically(path, _json_parts(list(results), with_filled, with_sigma))
 
 
-def _json_parts(results: list[ImageResult], with_filled: bool) -> Iterator[bytes]:
+def _json_parts(results: list[ImageResult], with_filled: bool, with_sigma: bool) -> Iterator[bytes]:
     """The bytes of the file, some images at a time."""
     separator = b"["
     for start in range(0, len(results), IMAGES_PER_PART):
         part = results[start : start + IMAGES_PER_PART]
-        entries = to_entries(part, with_filled, as_lists=False)
+        entries = to_entries(part, with_filled, as_lists=False, with_sigma=with_sigma)
         if entries:
             text = orjson.dumps(entries, option=orjson.OPT_SERIALIZE_NUMPY)
             yield separator + text[1:-1]  # without the brackets of the part
@@ -232,4 +252,8 @@ def _poses(people: list[Entry]) -> Poses:
     filled = np.zeros(keypoints.shape[:2], dtype=bool)
     for row, person in zip(filled, people, strict=True):
         row[person.get("filled", [])] = True
-    return Poses(keypoints, scores, filled)
+
+    sigma = None
+    if all("sigma" in person for person in people):
+        sigma = np.array([person["sigma"] for person in people], dtype=np.float64)
+    return Poses(keypoints, scores, filled, sigma)

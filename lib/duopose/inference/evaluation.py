@@ -213,7 +213,7 @@ def _write_and_score(
     """Write results.json, evaluate it and write metrics.json with the protocol."""
     folder.mkdir(parents=True, exist_ok=True)
     results_file = folder / "results.json"
-    write_results(results_file, results)
+    write_results(results_file, results, with_sigma=True)
 
     evaluate = build_evaluator(cfg, skeleton)
     metrics = evaluate(results_file, dataset.annotation_path, dataset.image_ids)

@@ -88,7 +88,7 @@ def plot_curves(metrics: str | Path, image: str | Path, title: str = "") -> None
 
     The file is written completely or not at all. Raises UserError if `metrics` holds no values.
     """
-    panels = _panels(read_curves(metrics))
+    panels = curve_panels(read_curves(metrics))
     if not panels:
         raise UserError(f"'{metrics}' holds no values yet; the first come after PRINT_FREQ steps")
 
@@ -98,7 +98,7 @@ def plot_curves(metrics: str | Path, image: str | Path, title: str = "") -> None
     figure.suptitle(title)
     all_axes = np.atleast_1d(figure.subplots(1, len(panels)))
     for axes, (name, curves) in zip(all_axes, panels.items(), strict=True):
-        _draw_panel(axes, name, curves)
+        draw_panel(axes, name, curves)
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
@@ -124,7 +124,7 @@ def smooth(values: np.ndarray, max_points: int = MAX_POINTS) -> np.ndarray:
         return (sums[last] - sums[first]) / (counts[last] - counts[first])
 
 
-def _panels(curves: dict[tuple[str, str], Curve]) -> dict[str, Curves]:
+def curve_panels(curves: dict[tuple[str, str], Curve]) -> dict[str, Curves]:
     """The curves of each panel by its title; empty panels are left out."""
     losses: Curves = {}
     scores: Curves = {}
@@ -143,7 +143,8 @@ def _panels(curves: dict[tuple[str, str], Curve]) -> dict[str, Curves]:
     return {title: group for title, group in panels.items() if group}
 
 
-def _draw_panel(axes: Axes, title: str, curves: Curves) -> None:
+def draw_panel(axes: Axes, title: str, curves: Curves) -> None:
+    """Draw the curves of one of `curve_panels`, with a legend below."""
     is_loss = title.startswith("loss")
     styles = _line_styles(list(curves))
     for name, curve in curves.items():

@@ -1,0 +1,1 @@
+"""The report of an evaluation: numbers, drawings and one html page, in separate modules."""
