@@ -35,6 +35,7 @@ HEARTBEAT = 15.0  # seconds
 # NFS shows a new modification time to other machines after at most 60 seconds by default
 # (acregmax in nfs(5)); twice that and a few heartbeats.
 STALE = 180.0
+MAX_COMMAND = 100  # characters of the owner's command in a message
 NO_FLOCK = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}  # file systems without it
 
 RUNNING = "running"
@@ -307,4 +308,7 @@ def _flock_patiently(descriptor: int) -> bool:
 
 
 def _describe(owner: Owner) -> str:
-    return f"process {owner.process} on {owner.host}, started {owner.started} ({owner.command})"
+    command = owner.command
+    if len(command) > MAX_COMMAND:
+        command = f"{command[:MAX_COMMAND]}..."
+    return f"process {owner.process} on {owner.host}, started {owner.started} ({command})"

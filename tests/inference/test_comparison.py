@@ -11,8 +11,8 @@ import torch
 
 from duopose.config import load_config
 from duopose.distributed.context import DistributedContext
-from duopose.evaluate.metrics import read_metrics
-from duopose.inference.comparison import compare, find_metrics
+from duopose.evaluate.metrics import NOT_STATED, read_metrics
+from duopose.inference.comparison import compare, find_metrics, shown_differences
 from duopose.inference.evaluation import run_evaluation, score_file
 from duopose.inference.protocol import weights_checksum
 from duopose.network import build_network
@@ -104,7 +104,7 @@ def test_ten_differences_made_on_purpose(
         "flip": ["True", "False"],
     }
     assert {key: table[key] for key in expected} == expected
-    assert table["trained_with.DATASET.MAX_ROTATION"][1] == "3.0"
+    assert table["trained_with.DATASET.MAX_ROTATION"] == ["30.0", "3.0"]
     for key in ("weights_sha256", "weights_file_sha256", "test_data.annotations_sha256"):
         assert table[key][0] != table[key][1]
     assert table["dataset_settings.ROOT"] != table["dataset_settings.ROOT"][::-1]
@@ -127,7 +127,20 @@ def test_run_folders_and_their_files(tmp_path: Path) -> None:
     text = compare([run, training, own])
     assert str(own) in text and str(training) in text
     assert rows(text)["AP"] == ["0.600", "0.500", "0.600"]
-    assert "earlier version" in text  # their protocols do not state everything
+    assert "earlier version" in text and "are the same" not in text
+
+
+def test_what_an_earlier_version_does_not_state_is_no_difference() -> None:
+    differences = [
+        ("flip", True, True, False),
+        ("trained_with.TRAIN.LR", 0.1, 0.1, NOT_STATED),
+        ("trained_with.SEED", 1, 2, NOT_STATED),
+        ("model_settings.WIDTH", 4, 8, NOT_STATED),
+        ("trained_with.MODEL.WIDTH", 4, 8, NOT_STATED),
+    ]
+    shown = shown_differences(differences, incomplete=[2])
+    assert [key for key, *_ in shown] == ["flip", "trained_with.SEED", "model_settings.WIDTH"]
+    assert len(shown_differences(differences, incomplete=[])) == 4
 
 
 def test_scoring_a_file_again_keeps_how_it_was_made(

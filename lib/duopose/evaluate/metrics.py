@@ -171,26 +171,39 @@ def times_table(milliseconds: Mapping[str, float]) -> str:
     return format_table(["stage", "ms per image"], rows)
 
 
-def comparison_table(records: Sequence[MetricsRecord], labels: Sequence[str]) -> str:
+Difference = tuple[Any, ...]  # dotted key, value of the first record, of the second ...
+
+
+def comparison_table(
+    records: Sequence[MetricsRecord],
+    labels: Sequence[str],
+    differences: Sequence[Difference] | None = None,
+    same: str = "The protocols are the same.",
+) -> str:
     """Evaluations side by side, then every setting in which their protocols differ.
 
-    labels: one a record, the heads of the columns.
+    labels: one a record, the heads of the columns. differences: those to show, by default all.
+    same: printed where there are none.
     """
     parts = [_metrics_side_by_side([record.metrics for record in records], labels)]
     for label, record in zip(labels, records, strict=True):
         parts += [f"{label}: {note}" for note in record.metrics.notes]
 
-    differences = protocol_differences(*(_complete_protocol(record) for record in records))
+    if differences is None:
+        differences = record_differences(records)
     if differences:
         rows = [[key, *_short_values(values)] for key, *values in differences]
         parts.append("The protocols differ in\n\n" + format_table(["", *labels], rows))
     else:
-        parts.append("The protocols are the same.")
+        parts.append(same)
     return "\n\n".join(parts)
 
 
-def _complete_protocol(record: MetricsRecord) -> dict[str, Any]:
-    return record.protocol | {"scored": record.metrics.facts}
+def record_differences(records: Sequence[MetricsRecord]) -> list[Difference]:
+    """`protocol_differences` of the protocols with what was counted."""
+    return protocol_differences(
+        *(record.protocol | {"scored": record.metrics.facts} for record in records)
+    )
 
 
 def _metrics_side_by_side(metrics: Sequence[Metrics], labels: Sequence[str]) -> str:
@@ -215,7 +228,7 @@ def _format_difference(values: Sequence[float | None], headline: str) -> str:
     return sign + format_number(abs(second - first), headline)
 
 
-def protocol_differences(*protocols: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+def protocol_differences(*protocols: Mapping[str, Any]) -> list[Difference]:
     """(dotted key, value of the first, value of the second ...) for each key that differs.
 
     A protocol that lacks the key has '(not stated)'.

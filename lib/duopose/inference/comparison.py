@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from string import ascii_uppercase
 
 from duopose.errors import UserError
-from duopose.evaluate.metrics import MetricsRecord, comparison_table, read_metrics
+from duopose.evaluate.metrics import (
+    NOT_STATED,
+    Difference,
+    MetricsRecord,
+    comparison_table,
+    read_metrics,
+    record_differences,
+)
 from duopose.run_folder import RunFolder
 
 # What a protocol must state, so that equal protocols mean equal evaluations. Files of earlier
@@ -27,18 +34,44 @@ def compare(paths: Sequence[Path]) -> str:
     records = [read_metrics(file) for file in files]
     labels = [_label(number) for number in range(len(paths))]
 
-    legend = [f"{label}: {file}" for label, file in zip(labels, files, strict=True)]
-    parts = ["\n".join(legend), comparison_table(records, labels)]
-    incomplete = [
-        label for label, record in zip(labels, records, strict=True) if not is_complete(record)
-    ]
+    incomplete = [number for number, record in enumerate(records) if not is_complete(record)]
+    differences = shown_differences(record_differences(records), incomplete)
+    same = "The protocols are the same."
     if incomplete:
+        same = "The protocols agree in what all of them state."
+    legend = [f"{label}: {file}" for label, file in zip(labels, files, strict=True)]
+    parts = ["\n".join(legend), comparison_table(records, labels, differences, same)]
+    if incomplete:
+        names = ", ".join(labels[number] for number in incomplete)
         parts.append(
-            f"notice: {', '.join(incomplete)} of an earlier version of Duopose, whose protocols "
-            "state less: no settings of training, no checksums. Differences in these do not show; "
+            f"notice: {names} of an earlier version of Duopose, whose protocols state less: no "
+            "settings of network and training, no checksums. Whether these differ is not known; "
             "evaluate again with tools/valid.py"
         )
     return "\n\n".join(parts)
+
+
+def shown_differences(
+    differences: Sequence[Difference], incomplete: Collection[int]
+) -> list[Difference]:
+    """Without those that are only missing in incomplete records, and without repetitions.
+
+    incomplete: numbers of the records of earlier versions.
+    """
+    by_key = {key: values for key, *values in differences}
+    shown: list[Difference] = []
+    for key, values in by_key.items():
+        stated = [
+            value
+            for number, value in enumerate(values)
+            if number not in incomplete or value != NOT_STATED
+        ]
+        in_use = key.replace("trained_with.MODEL.", "model_settings.")
+        in_use = in_use.replace("trained_with.DATASET.", "dataset_settings.")
+        is_repetition = in_use != key and by_key.get(in_use) == values
+        if not is_repetition and any(value != stated[0] for value in stated[1:]):
+            shown.append((key, *values))
+    return shown
 
 
 def find_metrics(path: Path) -> Path:

@@ -92,24 +92,12 @@ def protocol(
 
 
 def _training_settings(cfg: CfgNode, file: Mapping[str, Any]) -> dict[str, Any] | str:
-    """Settings that have changed what the network learned: those in its file, else those of cfg.
-
-    Settings of MODEL and DATASET are left out where they are the ones in use, which the protocol
-    states already.
-    """
-    in_use = saved_settings(config_text(cfg))
-    settings = in_use
-    if file:
-        text = file.get("config")
-        if not isinstance(text, str) or not text:
-            return NOT_KNOWN
-        settings = saved_settings(text)
-    return {
-        key: value
-        for key, value in settings.items()
-        if acts_on_learning(key)
-        and not (key.startswith(("MODEL.", "DATASET.")) and in_use.get(key) == value)
-    }
+    """Settings that have changed what the network learned: those in its file, else those of cfg."""
+    text = file.get("config") if file else config_text(cfg)
+    if not isinstance(text, str) or not text:
+        return NOT_KNOWN
+    settings = saved_settings(text)
+    return {key: value for key, value in settings.items() if acts_on_learning(key)}
 
 
 def training_protocol(cfg: CfgNode, skeleton: Mapping[str, Any]) -> dict[str, Any]:
