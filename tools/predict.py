@@ -78,12 +78,12 @@ def run(args: Namespace) -> int:
     )
     info = {"model": Path(model.load_report.path).name, "preset": args.preset}
     outcome = predict(model, items, folder, options, args.csv, info)
-    if window is not None and not outcome.was_interrupted:
-        window.wait()
     if not outcome.num_images:
         remove_if_empty(folder)
         raise UserError("nothing could be read:" + outcome.listed_problems())
     print_summary(outcome, folder, args.csv)
+    if window is not None and not outcome.was_interrupted:
+        window.wait()
     return 0
 
 

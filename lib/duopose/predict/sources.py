@@ -123,10 +123,9 @@ def _glob_items(pattern: str) -> list[Item]:
     paths = [Path(name) for name in glob.glob(pattern, recursive=True)]
     files = [path for path in paths if path.is_file() and _has_known_suffix(path.name)]
     if not files:
-        what = f"{len(paths)} other files or folders" if paths else "nothing"
+        found = f"; it matches {len(paths)} other files or folders" if paths else ""
         raise UserError(
-            f"the glob '{pattern}' matches no image or video, but {what}; "
-            f"it was looked for in {Path.cwd()}"
+            f"the glob '{pattern}' matches no image or video{found} (looked in {Path.cwd()})"
         )
     return [_file_item(path) for path in sorted(files, key=lambda path: natural_key(str(path)))]
 

@@ -89,7 +89,9 @@ def _open(item: VideoItem) -> cv2.VideoCapture:
         raise UserError("does not exist or is in use by another program; 0 is the first camera")
     if item.is_live:
         seconds = OPEN_TIMEOUT // 1000
-        raise UserError(f"did not answer within {seconds} seconds; check address and password")
+        raise UserError(
+            f"gave no video (waited up to {seconds} seconds); check the address and the password"
+        )
     raise UserError("cannot be opened as a video: it is truncated, or no video")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
 import matplotlib as mpl
 import numpy as np
@@ -16,6 +17,7 @@ from duopose.errors import UserError
 
 TITLE = "duopose: close the window, or press q, to end"
 INCHES = (10, 7)
+BACKGROUND = "0.15"
 MIN_PAUSE = 0.001  # seconds in which the window answers the mouse and the keyboard
 
 
@@ -30,7 +32,7 @@ class Window:
             )
         from matplotlib import pyplot
 
-        figure = pyplot.figure(TITLE, figsize=INCHES)
+        figure = pyplot.figure(TITLE, figsize=INCHES, facecolor=BACKGROUND)
         if getattr(figure.canvas, "required_interactive_framework", None) is None:
             raise UserError(
                 f"--show: matplotlib cannot open windows here (its backend is "
@@ -57,9 +59,15 @@ class Window:
         return bool(self._pyplot.fignum_exists(self._figure.number))
 
     def wait(self) -> None:
-        """Until the user closes the window."""
-        if self._pyplot.fignum_exists(self._figure.number):
-            self._pyplot.show()
+        """Until the user closes the window, or presses Ctrl-C in the terminal."""
+        with suppress(KeyboardInterrupt):
+            if self._pyplot.fignum_exists(self._figure.number):
+                self._pyplot.show()
+        self.close()
+
+    def close(self) -> None:
+        """Close the window."""
+        self._pyplot.close(self._figure)
 
 
 def has_display() -> bool:
