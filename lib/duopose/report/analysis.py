@@ -68,7 +68,7 @@ def analyse(source: Source) -> Analysis:
             f"'{file.path}' has no annotations, so there is nothing to report on; "
             "give a split with ground truth"
         )
-    metrics = source.benchmark.evaluate(file, source.results, source.skeleton, source.image_ids)
+    metrics = source.evaluate(source.results, file.path, source.image_ids)
     if source.benchmark.name == "crowdpose":
         file = with_areas(file)
     scoring = OksScoring.prepare(file, source.results, source.skeleton, source.image_ids, "hotcoco")

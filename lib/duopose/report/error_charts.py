@@ -18,7 +18,7 @@ from duopose.report.theme import FAINT, GRID, KIND
 from duopose.visualize.curves import Curves, curve_panels, draw_panel, read_curves
 
 MIN_SHOWN_IN_BIN = 10  # detections; the mean of fewer says little
-COUNT_WIDTH = 0.04  # of the range of the scores
+COUNT_WIDTH = 0.06  # of the range of the scores
 BAR_HEIGHT = 0.22  # inches a joint
 
 
@@ -123,7 +123,8 @@ def _reliability_panel(title: str, of_sources: list[tuple[str, Reliability]], ax
 def _draw_counts(axes: Axes, one: Reliability) -> None:
     """Grey bars: the part of the scores in each bin."""
     part = one.count / one.count.sum()
-    bar_width = COUNT_WIDTH * max(np.ptp(one.stated), COUNT_WIDTH)
+    score_range = 1.0 if one.error is not None else np.ptp(one.stated)
+    bar_width = COUNT_WIDTH * max(score_range, COUNT_WIDTH)
     axes.bar(one.stated, part, bar_width, color=GRID)
 
 

@@ -207,7 +207,8 @@ def _stated_sigma(entries: list[Entry], num_keypoints: int) -> np.ndarray:
     for row, entry in zip(sigma, entries, strict=True):
         stated = entry.get("sigma")
         if isinstance(stated, list) and len(stated) == num_keypoints:
-            row[:] = [value or 0.0 for value in stated]
+            # Files of other programs may hold anything here.
+            row[:] = [value if isinstance(value, (int, float)) else 0.0 for value in stated]
     return sigma
 
 

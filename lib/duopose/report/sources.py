@@ -16,7 +16,13 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from duopose.benchmarks import BENCHMARKS, Benchmark, build_benchmark
+from duopose.benchmarks import (
+    BENCHMARKS,
+    Benchmark,
+    Evaluator,
+    build_benchmark,
+    build_evaluator,
+)
 from duopose.coco_annotations import AnnotationFile
 from duopose.config import build_skeleton, load_config
 from duopose.datasets.split_files import (
@@ -37,6 +43,7 @@ CONFIG = "config.yaml"
 # Below a given folder: itself; of a run, the evaluation of the best weights, else the last one
 # during training.
 RESULT_FOLDERS = ("", "results", "training", "results/training")
+SCORING_SETTINGS = ("PCK", "MPII_REGION")  # of TEST
 SPLIT = re.compile(r"(?:person_keypoints|crowdpose|mpii)_(.+)")
 
 
@@ -60,6 +67,7 @@ class Source:
     image_ids: list[int | str] | None  # None: all of the file
     skeleton: Skeleton
     benchmark: Benchmark
+    evaluate: Evaluator  # of the benchmark, under the settings of the evaluation
     images: ImageSource | None  # None where they were not found
     protocol: dict[str, Any]  # empty where nothing is known
     stated: Metrics | None  # those of metrics.json
@@ -85,6 +93,7 @@ def open_source(path: Path, options: SourceOptions) -> Source:
         image_ids=_scored_ids(cfg, record, annotations),
         skeleton=skeleton,
         benchmark=benchmark,
+        evaluate=build_evaluator(cfg or _scoring_settings(benchmark, record), skeleton),
         images=_find_images(cfg, record, benchmark, options, results, annotations.path),
         protocol=_protocol(record, results, annotations),
         stated=record.metrics if record else None,
@@ -175,6 +184,17 @@ def _benchmark_of_annotations(file: AnnotationFile) -> Benchmark:
         if benchmark.skeleton.num_keypoints == number:
             return benchmark
     return BENCHMARKS["coco"]
+
+
+def _scoring_settings(benchmark: Benchmark, record: MetricsRecord | None) -> CfgNode:
+    """Defaults, with the settings of metrics.json that change the metrics."""
+    words = ["DATASET.DATASET", benchmark.name]
+    stated = record.protocol.get("test_settings") if record else None
+    if isinstance(stated, dict):
+        for name in SCORING_SETTINGS:
+            if name in stated:
+                words += [f"TEST.{name}", str(stated[name])]
+    return load_config(None, words)
 
 
 def _find_annotations(
