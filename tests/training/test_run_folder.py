@@ -142,6 +142,7 @@ def test_resuming_another_run_moves_the_one_in_the_folder(tmp_path: Path) -> Non
     train_here(tmp_path / "other", *ONE_EPOCH)
     train_here(tmp_path / "here", "SEED", 5)
     folder = folder_of(tmp_path / "here")
+    (folder.root / "report.html").touch()  # of another tool
     names = {file.name for file in folder.root.iterdir()}
     weights = folder.model_best.read_bytes()
 
@@ -154,6 +155,14 @@ def test_resuming_another_run_moves_the_one_in_the_folder(tmp_path: Path) -> Non
     assert owner_state(earlier / "run.lock")[0] == FINISHED  # type: ignore[index]
     best = read_model_file(folder.model_best)
     assert best.extra["epoch"] == 2 and "SEED: 0" in best.config
+
+
+def test_logs_in_the_folder_of_the_run_are_moved_with_it(tmp_path: Path) -> None:
+    same = ["LOG_DIR", str(tmp_path / "output")]
+    train_here(tmp_path, *ONE_EPOCH, *same)
+    train_here(tmp_path, *ONE_EPOCH, *same)
+    root = folder_of(tmp_path).root
+    assert list((root / "earlier_1").glob("events*")) and list(root.glob("events*"))
 
 
 def test_a_checkpoint_of_the_folder_itself_goes_on_there(tmp_path: Path) -> None:

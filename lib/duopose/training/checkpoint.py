@@ -301,18 +301,12 @@ def move_earlier_run(folder: RunFolder, lock: FolderLock | None = None) -> Path 
         number += 1
     target.mkdir(parents=True)
 
-    other_files = [
-        folder.config,
-        folder.protocol,
-        folder.train_log,
-        folder.curves,
-        folder.results,
-    ]
-    for file in [*signs_of_a_run, *other_files]:
-        if file.exists():
-            file.rename(target / file.name)
+    # All that is there: also files that other tools and the user have put beside those of the run.
+    for path in list(folder.root.iterdir()):
+        if path != folder.lock and not path.name.startswith(EARLIER):
+            path.rename(target / path.name)
     if lock is not None:
         lock.write_previous(target / folder.lock.name)
-    if folder.log.is_dir():
+    if folder.log.is_dir() and folder.log.resolve() != folder.root.resolve():
         shutil.move(folder.log, target / "log")  # LOG_DIR may be on another disk
     return target
