@@ -25,6 +25,7 @@ WIRING = (
     "training",
     "oracle",
     "profiling",
+    "export",
     "study",
     "report",
 )

@@ -86,6 +86,8 @@ def calibrate_file(
     num_images: to fit. num_held_out: to compare. Fewer in proportion where the split is small.
     UserError where the training split is missing or has too few people that the network finds.
     """
+    if is_exported(path):
+        raise UserError(f"{path} is an exported file; calibrate its .pth file and export that again")
     file = read_model_file(path)
     dataset = training_images(cfg, skeleton)
     without = cfg.clone()

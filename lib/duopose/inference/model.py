@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 from yacs.config import CfgNode
 
 from duopose.config import config_from_text
@@ -28,6 +29,8 @@ from duopose.errors import UserError
 from duopose.evaluate.results import to_entries
 from duopose.inference.predictor import Predictor, PreparedImage, group_by_key, prepare_image
 from duopose.network import LoadReport, build_network, load_weights, read_model_file
+from duopose.network.build import open_exported_network
+from duopose.network.exported_file import ExportReport, is_exported, read_exported_file
 from duopose.network.model_file import default_model_file, read_torch_file
 from duopose.runtime import pick_device
 from duopose.skeletons import Skeleton, skeleton_from_dict
@@ -49,17 +52,20 @@ def load(
     device: str | torch.device = "auto",
     settings: Sequence[Any] = (),
 ) -> Model:
-    """The model in a file that training wrote (model_best.pth, model_final.pth).
+    """The model in a file that training wrote (model_best.pth) or tools/export.py (model.onnx).
 
     path: by default the model in models/ (`network.model_file.default_model_file`).
-    device: auto (CUDA if there is one, else CPU), cpu, cuda, cuda:1, mps or a torch.device.
+    device: auto (CUDA if there is one, else CPU; for exported files the CPU), cpu, cuda, cuda:1,
+        mps or a torch.device.
     settings: KEY, VALUE, KEY, VALUE ... that differ from the file's, for example
         ("TEST.PRESET", "clean", "TEST.FLIP_TEST", False).
     Raises UserError if the file is missing or no Duopose model file, or a setting is wrong.
     """
-    torch_device = _torch_device(device)
     if path is None:
         path = default_model_file()
+    if device == "auto" and is_exported(path):
+        device = "cpu"
+    torch_device = _torch_device(device)
     cfg, skeleton = read_model_settings(path, settings)
     return Model.from_config(cfg, skeleton, path, torch_device)
 
@@ -70,7 +76,7 @@ def read_model_settings(path: str | Path, overrides: Sequence[Any] = ()) -> Mode
     The skeleton is the one in the file, so that the yaml named by DATASET.SKELETON is not needed.
     Raises UserError if the file is no Duopose model file or a setting is wrong.
     """
-    file = read_model_file(path)
+    file = read_exported_file(path) if is_exported(path) else read_model_file(path)
     skeleton = skeleton_from_dict(file.skeleton, str(path))
     if "DATASET.SKELETON" in override_keys(overrides):
         raise UserError(
@@ -86,7 +92,10 @@ def read_calibration(path: str | Path) -> Calibration | None:
 
     UserError if it cannot be used with this version.
     """
-    extra = read_torch_file(path).get("extra")
+    if is_exported(path):
+        extra: Any = read_exported_file(path).extra
+    else:
+        extra = read_torch_file(path).get("extra")
     content = extra.get("calibration") if isinstance(extra, dict) else None
     if content is None:
         return None
@@ -210,7 +219,7 @@ class Model:
     predictor: Predictor
     cfg: CfgNode  # frozen
     skeleton: Skeleton
-    load_report: LoadReport  # which tensors of the weight file were loaded
+    load_report: LoadReport | ExportReport  # which tensors of the weight file were loaded
 
     @staticmethod
     def from_config(
@@ -220,8 +229,7 @@ class Model:
 
         The file's calibration is used where there is one and TEST.CALIBRATION is auto.
         """
-        network = build_network(cfg, skeleton)
-        report = load_weights(network, weights, strict=True)
+        network, report = _read_network(cfg, skeleton, weights, device)
         calibration = read_calibration(weights) if cfg.TEST.CALIBRATION == "auto" else None
         predictor = Predictor.from_config(cfg, network, skeleton, device, calibration)
         return Model(predictor, cfg, skeleton, report)
@@ -299,6 +307,18 @@ class Model:
                     person_threshold=self.cfg.TEST.PERSON_THRESHOLD,
                 )
         return [found[index] for index in range(len(images))]
+
+
+def _read_network(
+    cfg: CfgNode, skeleton: Skeleton, path: str | Path, device: torch.device
+) -> tuple[nn.Module, LoadReport | ExportReport]:
+    """The network of a weight file, built from the settings, or that in an exported file."""
+    if is_exported(path):
+        exported = open_exported_network(cfg, skeleton, path, device)
+        return exported, ExportReport(str(path), tuple(exported.channels))
+
+    network = build_network(cfg, skeleton)
+    return network, load_weights(network, path, strict=True)
 
 
 def to_rgb_array(image: ImageLike, where: str = "the image") -> np.ndarray:

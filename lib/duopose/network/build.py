@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -10,6 +11,8 @@ from yacs.config import CfgNode
 
 from duopose.errors import UserError
 from duopose.network.blocks import initialize_weights
+from duopose.network.exported_file import open_exported
+from duopose.network.flat_network import ExportedNetwork
 from duopose.network.heads import DoubleEmbeddingHeads, HigherHRNetHeads
 from duopose.network.hrnet import HRNet
 from duopose.network.pose_net import Backbone, PoseNet
@@ -35,6 +38,20 @@ def build_network(cfg: CfgNode, skeleton: Skeleton) -> PoseNet:
     if cfg.MODEL.CHANNELS_LAST:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
+
+
+def open_exported_network(
+    cfg: CfgNode, skeleton: Skeleton, path: str | Path, device: torch.device
+) -> ExportedNetwork:
+    """The network of a file of tools/export.py; UserError where its maps do not fit MODEL.NAME."""
+    has_offsets = cfg.MODEL.NAME == "pose_higher_hrnet_de"
+    layout = skeleton.offset_layout(cfg.MODEL.REVERSE_OFFSETS)
+    return open_exported(
+        path,
+        device,
+        num_heatmaps=skeleton.num_keypoints + int(has_offsets),  # with the person centre
+        num_offsets=layout.num_channels if has_offsets else 0,
+    )
 
 
 # ---- backbones: adding one takes its own module and an entry here ----

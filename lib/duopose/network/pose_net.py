@@ -44,13 +44,14 @@ class PoseNet(nn.Module):
 
         H and W must be multiples of 32; ValueError on any other shape.
         """
-        _check_shape(images)
+        check_input_shape(images)
         output: NetworkOutput = self.heads(self.backbone(images))
         return output
 
 
-def _check_shape(images: torch.Tensor) -> None:
-    if torch.compiler.is_compiling():  # torch.compile specializes on shapes with its own guards
+def check_input_shape(images: torch.Tensor) -> None:
+    """ValueError unless the images are (B, 3, H, W) with H and W multiples of 32."""
+    if torch.compiler.is_compiling():  # torch.compile and torch.export guard shapes themselves
         return
 
     if images.ndim != 4 or images.shape[1] != 3:
