@@ -19,7 +19,7 @@ from duopose.skeletons import COCO, skeleton_to_dict
 TINY = (
     "MODEL.WIDTH", 4, "MODEL.MODULES", [1, 1, 1], "MODEL.BLOCKS", 1, "MODEL.STEM_CHANNELS", 8,
     "MODEL.DECONV_BLOCKS", 1, "MODEL.HEAD_BLOCKS", 1, "MODEL.INIT_WEIGHTS", False,
-    "DATASET.INPUT_SIZE", 64, "TEST.DETECTION_THRESHOLD", 0.05,
+    "MODEL.FINE_OFFSETS", True, "DATASET.INPUT_SIZE", 64, "TEST.DETECTION_THRESHOLD", 0.05,
     # The sub-pixel step divides by the curvature of the maps, which is nearly 0 in random ones.
     "TEST.SUBPIXEL", False,
 )  # fmt: skip

@@ -161,13 +161,20 @@ def test_the_example_of_the_page_runs_without_torch(onnx_export: Any, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("method", "names"),
-    [("pose_higher_hrnet_de", ALL_MAPS), ("pose_higher_hrnet", ALL_MAPS[:3])],
+    ("settings", "line", "names"),
+    [
+        (("MODEL.FINE_OFFSETS", False), "FINE_OFFSETS: false", ALL_MAPS[:4]),
+        (("MODEL.NAME", "pose_higher_hrnet"), "NAME: pose_higher_hrnet\n", ALL_MAPS[:3]),
+    ],
 )
 def test_torchscript(
-    method: str, names: list[str], write_model: Callable[..., Path], tmp_path: Path
+    settings: tuple[Any, ...],
+    line: str,
+    names: list[str],
+    write_model: Callable[..., Path],
+    tmp_path: Path,
 ) -> None:
-    source = write_model(tmp_path / "tiny.pth", "MODEL.NAME", method)
+    source = write_model(tmp_path / "tiny.pth", *settings)
     result = export_model(source, "torchscript", repeats=0)
     assert max(one.value for one in result.maps) <= 1e-5
     assert result.people.num_different == 0 and result.people.num_people > 0
@@ -177,7 +184,8 @@ def test_torchscript(
     module = torch.jit.load(str(result.files[0]), _extra_files=texts)
     read = {name: text if isinstance(text, str) else text.decode() for name, text in texts.items()}
     assert read["maps"].split() == names
-    assert json.loads(read["keypoints"]) == list(COCO.keypoints) and method in read["config"]
+    assert json.loads(read["keypoints"]) == list(COCO.keypoints)
+    assert line in read["config"]
     assert len(module(torch.zeros(1, 3, 96, 32))) == len(names)
 
 

@@ -34,6 +34,7 @@ from duopose.evaluate.metrics import format_table
 from duopose.evaluate.results import to_entries
 from duopose.inference.model import Model
 from duopose.network import read_model_file, save_model
+from duopose.network.exported_file import is_exported
 from duopose.skeletons import Skeleton
 
 MIN_PEAKS = 200  # matched peaks; with fewer, the fits would follow single peaks
@@ -87,7 +88,9 @@ def calibrate_file(
     UserError where the training split is missing or has too few people that the network finds.
     """
     if is_exported(path):
-        raise UserError(f"{path} is an exported file; calibrate its .pth file and export that again")
+        raise UserError(
+            f"{path} is an exported file; calibrate its .pth file and export that again"
+        )
     file = read_model_file(path)
     dataset = training_images(cfg, skeleton)
     without = cfg.clone()

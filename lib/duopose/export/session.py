@@ -31,7 +31,7 @@ from duopose.export.compare import (
 )
 from duopose.export.description import describe
 from duopose.export.write import EXAMPLE_SHAPE, FORMATS, ExportFormat, require_packages
-from duopose.inference.model import ImageLike, Model, read_calibration
+from duopose.inference.model import ImageLike, Model, read_calibration, to_rgb_array
 from duopose.network.exported_file import TORCHSCRIPT_SUFFIX, is_exported
 from duopose.network.flat_network import FlatNetwork, map_names, output_of_maps
 from duopose.skeletons import COCO
@@ -73,6 +73,7 @@ def export_model(
         raise UserError(f"{source} is an exported file already; give the .pth file of the model")
     export_format = FORMATS[format_name]
     target = _target_path(source, target, export_format)
+    pixels = [to_rgb_array(image) for image in images]  # errors before the long part
     model = duopose.load(source, "cpu", (*settings, "FP16.ENABLED", False))
 
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +82,7 @@ def export_model(
         checked = files[-1]
         exported = _open_model(model, checked, settings)
         maps = _checked_maps(model, exported)
-        people = people_difference(model, exported, images or drawn_images(model))
+        people = people_difference(model, exported, pixels or drawn_images(model))
         speed = None
         if repeats:
             speed = measure_speed(
