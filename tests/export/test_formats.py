@@ -27,7 +27,10 @@ from duopose.export.compare import (
     relative_difference,
 )
 from duopose.export.session import export_model
+from duopose.files import sha256_of_file
 from duopose.inference import model as model_module
+from duopose.inference.evaluation_inputs import EvaluationInputs
+from duopose.inference.protocol import protocol
 from duopose.network.exported_file import READERS
 from duopose.network.flat_network import flatten_output, map_names, output_of_maps
 from duopose.skeletons import COCO
@@ -100,6 +103,16 @@ def test_load_gives_the_same_object_without_network_code(
         expected = reference(image)
         assert np.array_equal(one.filled, expected.filled)
         assert np.allclose(one.keypoints, expected.keypoints, rtol=0, atol=1e-3)
+
+
+def test_an_evaluation_of_the_file_states_its_protocol(onnx_export: Any) -> None:
+    inputs = EvaluationInputs.from_model_file(onnx_export.path, ("TEST.MAX_PEOPLE", "3"))
+    assert inputs.cfg.TEST.MAX_PEOPLE == 3 and inputs.weights == onnx_export.path
+    network = duopose.load(onnx_export.path).predictor.network
+    record = protocol(inputs.cfg, str(onnx_export.path), 1, COCO, network)
+    of_source = protocol(inputs.cfg, str(onnx_export.source))
+    assert record["weights_sha256"] == sha256_of_file(onnx_export.path)
+    assert record["calibration"] == of_source["calibration"] != "none"
 
 
 def test_settings_over_those_of_the_file(onnx_export: Any, images: list[np.ndarray]) -> None:

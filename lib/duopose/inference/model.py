@@ -30,8 +30,13 @@ from duopose.evaluate.results import to_entries
 from duopose.inference.predictor import Predictor, PreparedImage, group_by_key, prepare_image
 from duopose.network import LoadReport, build_network, load_weights, read_model_file
 from duopose.network.build import open_exported_network
-from duopose.network.exported_file import ExportReport, is_exported, read_exported_file
-from duopose.network.model_file import default_model_file, read_torch_file
+from duopose.network.exported_file import (
+    ExportReport,
+    is_exported,
+    read_exported_file,
+    read_weight_file,
+)
+from duopose.network.model_file import default_model_file
 from duopose.runtime import pick_device
 from duopose.skeletons import Skeleton, skeleton_from_dict
 from duopose.types import ImageResult, Poses
@@ -92,10 +97,7 @@ def read_calibration(path: str | Path) -> Calibration | None:
 
     UserError if it cannot be used with this version.
     """
-    if is_exported(path):
-        extra: Any = read_exported_file(path).extra
-    else:
-        extra = read_torch_file(path).get("extra")
+    extra = read_weight_file(path).get("extra")
     content = extra.get("calibration") if isinstance(extra, dict) else None
     if content is None:
         return None

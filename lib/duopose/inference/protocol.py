@@ -25,7 +25,7 @@ from duopose.datasets.build import find_files
 from duopose.errors import UserError
 from duopose.evaluate.metrics import read_metrics
 from duopose.files import sha256_of_file
-from duopose.network.model_file import read_torch_file
+from duopose.network.exported_file import file_of_weights, is_exported, read_weight_file
 from duopose.skeletons import Skeleton, skeleton_to_dict
 
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "scipy", "pycocotools", "hotcoco")
@@ -64,7 +64,7 @@ def protocol(
     weights, which does not depend on the file that they come from.
     """
     scales, flip = scales_and_flip(cfg)
-    file = read_torch_file(weights) if weights else {}
+    file = read_weight_file(weights) if weights else {}
     return {
         "benchmark": cfg.DATASET.DATASET,
         "skeleton": skeleton_name(cfg) if skeleton is None else skeleton.name,
@@ -72,7 +72,7 @@ def protocol(
         "images": num_images,
         "weights": weights,
         "weights_file_sha256": sha256_of_file(weights) if weights else "",
-        "weights_sha256": "" if network is None else weights_checksum(network),
+        "weights_sha256": "" if network is None else _weights_checksum(network, weights),
         "calibration": _calibration_checksum(file),
         "model": cfg.MODEL.NAME,
         "input_size": cfg.DATASET.INPUT_SIZE,
@@ -156,6 +156,13 @@ def data_record(cfg: CfgNode, *, train: bool) -> dict[str, str]:
         "annotations_sha256": sha256_of_file(annotations),
         "images": str(images.path),
     }
+
+
+def _weights_checksum(network: nn.Module, path: str) -> str:
+    """Of the tensors; of the file where another library has them."""
+    if is_exported(path):
+        return sha256_of_file(file_of_weights(path))
+    return weights_checksum(network)
 
 
 def weights_checksum(network: nn.Module) -> str:

@@ -20,7 +20,8 @@ from duopose.config.load import override_keys
 from duopose.errors import UserError
 from duopose.inference.model import ModelSettings, read_model_settings
 from duopose.network.build import UPSAMPLE
-from duopose.network.model_file import SOURCES, read_torch_file
+from duopose.network.exported_file import is_exported, read_weight_file
+from duopose.network.model_file import SOURCES
 from duopose.run_folder import RunFolder
 from duopose.skeletons import Skeleton, skeleton_to_dict
 
@@ -84,7 +85,7 @@ def check_weights(
     Weight files of other codebases carry no settings: nothing is compared.
     """
     check_is_weight_file(path, source)
-    content = read_torch_file(path)
+    content = read_weight_file(path)
     text = content.get("config")
     saved_skeleton = content.get("skeleton")
     problems: list[str] = []
@@ -115,7 +116,10 @@ def check_weights(
 
 
 def check_is_weight_file(path: Path, source: str) -> None:
-    """UserError where the path is a folder, missing, or a file that torch has not written."""
+    """UserError where the path is a folder, missing, or a file that torch has not written.
+
+    Exported files are known by their suffix, and checked when they are read.
+    """
     if path.is_dir():
         run = RunFolder(path, path)
         files = [file for file in (run.model_best, run.model_final) if file.is_file()]
@@ -126,6 +130,8 @@ def check_is_weight_file(path: Path, source: str) -> None:
             f"{source}: weight file '{path}' does not exist (looked for {path.absolute()}).\n"
             f"{SOURCES}"
         )
+    if is_exported(path):
+        return
     with path.open("rb") as file:
         start = file.read(2)
     if not start.startswith(TORCH_FILE_STARTS):

@@ -27,7 +27,7 @@ import yaml
 
 from duopose.errors import UserError
 from duopose.network.flat_network import ExportedNetwork
-from duopose.network.model_file import ModelFile
+from duopose.network.model_file import ModelFile, read_torch_file
 from duopose.network.runtimes import (
     open_onnx,
     open_openvino,
@@ -38,6 +38,7 @@ from duopose.network.runtimes import (
 FORMAT_KEY = "duopose_format"
 FORMAT = "1"
 TORCHSCRIPT_SUFFIX = ".torchscript"
+OPENVINO_SUFFIX = ".xml"
 
 
 class Reader(NamedTuple):
@@ -49,7 +50,7 @@ class Reader(NamedTuple):
 
 READERS = {
     ".onnx": Reader(read_onnx_description, open_onnx),
-    ".xml": Reader(read_openvino_description, open_openvino),
+    OPENVINO_SUFFIX: Reader(read_openvino_description, open_openvino),
 }
 
 
@@ -92,6 +93,20 @@ def read_exported_file(path: str | Path) -> ModelFile:
         raise UserError(f"'{path}': its skeleton or calibration is no mapping; export it anew")
     extra = {} if calibration is None else {"calibration": calibration}
     return ModelFile({}, _config_of(description, path), skeleton, extra)
+
+
+def read_weight_file(path: str | Path) -> dict[str, Any]:
+    """The content of a torch file; of an exported file `config`, `skeleton` and `extra` alone."""
+    if not is_exported(path):
+        return read_torch_file(path)
+    file = read_exported_file(path)
+    return {"config": file.config, "skeleton": file.skeleton, "extra": file.extra}
+
+
+def file_of_weights(path: str | Path) -> Path:
+    """The file of an exported network that holds its weights."""
+    path = Path(path)
+    return path.with_suffix(".bin") if path.suffix.lower() == OPENVINO_SUFFIX else path
 
 
 def open_exported(
