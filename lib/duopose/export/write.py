@@ -18,7 +18,7 @@ from duopose.network.flat_network import INPUT_NAME, FlatNetwork
 from duopose.network.pose_net import INPUT_MULTIPLE
 from duopose.network.runtimes import OPENVINO_SECTION
 
-OPSET = 20  # onnxruntime since 1.17 (2024) reads it
+OPSET = 20  # the default of torch 2.13; tried with onnxruntime 1.32
 # The network is run once on this batch. Sides and batch differ, so that none is taken for another.
 EXAMPLE_SHAPE = (2, 3, 2 * INPUT_MULTIPLE, 3 * INPUT_MULTIPLE)
 
