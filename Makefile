@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint install
+.PHONY: demo test test-slow lint docs install
 
 install: $(VENV)/installed
 
@@ -24,9 +24,13 @@ demo: install
 	@echo "  your data  docs/own_data.md; $(BIN)/python tools/check_data.py --cfg YOUR.yaml"
 	@echo "  COCO       data/README.md; then the commands of README.md"
 
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "Done: build/site/index.html. With search: $(BIN)/python -m http.server -d build/site"
+
 lint: install
-	$(BIN)/ruff check lib tools tests
-	$(BIN)/ruff format --check lib tools tests
+	$(BIN)/ruff check lib tools tests docs
+	$(BIN)/ruff format --check lib tools tests docs
 	$(BIN)/mypy
 
 test: install lint

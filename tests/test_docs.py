@@ -24,7 +24,10 @@ CODE = re.compile(r"`(duopose(?:\.\w+)+)`")
 FILE = re.compile(
     r"\b(?:tools|tests|experiments|docs/examples|lib/duopose)/[\w/.-]+\.(?:py|yaml|sh)"
 )
+NAVIGATION = re.compile(r":\s+(\S+\.md)\s*$", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)")
+ANCHOR = re.compile(r"\]\((?!https?:)([^)#]*)#([^)]+)\)")
+HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 OPTION = re.compile(r"tools/(\w+)\.py[^\n`|]*?(--[a-z-]+)")
 
 pytestmark = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -51,10 +54,30 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in sorted(links) if not (page.parent / link).exists()] == []
 
 
+def test_anchors_lead_to_headings(page: Path) -> None:
+    for link, anchor in set(ANCHOR.findall(page.read_text())):
+        target = (page.parent / link) if link else page
+        assert anchor in anchors(target), f"{link}#{anchor}"
+
+
+def test_pages_are_in_the_navigation(page: Path) -> None:
+    if page.is_relative_to(PROJECT / "docs"):
+        listed = NAVIGATION.findall((PROJECT / "mkdocs.yml").read_text())
+        name = page.relative_to(PROJECT / "docs").as_posix()
+        assert name in listed, f"add docs/{name} to nav of mkdocs.yml"
+
+
 def test_tools_have_the_options(page: Path) -> None:
     for tool, option in set(OPTION.findall(page.read_text())):
         text = (PROJECT / "tools" / f"{tool}.py").read_text()
         assert option in text or tool == "benchmark", f"{tool} {option}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings: lower case, words joined by hyphens, no other signs."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in HEADING.findall(text)]
+    return {heading.replace(" ", "-") for heading in plain}
 
 
 def prose(page: Path) -> str:
