@@ -16,6 +16,7 @@ PAGES = [
     *(PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     PROJECT / "data" / "README.md",
     PROJECT / "models" / "README.md",
+    PROJECT / "experiments" / "README.md",
     *sorted((PROJECT / "docs").rglob("*.md")),
 ]
 SECTIONS = "MODEL|DATASET|LOSS|TRAIN|TEST|FP16|CUDNN|DEBUG"

@@ -120,3 +120,21 @@ def test_unusable_content_is_refused(content: object) -> None:
 def test_unknown_names_list_the_valid_ones(name: str, fragment: str) -> None:
     with pytest.raises(UserError, match=fragment):
         get_skeleton(name)
+
+
+def test_without_limbs_the_whole_figure_is_connected() -> None:
+    """The torso and the head are joined, too, not only the limbs to their parents."""
+    bare = replace(COCO, limbs=())
+    assert {("left_shoulder", "left_hip"), ("left_hip", "right_hip")} <= set(bare.limbs)
+    assert {("nose", "left_eye"), ("left_eye", "left_ear"), ("nose", "left_shoulder")} <= set(
+        bare.limbs
+    )
+    assert ("left_ear", "right_ear") not in bare.limbs
+
+    lsp = get_skeleton("docs/examples/lsp_skeleton.yaml")
+    assert ("head_top", "neck") in lsp.limbs, "the end of the torso with the neck, not the hips"
+    for skeleton in (bare, lsp):
+        reached = {skeleton.keypoints[0]}
+        for _ in skeleton.keypoints:
+            reached |= {name for pair in skeleton.limbs if reached & set(pair) for name in pair}
+        assert reached == set(skeleton.keypoints)

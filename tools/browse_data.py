@@ -30,6 +30,8 @@ from duopose.targets import build_targets
 from duopose.types import STRIDES, Sample
 from duopose.visualize.maps import (
     edges_by_target,
+    enlarge_image,
+    enlargement,
     heatmap_grid,
     make_grid,
     offset_image,
@@ -38,8 +40,10 @@ from duopose.visualize.maps import (
     tag_image,
 )
 
-MIN_TARGET_WIDTH = 900  # pixels; small inputs are enlarged by a whole factor to about this width
-HEATMAP_WIDTH = 320  # pixels of one of the K + 1 heatmaps
+# Pixels of one panel; small inputs are enlarged by a whole factor to about this width.
+MIN_TARGET_WIDTH = 900
+MIN_PEOPLE_WIDTH = 600
+HEATMAP_WIDTH = 320
 
 
 def main(arguments: list[str]) -> int:
@@ -53,7 +57,7 @@ def main(arguments: list[str]) -> int:
             layout = build_benchmark(cfg).layout
             dataset = build_dataset(cfg, skeleton, layout, cfg.DATASET.TRAIN, train=True)
             args.out.mkdir(parents=True, exist_ok=True)
-            for index in choose(dataset, ids, args.number):
+            for index in dataset.choose(ids, args.number):
                 images = draw_images(cfg, dataset, index, args.epoch)
                 write_images(args.out, dataset.image_ids[index], images)
     except UserError as error:
@@ -77,25 +81,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_intermixed_args(arguments)
 
 
-def choose(dataset: CocoFormatDataset, ids: list[str], number: int) -> list[int]:
-    """Indices of the given image ids, or of the images with the most people.
-
-    UserError for ids that are not in the data set.
-    """
-    if not ids:
-        num_people = np.diff(dataset.people.first)
-        return np.argsort(-num_people, kind="stable")[:number].tolist()
-
-    index_of = {str(image_id): index for index, image_id in enumerate(dataset.image_ids)}
-    unknown = [image_id for image_id in ids if image_id not in index_of]
-    if unknown:
-        raise UserError(
-            f"{dataset.annotation_path} has no annotated images with the ids "
-            f"{', '.join(unknown)}; an example of an id is {dataset.image_ids[0]}"
-        )
-    return [index_of[image_id] for image_id in ids]
-
-
 def draw_images(
     cfg: CfgNode, dataset: CocoFormatDataset, index: int, epoch: int
 ) -> dict[str, np.ndarray]:
@@ -111,7 +96,10 @@ def draw_images(
         f"augmented, epoch {epoch}": augmented[0],
         f"augmented, epoch {epoch + 1}": augmented[1],
     }
-    people = [sample_image(sample, dataset.skeleton) for sample in titled.values()]
+    people = [
+        sample_image(sample, dataset.skeleton, enlargement(sample.image, MIN_PEOPLE_WIDTH))
+        for sample in titled.values()
+    ]
     return {"people": make_grid(people, list(titled)), **draw_targets(cfg, dataset, augmented[0])}
 
 
@@ -120,12 +108,13 @@ def draw_targets(cfg: CfgNode, dataset: CocoFormatDataset, sample: Sample) -> di
     skeleton = dataset.skeleton
     builder = build_targets(cfg, skeleton)
     targets = builder(collate([sample]))
-    small = shrink(sample.image, HEATMAP_WIDTH)
+    enlarged = enlarge_image(sample.image, enlargement(sample.image, HEATMAP_WIDTH))
+    small = shrink(enlarged, HEATMAP_WIDTH)
     heatmaps = heatmap_grid(small, targets.heatmaps[-1][0].numpy(), skeleton)
 
     frame = MapFrame(STRIDES[0], builder.legacy_alignment)
     width = targets.heatmaps[0].shape[-1]
-    enlarge = max(1, round(MIN_TARGET_WIDTH / sample.image.shape[1]))
+    enlarge = enlargement(sample.image, MIN_TARGET_WIDTH)
     tags = tag_image(sample, targets.tags, 0, width, frame, enlarge)
 
     images = {"cells where tags are read, one colour per person": tags}

@@ -18,7 +18,7 @@ from duopose.datasets.build import find_files
 from duopose.datasets.check.findings import Findings
 from duopose.datasets.check.records import check_skeleton
 from duopose.datasets.check.splits import Rules, SplitReport, check_pair, check_split
-from duopose.errors import UserError
+from duopose.errors import UserError, counted
 
 
 def main(arguments: list[str]) -> int:
@@ -48,7 +48,8 @@ def main(arguments: list[str]) -> int:
             print(line)
 
     num_problems = sum(len(findings.problems) for findings in all_findings)
-    print(f"{num_problems} kinds of problems found" if num_problems else "no problems found")
+    kinds = counted(num_problems, "kind of problem", "kinds of problems")
+    print(f"{kinds} found" if num_problems else "no problems found")
     return 1 if num_problems else 0
 
 
@@ -89,7 +90,8 @@ def check_one(
             bar.total = total
             bar.update(done - bar.n)
 
-        return check_split(split, annotations, images, rules, decode, threads, update_bar)
+        words = (split, annotations, images, rules, decode, threads, update_bar)
+        return check_split(*words, for_training=train)
 
 
 if __name__ == "__main__":

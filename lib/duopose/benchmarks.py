@@ -30,6 +30,11 @@ from duopose.evaluate.submission import (
     write_crowdpose_submission,
     write_mpii_submission,
 )
+from duopose.evaluate.truth_checks import (
+    check_crowdpose_truth,
+    check_mpii_truth,
+    check_oks_truth,
+)
 from duopose.skeletons import COCO, CROWDPOSE, MPII, SKELETONS, Skeleton
 
 
@@ -45,6 +50,8 @@ class Benchmark:
     evaluate: Callable[..., Metrics]
     write_submission: SubmissionWriter
     headline: str  # the metric by which models are compared
+    # Called as check_truth(file, skeleton, image_ids), MPII's with `region`: see `truth_checks`.
+    check_truth: Callable[..., None] = check_oks_truth
     # Argument of `evaluate` -> setting that gives its value.
     options: Mapping[str, str] = field(default_factory=dict)
     # Whether people with another skeleton can be scored, as with OKS.
@@ -85,6 +92,7 @@ BENCHMARKS = {
             ),
             required=RequiredField("bbox", "OKS divides by 0.53 of the box"),
             evaluate=evaluate_crowdpose,
+            check_truth=check_crowdpose_truth,
             write_submission=write_crowdpose_submission,
             headline="AP",
             options=_OKS_OPTIONS,
@@ -105,6 +113,7 @@ BENCHMARKS = {
                 "head_box", "PCKh measures distances in head sizes", is_sometimes_missing=True
             ),
             evaluate=evaluate_mpii,
+            check_truth=check_mpii_truth,
             write_submission=write_mpii_submission,
             headline="Total",
             options={"region": "TEST.MPII_REGION"},
@@ -176,6 +185,22 @@ def build_evaluator(cfg: CfgNode, skeleton: Skeleton) -> Evaluator:
         return metrics
 
     return evaluate
+
+
+def check_truth(
+    cfg: CfgNode, skeleton: Skeleton, annotations: str | Path, image_ids: ImageIds
+) -> None:
+    """UserError where the evaluator of DATASET.DATASET could not score these images.
+
+    A file without annotations, as of COCO test-dev, is no mistake.
+    """
+    file = open_annotations(annotations)
+    if not file.annotations:
+        return
+    benchmark = build_benchmark(cfg)
+    options = {argument: _setting(cfg, key) for argument, key in benchmark.options.items()}
+    options.pop("evaluator", None)
+    benchmark.check_truth(file, skeleton, image_ids, **options)
 
 
 def _setting(cfg: CfgNode, key: str) -> str:

@@ -6,9 +6,10 @@ kind of people as it was trained on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from duopose.errors import UserError
 from duopose.files import read_json
@@ -117,3 +118,71 @@ def _category_id(category: Record, where: str | Path) -> int | str:
             f"as 'id', not {category_id!r}"
         )
     return category_id
+
+
+# ---- names of keypoints ----
+
+
+class NameDifference(NamedTuple):
+    """The first keypoint at which the names of a file and of a skeleton differ."""
+
+    name: str  # in the file
+    expected: str  # in the skeleton
+    is_other_order: bool  # names of the skeleton stand at other positions
+
+    def message(self, skeleton_name: str) -> str:
+        """The difference as a part of a sentence."""
+        what = "the order of the keypoints differs" if self.is_other_order else "names differ"
+        return (
+            f"{what} from skeleton '{skeleton_name}', e.g. {self.name} instead of {self.expected}"
+        )
+
+
+def compare_keypoint_names(
+    names: Sequence[object], expected: Sequence[str]
+) -> NameDifference | None:
+    """How the names of a category differ from those of a skeleton with as many; None: not at all.
+
+    Case, spaces and hyphens do not count.
+    """
+    plain_names = [_plain(name) for name in names]
+    plain_expected = [_plain(name) for name in expected]
+    pairs = list(zip(plain_names, plain_expected, strict=True))
+    differing = [index for index, (name, other) in enumerate(pairs) if name != other]
+    if not differing:
+        return None
+
+    moved = [index for index in differing if plain_names[index] in plain_expected]
+    first = (moved or differing)[0]
+    return NameDifference(str(names[first]), expected[first], bool(moved))
+
+
+def check_keypoint_names(file: AnnotationFile, keypoints: Sequence[str], skeleton_name: str) -> str:
+    """A notice where the people's category has other keypoint names than the skeleton, else ''.
+
+    UserError where it has the skeleton's names in another order: joints would be exchanged.
+    """
+    if not file.annotations:
+        return ""
+    category_id = person_category(file.categories, len(keypoints), file.path)
+    names = [
+        category.get("keypoints")
+        for category in file.categories
+        if category.get("id") == category_id and _num_keypoints(category) == len(keypoints)
+    ]
+    difference = compare_keypoint_names(names[0], keypoints) if names and names[0] else None
+    if difference is None:
+        return ""
+
+    text = f"annotation file {file.path}, 'categories': {difference.message(skeleton_name)}"
+    if difference.is_other_order:
+        raise UserError(
+            f"{text}; list the keypoints of the skeleton (DATASET.SKELETON) in the order of the "
+            "file. tools/check_data.py prints both orders"
+        )
+    return text
+
+
+def _plain(name: object) -> str:
+    """A name in lower case with underscores, to compare it with others."""
+    return str(name).strip().lower().replace(" ", "_").replace("-", "_")

@@ -1,4 +1,4 @@
-"""User-facing messages for known errors: `UserError`, and operating-system errors about paths."""
+"""User-facing messages: `UserError`, operating-system errors about paths, and counted nouns."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ class UserError(ValueError):
 
     The tools print the message without a traceback and end with exit code 2.
     """
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """The number with its noun: "1 image", "2 images", "3 people"."""
+    word = noun if number == 1 else plural or f"{noun}s"
+    return f"{number} {word}"
 
 
 def path_error_message(error: BaseException) -> str | None:

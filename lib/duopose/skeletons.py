@@ -19,6 +19,7 @@ import yaml
 
 from duopose import skeleton_tables
 from duopose.errors import UserError
+from duopose.skeleton_limbs import default_limbs
 
 REQUIRED_FIELDS = ("name", "keypoints", "flip_pairs", "torso", "parents", "centre_only")
 FIELDS = (*REQUIRED_FIELDS, "sigmas", "limbs")
@@ -34,7 +35,8 @@ class Skeleton:
 
     Every keypoint is in exactly one group: `torso` (grouped by tags), `parents` (limb joint ->
     parent nearer the torso; grouped by offsets) or `centre_only` (grouped by the offset to the
-    person's centre). `limbs` are the pairs to draw. UserError listing all problems of the fields.
+    person's centre). `limbs` are the pairs to draw (default: `default_limbs`).
+    UserError listing all problems of the fields.
     """
 
     name: str
@@ -51,9 +53,6 @@ class Skeleton:
         if not self.sigmas:
             object.__setattr__(self, "sigmas", (DEFAULT_SIGMA,) * len(self.keypoints))
             object.__setattr__(self, "sigmas_are_default", True)
-        if not self.limbs:
-            object.__setattr__(self, "limbs", tuple(self.parents.items()))
-
         problems = [
             *self._unknown_names(),
             *self._group_problems(),
@@ -63,6 +62,9 @@ class Skeleton:
         ]
         if problems:
             raise UserError(f"skeleton '{self.name}' is not usable:\n  " + "\n  ".join(problems))
+        if not self.limbs:
+            limbs = default_limbs(self.flip_pairs, self.torso, self.parents, self.centre_only)
+            object.__setattr__(self, "limbs", limbs)
 
     # ---- checks ----
 

@@ -116,7 +116,7 @@ BREAKS: dict[str, tuple[Callable[[Content], object], tuple[str, ...]]] = {
         lambda c: person(c).update(id=2),
         ("annotations", "'id'", "(1 id: 2)"),
     ),
-    "no id": (lambda c: person(c).pop("id"), ("1 annotations", "'id'")),
+    "no id": (lambda c: person(c).pop("id"), ("1 annotation without", "'id'")),
     "orphan": (lambda c: person(c).update(image_id=999), ("'image_id'", ONE)),
     "strange image id": (lambda c: person(c).update(image_id=[1]), ("'image_id'", ONE)),
     "no size": (
@@ -214,8 +214,57 @@ BREAKS: dict[str, tuple[Callable[[Content], object], tuple[str, ...]]] = {
 }
 
 
+BREAKS |= {
+    "fractions as keypoints": (
+        lambda c: person(c).update(keypoints=keypoints_in_fractions()),
+        ("keypoints", "fractions", ONE),
+    ),
+    "fractions as box": (
+        lambda c: person(c).update(bbox=[0.25, 0.25, 0.5, 0.5]),
+        ("'bbox'", "between 0 and 1", ONE),
+    ),
+    "corners as boxes": (
+        lambda c: boxes_as_corners(c),  # noqa: PLW0108  (defined below)
+        ("'bbox'", "x1, y1, x2, y2", "(1 annotation: 2)"),
+    ),
+    "no annotations to train on": (
+        lambda c: c["annotations"].clear(),
+        ("'annotations' is empty", "train"),
+    ),
+    "num_keypoints 0 everywhere": (
+        lambda c: [a.update(num_keypoints=0) for a in c["annotations"]],
+        ("'num_keypoints' is 0", "2 people"),
+    ),
+    "two names exchanged, one of them new": (
+        lambda c: c["categories"][0].update(
+            keypoints=["tip", *coco_names()[2:3], *coco_names()[1:2], *coco_names()[3:]]
+        ),
+        ("'categories'", "order", "right_eye instead of left_eye"),
+    ),
+}
+
+
+def keypoints_in_fractions() -> list[float]:
+    return [value for k in range(17) for value in (0.02 * k, 0.5, 2)]
+
+
+def boxes_as_corners(content: Content) -> None:
+    for annotation in content["annotations"][:2]:
+        x, y, width, height = annotation["bbox"]
+        annotation["bbox"] = [x, y, x + width, y + height]
+
+
 def coco_names() -> list[str]:
     return list(COCO.keypoints)
+
+
+def test_boxes_that_only_reach_beyond_the_image_are_not_taken_for_corners(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = tiny_content()
+    person(content)["bbox"] = [30, 5, 60, 17]
+    code, text = check(write_both(tmp_path, content), capsys)
+    assert code == 0 and "x1, y1" not in text
 
 
 @pytest.mark.parametrize("name", BREAKS)

@@ -30,6 +30,7 @@ def test_three_drawings_of_an_image(tmp_path: Path, drawn: Path, run_tool: Run, 
     for path in tmp_path.iterdir():
         sheet = cv2.imread(str(path))
         assert sheet is not None and sheet.std() > 10
+        assert sheet.shape[1] > 850, "images of 96 pixels are enlarged, so that names can be read"
 
 
 def test_unknown_image_is_named(tmp_path: Path, drawn: Path, run_tool: Run) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from duopose.coco_annotations import read_annotation_file
+from duopose.coco_annotations import check_keypoint_names, read_annotation_file
 from duopose.datasets.annotations import collect_people
 from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.split_files import ImageSource, Layout, find_annotations, find_images
@@ -23,17 +23,20 @@ def build_dataset(
     train: augment, use DATASET.TRAIN_ANNOTATIONS and TRAIN_IMAGES, and leave out images without any
     annotation, as HigherHRNet does. DATASET.LIMIT counts images before these are left out, so that
     training and evaluation use the same ones. UserError where files are missing (with the paths
-    tried), are not in COCO format, or contain no labelled person to train on.
+    tried), are not in COCO format, have the skeleton's keypoints in another order, or contain no
+    labelled person to train on.
     """
     annotations, images = find_files(cfg, layout, split, train=train)
-    people = collect_people(read_annotation_file(annotations), skeleton, cfg.DATASET.LIMIT)
+    file = read_annotation_file(annotations)
+    notice = check_keypoint_names(file, skeleton.keypoints, skeleton.name)
+    people = collect_people(file, skeleton, cfg.DATASET.LIMIT)
 
     if train:
         people = people.only_annotated()
         if not len(people.keypoints):
             raise UserError(
-                f"annotation file {annotations} has nothing to train on: "
-                "no image has a person with a labelled keypoint"
+                f"annotation file {annotations} has nothing to train on: no image has a person "
+                "with a labelled keypoint; tools/check_data.py says more"
             )
     if not len(people):
         raise UserError(f"annotation file {annotations} lists no images")
@@ -47,6 +50,7 @@ def build_dataset(
         max_people=cfg.DATASET.MAX_NUM_PEOPLE,
         seed=cfg.SEED,
         mosaic=cfg.DATASET.MOSAIC,
+        notice=notice,
     )
 
 

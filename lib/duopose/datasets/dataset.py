@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +17,7 @@ from duopose.errors import UserError
 from duopose.skeletons import Skeleton
 from duopose.types import Sample
 
+MAX_NAMED = 3  # missing files that a message names
 SampleKey = int | tuple[int, int]  # index, or (epoch, index)
 
 
@@ -36,6 +38,7 @@ class CocoFormatDataset(Dataset[Sample]):
     max_people: int = 30
     seed: int = 0
     mosaic: float = 0.0  # probability that an augmented item is a mosaic with three other images
+    notice: str = ""  # about the annotations, for the log
     _region_codes: dict[int, RunLengthCode | None] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -79,6 +82,38 @@ class CocoFormatDataset(Dataset[Sample]):
         mask = decode_mask(self._region_code(index), width, height)
         keypoints = self.people.of_image(index)
         return Sample(image=image, keypoints=keypoints, mask=mask, image_id=image_id)
+
+    def check_files(self) -> None:
+        """UserError where image files are missing, by one listing of the folder or zip."""
+        missing = set(self.images.missing(self.people.file_names))
+        if not missing:
+            return
+        pairs = zip(self.people.image_ids, self.people.file_names, strict=True)
+        named = [f"{name} (id {image_id})" for image_id, name in pairs if name in missing]
+        more = " ..." if len(named) > MAX_NAMED else ""
+        raise UserError(
+            f"{len(named)} of the {len(self)} images of {self.annotation_path} are not in "
+            f"{self.images.path}: {', '.join(named[:MAX_NAMED])}{more}; tools/check_data.py lists "
+            "all of them"
+        )
+
+    def choose(self, ids: Sequence[str], number: int) -> list[int]:
+        """Indices of the given image ids; without ids, of the `number` images with most people.
+
+        UserError for ids that are not in the data set.
+        """
+        if not ids:
+            num_people = np.diff(self.people.first)
+            return np.argsort(-num_people, kind="stable")[:number].tolist()
+
+        index_of = {str(image_id): index for index, image_id in enumerate(self.image_ids)}
+        unknown = [image_id for image_id in ids if image_id not in index_of]
+        if unknown:
+            raise UserError(
+                f"{self.annotation_path} has no annotated images with the ids "
+                f"{', '.join(unknown)}; an example of an id is {self.image_ids[0]}"
+            )
+        return [index_of[image_id] for image_id in ids]
 
     def read(self, index: int) -> np.ndarray:
         """The image alone, (H, W, 3) uint8 RGB."""

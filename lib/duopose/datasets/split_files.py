@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -118,7 +119,11 @@ class ImageSource(Protocol):
         ...
 
     def names(self) -> set[str]:
-        """The names that `read_bytes` accepts."""
+        """The names of the files."""
+        ...
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """Those of `names` that `read_bytes` does not accept, by the list of files."""
         ...
 
 
@@ -136,9 +141,19 @@ class FolderImages:
         """Paths relative to the folder, with forward slashes."""
         found: set[str] = set()
         for folder, _, files in os.walk(self.path):
-            relative = Path(folder).relative_to(self.path)
-            found.update((relative / file).as_posix() for file in files)
+            relative = Path(folder).relative_to(self.path).as_posix()
+            prefix = "" if relative == "." else f"{relative}/"
+            found.update(f"{prefix}{file}" for file in files)
         return found
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """Those of `names` that are no files.
+
+        The folder is listed once; only names that are not in the list (they may lead through
+        links) are looked up one by one.
+        """
+        listed = self.names()
+        return [name for name in names if name not in listed and not (self.path / name).is_file()]
 
 
 class ZipImages:
@@ -161,6 +176,11 @@ class ZipImages:
         """Names of the files, without the zip's only folder."""
         _, full_names = self._open()
         return set(full_names)
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """Those of `names` that are not in the zip."""
+        _, full_names = self._open()
+        return [name for name in names if name not in full_names]
 
     def _open(self) -> tuple[zipfile.ZipFile, dict[str, str]]:
         process_id = os.getpid()

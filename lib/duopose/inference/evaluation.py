@@ -15,7 +15,7 @@ import cv2
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from duopose.benchmarks import build_benchmark, build_evaluator
+from duopose.benchmarks import build_benchmark, build_evaluator, check_truth
 from duopose.coco_annotations import read_annotation_file
 from duopose.config import build_skeleton
 from duopose.datasets import build_dataset
@@ -77,6 +77,9 @@ def run_evaluation(
     model = Model.from_config(cfg, skeleton, weights, context.device)
     if context.is_main_process:
         logger.info("%s", model.load_report)
+        notice = check_test_split(cfg, skeleton)
+        if notice:
+            logger.warning("notice: %s", notice)
 
     evaluation = evaluate_split(model.predictor, cfg, skeleton, context, folder, str(weights))
     metrics = evaluation.metrics
@@ -88,6 +91,19 @@ def run_evaluation(
         folder, evaluation.results_file, evaluation.annotations, skeleton, cfg.DATASET.TEST
     )
     return replace(evaluation, submission=submission)
+
+
+def check_test_split(cfg: CfgNode, skeleton: Skeleton) -> str:
+    """Everything that an evaluation of DATASET.TEST needs, apart from the content of the images.
+
+    UserError where annotations cannot be used or scored, or images are missing. Returns a notice
+    about the annotations, '' where there is none.
+    """
+    layout = build_benchmark(cfg).layout
+    dataset = build_dataset(cfg, skeleton, layout, cfg.DATASET.TEST, train=False)
+    dataset.check_files()
+    check_truth(cfg, skeleton, dataset.annotation_path, dataset.image_ids)
+    return dataset.notice
 
 
 def evaluate_split(

@@ -22,7 +22,7 @@ from duopose.datasets.loader import KeyedDataset, collate
 from duopose.datasets.transforms import normalise
 from duopose.distributed.context import DistributedContext
 from duopose.errors import UserError
-from duopose.inference.evaluation import evaluate_split
+from duopose.inference.evaluation import check_test_split, evaluate_split
 from duopose.inference.predictor import Predictor
 from duopose.locks import FolderLock
 from duopose.losses import build_criterion
@@ -95,21 +95,25 @@ ComponentsBuilder = Callable[[CfgNode, DistributedContext, RunFolder], Component
 def build_components(cfg: CfgNode, context: DistributedContext, folder: RunFolder) -> Components:
     """The components of MODEL.NAME on DATASET.TRAIN.
 
-    Data and weights are opened here, so that mistakes show before the first step.
+    Data and weights are opened here, so that mistakes show before the first step. Rank 0 also looks
+    for each image file, and whether the validation split can be scored.
     """
     skeleton = build_skeleton(cfg)
     layout = build_benchmark(cfg).layout
     dataset = build_dataset(cfg, skeleton, layout, cfg.DATASET.TRAIN, train=True)
+    notices = [dataset.notice]
+    if context.is_main_process:
+        dataset.check_files()
+        if cfg.TRAIN.VAL_EVERY:
+            notices.append(check_test_split(cfg, skeleton))
+
     network = build_network(cfg, skeleton)
-    notices: tuple[str, ...] = ()
     if cfg.MODEL.PRETRAINED:
         report = load_weights(network, cfg.MODEL.PRETRAINED)
-        notices = (str(report),)
+        notices.append(str(report))
 
     validate = None
     if cfg.TRAIN.VAL_EVERY:
-        # Finds a missing validation split now, not after the first epochs.
-        build_dataset(cfg, skeleton, layout, cfg.DATASET.TEST, train=False)
         validate = _build_validate(cfg, skeleton, context, folder)
 
     return Components(
@@ -122,7 +126,7 @@ def build_components(cfg: CfgNode, context: DistributedContext, folder: RunFolde
         validate=validate,
         calibrate=_build_calibrate(cfg, skeleton, context) if cfg.TRAIN.CALIBRATE else None,
         skeleton=skeleton_to_dict(skeleton),
-        notices=notices,
+        notices=tuple(notice for notice in notices if notice),
     )
 
 

@@ -123,7 +123,7 @@ def sample_image(sample: Sample, skeleton: Skeleton, enlarge: int = 1) -> np.nda
     """
     keypoints = _enlarge_points(sample.keypoints, enlarge)
     mask = sample.masks[-1] if sample.masks else sample.mask
-    image = overlay_mask(_enlarge_image(sample.image, enlarge), mask)
+    image = overlay_mask(enlarge_image(sample.image, enlarge), mask)
     canvas = draw_ground_truth(image, keypoints, skeleton)
 
     for person in range(len(keypoints)):
@@ -162,7 +162,7 @@ def tag_image(
 
     row: index of the sample in the batch of `tags`.
     """
-    canvas = _enlarge_image(sample.image, enlarge) // 2
+    canvas = enlarge_image(sample.image, enlarge) // 2
     half = enlarge * frame.stride / 2
     for person in range(tags.cells.shape[1]):
         valid = tags.valid[row, person].numpy()
@@ -190,7 +190,7 @@ def offset_image(
     row: index of the sample in the batch of `offsets`.
     """
     keypoints = _enlarge_points(sample.keypoints, enlarge)
-    image = _enlarge_image(sample.image, enlarge)
+    image = enlarge_image(sample.image, enlarge)
     canvas = draw_ground_truth(image // 2 + 96, keypoints, skeleton)
     for person in range(len(keypoints)):
         draw_centre(canvas, keypoints[person], person)
@@ -287,6 +287,16 @@ def shrink(image: np.ndarray, longest: int) -> np.ndarray:
     return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
 
 
+def enlarge_image(image: np.ndarray, factor: int) -> np.ndarray:
+    """The image, `factor` times as wide and high."""
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+
+
+def enlargement(image: np.ndarray, width: int) -> int:
+    """The whole factor that makes the image about `width` pixels wide; 1 for large images."""
+    return max(1, round(width / image.shape[1]))
+
+
 # ---- helpers ----
 
 
@@ -322,12 +332,8 @@ def _resize_to(
     return cv2.resize(values, image.shape[1::-1], interpolation=interpolation)
 
 
-def _enlarge_image(image: np.ndarray, factor: int) -> np.ndarray:
-    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
-
-
 def _enlarge_points(points: np.ndarray, factor: int) -> np.ndarray:
-    """Points (..., >= 2) in an image enlarged by `_enlarge_image`; further columns are kept."""
+    """Points (..., >= 2) in an image enlarged by `enlarge_image`; further columns are kept."""
     return Affine.resize(factor, factor).apply(np.asarray(points, dtype=np.float64))
 
 

@@ -12,13 +12,15 @@ from duopose.coco_annotations import (
     AnnotationFile,
     Record,
     RequiredField,
+    compare_keypoint_names,
     is_person,
     person_category,
 )
 from duopose.datasets.annotations import has_valid_size
+from duopose.datasets.check.conventions import check_conventions
 from duopose.datasets.check.findings import Findings, RecordFindings, is_number, is_number_list
 from duopose.datasets.ignore_mask import MIN_POLYGON_NUMBERS
-from duopose.errors import UserError
+from duopose.errors import UserError, counted
 from duopose.skeletons import Skeleton
 
 BORDER_TOLERANCE = 1.0  # pixels; tools that count from 1 give x = width, which is no mistake
@@ -27,12 +29,17 @@ BORDER_TOLERANCE = 1.0  # pixels; tools that count from 1 give x = width, which 
 # ---- lists, ids and references ----
 
 
-def check_lists(file: AnnotationFile, findings: Findings) -> None:
+def check_lists(file: AnnotationFile, findings: Findings, *, for_training: bool = False) -> None:
     """Empty lists, duplicate ids, wrong references, images without a size or a name."""
     if not file.images:
         findings.problem("'images' is empty: the split has no images")
-    if not file.annotations:
-        findings.notice("'annotations' is empty: the split can be neither trained on nor scored")
+    if not file.annotations and for_training:
+        findings.problem("'annotations' is empty: there is nothing to train on")
+    elif not file.annotations:
+        findings.notice(
+            "'annotations' is empty: the split cannot be scored here (as the test split of a "
+            "benchmark's server)"
+        )
 
     _check_ids(file.images, "image", findings)
     _check_ids(file.annotations, "annotation", findings)
@@ -49,7 +56,7 @@ def _check_ids(records: list[Record], noun: str, findings: Findings) -> None:
     ids = [_hashable(record.get("id")) for record in records]
     for record_id, count in Counter(ids).items():
         if record_id is None:
-            findings.problem(f"{count} {noun}s have no 'id'")
+            findings.problem(f"{counted(count, noun)} without an 'id'")
         elif count > 1:
             findings.problem(f"several {noun}s have the same 'id'", "id", record_id)
 
@@ -118,20 +125,16 @@ def _check_keypoint_names(categories: list[Record], skeleton: Skeleton, findings
 
     for category in categories:
         names = list(category["keypoints"])
-        if names == expected or len(names) != len(expected):
+        if len(names) != len(expected):
             continue
-        if sorted(map(str, names)) == sorted(expected):
-            findings.problem(
-                "'categories': the order of the keypoints differs from skeleton "
-                f"'{skeleton.name}': {names} instead of {expected}"
-            )
+        difference = compare_keypoint_names(names, expected)
+        if difference is None:
+            continue
+        text = f"'categories': {difference.message(skeleton.name)}"
+        if difference.is_other_order:
+            findings.problem(f"{text}: {names} instead of {expected}")
         else:
-            pairs = zip(names, expected, strict=True)
-            name, expected_name = next(pair for pair in pairs if pair[0] != pair[1])
-            findings.notice(
-                "'categories': keypoint names differ from skeleton "
-                f"'{skeleton.name}', e.g. {name} instead of {expected_name}"
-            )
+            findings.notice(text)
 
 
 def check_skeleton(skeleton: Skeleton, findings: Findings) -> None:
@@ -168,12 +171,15 @@ def check_people(
         for image in file.images
         if isinstance(image.get("id"), (int, str)) and has_valid_size(image)
     }
+    people = []
     for annotation in file.annotations:
         image_id = annotation.get("image_id")
         size = sizes.get(image_id) if isinstance(image_id, (int, str)) else None
         if size is not None and is_person(annotation, category):
             report = findings.about("annotation", annotation.get("id"))
             _check_person(annotation, skeleton, required, size, report)
+            people.append((annotation, size))
+    check_conventions(people, skeleton.num_keypoints, findings)
 
 
 def _check_person(

@@ -55,11 +55,13 @@ def check_split(
     decode: bool = True,
     threads: int = 2,
     progress: Callable[[int, int], object] | None = None,
+    *,
+    for_training: bool = False,
 ) -> SplitReport:
     """All checks of a split.
 
-    decode: also open every image, not only look whether it exists. progress: called with the number
-    of images done and the number of all images.
+    for_training: a split without annotations is a problem. decode: also open every image, not only
+    look whether it exists. progress: called with the number of images done and of all images.
     """
     findings = Findings(f"{split} ({annotations.name})")
     report = SplitReport(findings)
@@ -70,7 +72,7 @@ def check_split(
         return report
 
     report.file = file
-    check_lists(file, findings)
+    check_lists(file, findings, for_training=for_training)
     check_categories(file, rules.skeleton, findings)
     check_people(file, rules.skeleton, rules.required, findings)
     check_files_exist(file, images, findings)
@@ -113,17 +115,15 @@ def check_files_exist(file: AnnotationFile, images: ImageSource, findings: Findi
         findings.problem(str(error))
         return
 
-    listed: set[str] = set()
-    for image in file.images:
-        name = image.get("file_name")
-        if not isinstance(name, str):
-            continue
-        listed.add(name)
-        if name not in existing:
+    named = [image for image in file.images if isinstance(image.get("file_name"), str)]
+    listed = [image["file_name"] for image in named]
+    missing = set(images.missing(listed))
+    for image in named:
+        if image["file_name"] in missing:
             message = f"the file of an image is not in {images.path}"
-            findings.problem(message, "image", f"{image.get('id')} ({name})")
+            findings.problem(message, "image", f"{image.get('id')} ({image['file_name']})")
 
-    for name in sorted(existing - listed):
+    for name in sorted(existing - set(listed)):
         findings.notice(f"files in {images.path} are not in 'images': not used", "file", name)
 
 
