@@ -24,6 +24,7 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "data/README.md": "data.md",
     "models/README.md": "models.md",
+    "experiments/README.md": "recipes.md",
     NOTEBOOK: "quickstart.md",
 }
 SOURCES = {page: source for source, page in PAGES.items()}
