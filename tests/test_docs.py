@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.documented_commands import commands_of, problem_of
 
 from duopose.config.compat import RENAMED_KEYS
 from duopose.config.settings import SETTINGS
@@ -79,6 +80,32 @@ def anchors(page: Path) -> set[str]:
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in HEADING.findall(text)]
     return {heading.replace(" ", "-") for heading in plain}
+
+
+def test_commands_are_accepted(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tools, options, settings and yaml files of every command, by the tools' own parsers."""
+    problems = {}
+    for name, words in commands_of(page.read_text()):
+        problem = problem_of(name, words, monkeypatch)
+        if problem:
+            problems[" ".join([name, *words])] = problem
+    assert problems == {}
+
+
+def test_wrong_commands_are_refused(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above can fail."""
+    text = page.read_text()
+    wrong = {
+        "python tools/no_such_tool.py": "no tool",
+        "python tools/valid.py --no-such-option": "parser",
+        "python tools/valid.py --cfg X TEST.NO_SUCH_KEY 1": "no such setting",
+        "python tools/valid.py --cfg X TEST.PROTOCOL never": "not allowed",
+        "python tools/dist_train.py --cfg experiments/none.yaml": "experiments/none.yaml",
+        "python tools/study.py no-such-command": "parser",
+    }
+    for command, reason in wrong.items():
+        ((name, words),) = commands_of(f"{command}  # comment")
+        assert command not in text and reason in problem_of(name, words, monkeypatch)
 
 
 def prose(page: Path) -> str:

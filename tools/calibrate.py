@@ -21,7 +21,7 @@ from duopose.calibration.page import write_page
 from duopose.calibration.session import calibrate_file
 from duopose.calibration.sigma_check import check_model
 from duopose.datasets.build import build_dataset
-from duopose.errors import UserError, path_errors_as_user_errors
+from duopose.errors import UserError, counted, path_errors_as_user_errors
 from duopose.inference.model import Model
 from duopose.inference.weights_protocol import model_settings
 from duopose.runtime import configure_torch, pick_device, seed_everything
@@ -61,9 +61,11 @@ def run(args: Namespace) -> None:
     page = Path(args.out or path.with_name(f"{path.stem}_calibration.png"))
     write_page(result, page)
 
-    print(f"{result.num_held_out} held-out images of {cfg.DATASET.TRAIN}:")
+    print(f"{counted(result.num_held_out, 'held-out image')} of {cfg.DATASET.TRAIN}:")
     print(result.table())
-    print(f"values written into {path} (fitted on {result.calibration.num_images} images)")
+    print(
+        f"values written into {path} (fitted on {counted(result.calibration.num_images, 'image')})"
+    )
     print(f"data and fits: {page}")
 
 
@@ -73,7 +75,10 @@ def print_check(model: Model) -> None:
     layout = build_benchmark(cfg).layout
     dataset = build_dataset(cfg, model.skeleton, layout, cfg.DATASET.TEST, train=False)
     check = check_model(model, dataset)
-    print(f"{check.num_images} images of {cfg.DATASET.TEST}; root mean squares per axis in pixels:")
+    print(
+        f"{counted(check.num_images, 'image')} of {cfg.DATASET.TEST}; "
+        "root mean squares per axis in pixels:"
+    )
     print(check.table())
 
 

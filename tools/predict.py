@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from duopose.config.settings import SETTINGS
-from duopose.errors import UserError, path_errors_as_user_errors
+from duopose.errors import UserError, counted, path_errors_as_user_errors
 from duopose.inference.model import Model, load
 from duopose.network.model_file import default_model_file
 from duopose.predict.outputs import free_folder, make_output_folder
@@ -110,8 +110,8 @@ def load_model(args: Namespace, settings: list[str]) -> Model:
 
 def print_summary(outcome: Outcome, folder: Path, with_csv: bool) -> None:
     """What was found, where the files are, and what could not be read."""
-    people = "1 person" if outcome.num_people == 1 else f"{outcome.num_people} people"
-    images = "1 image" if outcome.num_images == 1 else f"{outcome.num_images} images or frames"
+    people = counted(outcome.num_people, "person", "people")
+    images = counted(outcome.num_images, "image", "images or frames")
     stopped = "interrupted; until then: " if outcome.was_interrupted else ""
     print(f"{stopped}{people} in {images}")
     names = "predictions.json and predictions.csv" if with_csv else "predictions.json"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from duopose.datasets.prepare.crowdpose_trainval import prepare_crowdpose
-from duopose.errors import UserError, path_errors_as_user_errors
+from duopose.errors import UserError, counted, path_errors_as_user_errors
 
 
 def main(arguments: list[str]) -> int:
@@ -29,7 +29,10 @@ def main(arguments: list[str]) -> int:
         return 2
     for notice in prepared.notices:
         print(f"notice: {notice}")
-    print(f"{prepared.path}: {prepared.images} images, {prepared.people} annotations")
+    print(
+        f"{prepared.path}: {counted(prepared.images, 'image')}, "
+        f"{counted(prepared.people, 'annotation')}"
+    )
     return 0
 
 

@@ -20,7 +20,7 @@ from duopose.datasets.prepare.mpii_to_coco import (
     to_coco,
     write_split,
 )
-from duopose.errors import UserError, path_errors_as_user_errors
+from duopose.errors import UserError, counted, path_errors_as_user_errors
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -97,7 +97,8 @@ def main() -> int:
         return 2
     for summary in summaries:
         print(
-            f"{summary.path}: {summary.images} images, {summary.people} people "
+            f"{summary.path}: {counted(summary.images, 'image')}, "
+            f"{counted(summary.people, 'person', 'people')} "
             f"({summary.with_keypoints} with keypoints), {summary.groups} groups"
         )
     return 0

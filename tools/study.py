@@ -16,7 +16,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from duopose.distributed.launch import ExitCode
-from duopose.errors import UserError, path_errors_as_user_errors
+from duopose.errors import UserError, counted, path_errors_as_user_errors
 from duopose.files import write_atomically
 from duopose.study.jobs import JobFolder
 from duopose.study.plan import make_plan
@@ -108,7 +108,7 @@ def measure(args: Namespace) -> int:
     """Measure how many steps each training may have; a job of `work` runs this."""
     steps = measure_study(args.spec, args.out)
     for name, number in steps.items():
-        print(f"{name}: {number} steps")
+        print(f"{name}: {counted(number, 'step')}")
     return ExitCode.DONE
 
 

@@ -19,7 +19,7 @@ from duopose.config import load_config
 from duopose.config.differences import resolved_text
 from duopose.distributed.context import DistributedContext
 from duopose.distributed.launch import launch, process_count
-from duopose.errors import UserError, path_errors_as_user_errors
+from duopose.errors import UserError, counted, path_errors_as_user_errors
 from duopose.evaluate.metrics import metrics_table, times_table
 from duopose.inference.comparison import compare
 from duopose.inference.evaluation import Evaluation, run_evaluation, score_file
@@ -127,12 +127,12 @@ def print_summary(cfg: CfgNode, evaluation: Evaluation) -> None:
     if cfg.VERBOSE:
         print(f"\n{times_table(evaluation.milliseconds)}")
         print("(stages overlap: their sum may exceed the run's time)\n")
-    print(f"{evaluation.num_images} images; results: {evaluation.results_file}")
+    print(f"{counted(evaluation.num_images, 'image')}; results: {evaluation.results_file}")
     print(f"numbers and protocol: {evaluation.metrics_file}")
     if evaluation.submission:
         print(f"to submit: {evaluation.submission}")
     if evaluation.drawn:
-        print(f"{len(evaluation.drawn)} drawn images: {evaluation.drawn[0].parent}")
+        print(f"{counted(len(evaluation.drawn), 'drawn image')}: {evaluation.drawn[0].parent}")
 
 
 def main(arguments: list[str]) -> int:

@@ -274,7 +274,7 @@ def test_the_tool(
     )
     messages = capsys.readouterr().out
     assert "2 of 5 images" in messages
-    assert "mpii_train.json: 1 images, 3 people (2 with keypoints), 0 groups" in messages
+    assert "mpii_train.json: 1 image, 3 people (2 with keypoints), 0 groups" in messages
     splits = {
         split: json.loads((tmp_path / "annotations" / f"mpii_{split}.json").read_text())
         for split in ("val", "trainval", "test")

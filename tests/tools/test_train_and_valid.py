@@ -44,13 +44,14 @@ def test_valid_writes_numbers_with_their_protocol(
     tiny_run: tuple[Path, list[str]], run_tool: Run
 ) -> None:
     folder, words = tiny_run
-    output = run_tool("valid", *words, "DEBUG.SAVE_PREDICTIONS", 2).stdout
+    output = run_tool("valid", *words, "DEBUG.SAVE_PREDICTIONS", 1, "DEBUG.DRAW", "worst").stdout
     metrics = json.loads((folder / "results" / "metrics.json").read_text())
     assert {"AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"} <= set(metrics)
     assert metrics["protocol"]["scales"] == [1.0] and metrics["protocol"]["images"] == 6
     cells = {cell.strip() for cell in output.replace("\n", "|").split("|")}
     assert {"AP", "AR75", f"{metrics['AP']:.3f}", "network", "decoding"} <= cells
-    assert len(list((folder / "results" / "images").glob("*.png"))) == 2
+    assert len(list((folder / "results" / "images_worst").glob("1_*.png"))) == 1
+    assert "1 drawn image:" in output and "6 images;" in output
 
 
 @pytest.fixture(scope="module")

@@ -270,7 +270,16 @@ DEBUG = (
         "DEBUG.SAVE_PREDICTIONS",
         0,
         NOT_NEGATIVE,
-        "Number of test images that are drawn with the people found, into results/images/.",
+        "Number of test images that are drawn, into results/images/: the people found with their "
+        "scores, beside the annotated ones.",
+    ),
+    Setting(
+        "DEBUG.DRAW",
+        "first",
+        one_of("first", "worst", "random"),
+        "Which images `SAVE_PREDICTIONS` draws: the first ones, those with most mistakes (into "
+        "results/images_worst/, file names begin with the rank), or random ones by `SEED` (into "
+        "results/images_random/).",
     ),
     Setting(
         "DEBUG.GRADIENT_NORMS",

@@ -20,7 +20,7 @@ from yacs.config import CfgNode
 from duopose.config.build import get_setting, skeleton_name
 from duopose.config.compat import RENAMED_KEYS, translate
 from duopose.config.settings import SETTINGS, default_config
-from duopose.errors import UserError
+from duopose.errors import UserError, counted
 from duopose.skeletons import Skeleton, get_skeleton
 
 # What people write for True and False; yaml reads some of these words as switches already.
@@ -102,7 +102,7 @@ def _describe_problems(
     given = today | set(in_overrides)
     blamed = [problem.partition(":")[0] in given for problem in problems]
 
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    count = counted(len(problems), "problem")
     if all(blamed) or not in_file:
         where = [""] * len(problems)
         head = f"{count} in the settings given as KEY VALUE"

@@ -16,7 +16,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from duopose.coco_annotations import AnnotationFile
-from duopose.errors import UserError
+from duopose.errors import UserError, counted
 from duopose.evaluate.coco import OksScoring
 from duopose.evaluate.ground_truth import (
     AnnotationSource,
@@ -70,8 +70,9 @@ def with_areas(file: AnnotationFile) -> AnnotationFile:
     without_box = [a.get("id") for a in file.annotations if not a.get("bbox")]
     if without_box:
         raise UserError(
-            f"annotation file '{file.path}': {len(without_box)} annotations have no bbox "
-            f"[x, y, width, height], first {without_box[:3]}"
+            f"annotation file '{file.path}': {counted(len(without_box), 'annotation')} "
+            f"without bbox [x, y, width, height], first {without_box[:3]}; "
+            "tools/check_data.py lists all of them"
         )
 
     annotations = []
@@ -90,8 +91,9 @@ def images_by_crowd_level(
     without = [i["id"] for i in images if not isinstance(i.get("crowdIndex"), (int, float))]
     if without:
         raise UserError(
-            f"annotation file '{file.path}': {len(without)} images have no crowdIndex, "
-            f"first {without[:3]}; is it a CrowdPose file?"
+            f"annotation file '{file.path}': {counted(len(without), 'image')} without "
+            f"crowdIndex, first {without[:3]}; CrowdPose's own files have it, and "
+            "tools/prepare_crowdpose.py keeps it"
         )
 
     return {

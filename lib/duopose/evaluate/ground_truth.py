@@ -120,7 +120,8 @@ def _oks_annotation(person: Record, number: int, num_keypoints: int, path: Path)
     if missing:
         raise UserError(
             f"{name} has no {', '.join(missing)}, which OKS needs (area: pixels of the person; "
-            "CrowdPose uses box width x height x 0.53 where it is missing)"
+            "CrowdPose uses box width x height x 0.53 where it is missing); "
+            "tools/check_data.py lists all such annotations"
         )
 
     keypoints = person.get("keypoints") or [0] * (3 * num_keypoints)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 from tqdm import tqdm
 from yacs.config import CfgNode
 
@@ -25,19 +24,14 @@ from duopose.distributed.context import DistributedContext
 from duopose.evaluate.metrics import Metrics, write_metrics
 from duopose.evaluate.results import check_results_file, write_results
 from duopose.files import sha256_of_file
-from duopose.geometry import Affine
+from duopose.inference.drawing import DrawnImages
 from duopose.inference.model import Model
 from duopose.inference.predict_dataset import InputImages, predict_dataset
-from duopose.inference.predictor import Predictor, PreparedImage, StageTimes
+from duopose.inference.predictor import Predictor, StageTimes
 from duopose.inference.protocol import data_record, protocol, scoring_protocol
 from duopose.runtime import configure_torch, seed_everything
 from duopose.skeletons import Skeleton
-from duopose.types import ImageResult, Poses
-from duopose.visualize.draw import draw_people
-
-# Pixels. An image whose long side fits into it several times is enlarged before drawing: on the
-# demo's 128-pixel images joints would hide each other.
-DRAWN_SIDE = 640
+from duopose.types import ImageResult
 
 logger = logging.getLogger("duopose")
 
@@ -121,15 +115,16 @@ def evaluate_split(
     """
     layout = build_benchmark(cfg).layout
     dataset = build_dataset(cfg, skeleton, layout, cfg.DATASET.TEST, train=False)
-    drawing = _Drawing(skeleton, folder / "images", cfg.TEST.PERSON_THRESHOLD)
     times = StageTimes()
-    own_results = _predict_own_images(predictor, dataset, cfg, context, drawing, times)
+    own_results = _predict_own_images(predictor, dataset, cfg, context, times)
 
     per_rank = context.all_gather_object(own_results)
     results = in_dataset_order(dataset, [result for part in per_rank for result in part])
     metrics: Metrics | None = None
+    drawn: tuple[Path, ...] = ()
     if context.is_main_process:
         metrics = _write_and_score(predictor, cfg, skeleton, dataset, results, folder, weights)
+        drawn = _drawn_images(cfg).draw(dataset, results, folder / "images")
 
     return Evaluation(
         metrics=metrics,
@@ -137,7 +132,7 @@ def evaluate_split(
         num_images=len(dataset),
         folder=folder,
         annotations=dataset.annotation_path,
-        drawn=tuple(drawing.written),
+        drawn=drawn,
     )
 
 
@@ -146,16 +141,14 @@ def _predict_own_images(
     dataset: CocoFormatDataset,
     cfg: CfgNode,
     context: DistributedContext,
-    drawing: _Drawing,
     times: StageTimes,
 ) -> list[ImageResult]:
     """The people of this rank's images: every world_size-th one, from its rank on.
 
-    Rank 0 shows the progress and draws its first DEBUG.SAVE_PREDICTIONS images.
+    Rank 0 shows the progress.
     """
     indices = range(context.rank, len(dataset), context.world_size)
-    to_draw = indices[: cfg.DEBUG.SAVE_PREDICTIONS] if context.is_main_process else ()
-    images = InputImages(dataset, predictor.transform, keep_images=frozenset(to_draw))
+    images = InputImages(dataset, predictor.transform)
 
     show_progress = cfg.TEST.LOG_PROGRESS and cfg.VERBOSE and context.is_main_process
     with tqdm(
@@ -164,13 +157,18 @@ def _predict_own_images(
         unit="image",
         disable=None if show_progress else True,  # None: only on a terminal
     ) as bar:
-
-        def on_image(image: PreparedImage, result: ImageResult) -> None:
-            bar.update()
-            drawing.draw(image, result)
-
         batch_size = cfg.TEST.IMAGES_PER_GPU
-        return predict_dataset(predictor, images, indices, batch_size, cfg.WORKERS, times, on_image)
+        workers = cfg.WORKERS
+        return predict_dataset(predictor, images, indices, batch_size, workers, times, bar.update)
+
+
+def _drawn_images(cfg: CfgNode) -> DrawnImages:
+    return DrawnImages(
+        number=cfg.DEBUG.SAVE_PREDICTIONS,
+        choice=cfg.DEBUG.DRAW,
+        threshold=cfg.TEST.PERSON_THRESHOLD,
+        seed=cfg.SEED,
+    )
 
 
 def in_dataset_order(
@@ -240,31 +238,3 @@ def _write_and_score(
     }
     write_metrics(folder / "metrics.json", metrics, record)
     return metrics
-
-
-class _Drawing:
-    """Draws the people with a score of at least `threshold` into PNG files of `folder`."""
-
-    def __init__(self, skeleton: Skeleton, folder: Path, threshold: float) -> None:
-        self.skeleton = skeleton
-        self.folder = folder
-        self.threshold = threshold
-        self.written: list[Path] = []
-
-    def draw(self, image: PreparedImage, result: ImageResult) -> None:
-        """Draw one image, if it was kept; small images are enlarged first."""
-        if image.image is None:
-            return
-        factor = max(1, DRAWN_SIDE // max(image.width, image.height))
-        enlarged = cv2.resize(
-            image.image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC
-        )
-        good = result.poses.scores >= self.threshold
-        keypoints = Affine.resize(factor, factor).apply(result.poses.keypoints[good])
-        poses = Poses(keypoints, result.poses.scores[good], result.poses.filled[good])
-        drawn = draw_people(enlarged, poses, self.skeleton)
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{image.image_id}.png"
-        cv2.imwrite(str(path), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
-        self.written.append(path)

@@ -25,7 +25,7 @@ from duopose.config import config_from_text
 from duopose.config.load import override_keys
 from duopose.datasets.split_files import decode_image
 from duopose.decode.calibration import Calibration
-from duopose.errors import UserError
+from duopose.errors import UserError, counted
 from duopose.evaluate.results import to_entries
 from duopose.inference.predictor import Predictor, PreparedImage, group_by_key, prepare_image
 from duopose.network import LoadReport, build_network, load_weights, read_model_file
@@ -136,7 +136,7 @@ class People:
     def __repr__(self) -> str:
         best = ", ".join(f"{score:.2f}" for score in self.scores[:3])
         more = ", ..." if len(self) > 3 else ""
-        count = "1 person" if len(self) == 1 else f"{len(self)} people"
+        count = counted(len(self), "person", "people")
         image = f", image '{self.image}'" if isinstance(self.image, (str, Path)) else ""
         scores = f", scores {best}{more}" if len(self) else ""
         return f"People({count}, {len(self.names)} keypoints ({self.skeleton.name}){scores}{image})"

@@ -30,22 +30,15 @@ from duopose.types import ImageResult
 
 MAX_WAITING = 8  # images whose maps wait for the decoder; bounds the memory that maps take
 
-OnImage = Callable[[PreparedImage, ImageResult], None]
+OnImage = Callable[[], object]
 
 
 class InputImages(Dataset[PreparedImage | UserError]):
     """The images of a data set as network inputs."""
 
-    def __init__(
-        self,
-        source: CocoFormatDataset,
-        transform: InputTransform,
-        keep_images: frozenset[int] = frozenset(),
-    ) -> None:
-        """keep_images: indices of the images to keep at full size, for drawing."""
+    def __init__(self, source: CocoFormatDataset, transform: InputTransform) -> None:
         self.source = source
         self.transform = transform
-        self.keep_images = keep_images
 
     def __len__(self) -> int:
         return len(self.source)
@@ -57,7 +50,7 @@ class InputImages(Dataset[PreparedImage | UserError]):
         except UserError as error:
             return error
         image_id = self.source.image_ids[index]
-        return prepare_image(image, image_id, self.transform, index in self.keep_images)
+        return prepare_image(image, image_id, self.transform)
 
 
 def plan_batches(
@@ -105,7 +98,7 @@ def predict_dataset(
 ) -> list[ImageResult]:
     """The people of the images at `indices`, in the order of `indices`.
 
-    on_image: called in this thread after each image (progress bar, drawing).
+    on_image: called in this thread after each image, for a progress bar.
     times: the time of each stage is added; stages overlap, so the sum may exceed the wall time.
     On the CPU the batch size is 1: a batch is not faster there, and the last bits of a result
     would depend on the other images of its batch.
@@ -117,14 +110,12 @@ def predict_dataset(
     order = {image_ids[index]: position for position, index in enumerate(indices)}
 
     results: list[ImageResult] = []
-    waiting: deque[tuple[PreparedImage, Future[ImageResult]]] = deque()
+    waiting: deque[Future[ImageResult]] = deque()
 
     def collect(max_waiting: int) -> None:
         while len(waiting) > max_waiting:
-            image, future = waiting.popleft()
-            result = future.result()
-            results.append(result)
-            on_image(image, result)
+            results.append(waiting.popleft().result())
+            on_image()
 
     with ThreadPoolExecutor(1, thread_name_prefix="decode") as decoding:
         for batch in _timed(load_batches(images, batches, workers), times):
@@ -133,8 +124,7 @@ def predict_dataset(
                 if predictor.device.type == "cuda":
                     torch.cuda.synchronize(predictor.device)
             for image, image_passes in zip(batch, passes, strict=True):
-                future = decoding.submit(predictor.decode, image, image_passes, times)
-                waiting.append((image, future))
+                waiting.append(decoding.submit(predictor.decode, image, image_passes, times))
             collect(max_waiting=max(MAX_WAITING - len(batch), 0))
         collect(max_waiting=0)
 

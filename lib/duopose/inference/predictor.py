@@ -70,7 +70,6 @@ class PreparedImage:
     width: int  # of the image file, pixels
     height: int
     inputs: tuple[np.ndarray, ...]  # per scale (3, h, w) uint8 RGB
-    image: np.ndarray | None = None  # (H, W, 3) uint8 RGB, kept only if it will be drawn
 
     @property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -79,7 +78,7 @@ class PreparedImage:
 
 
 def prepare_image(
-    image: np.ndarray, image_id: int | str, transform: InputTransform, keep_image: bool = False
+    image: np.ndarray, image_id: int | str, transform: InputTransform
 ) -> PreparedImage:
     """Resize an image, (H, W, 3) uint8 RGB, for every scale; the padding is black."""
     height, width = image.shape[:2]
@@ -89,7 +88,7 @@ def prepare_image(
         warped = cv2.warpAffine(image, frame.affine.matrix, size, flags=cv2.INTER_LINEAR)
         inputs.append(np.ascontiguousarray(warped.transpose(2, 0, 1)))
 
-    return PreparedImage(image_id, width, height, tuple(inputs), image if keep_image else None)
+    return PreparedImage(image_id, width, height, tuple(inputs))
 
 
 def group_by_key(

@@ -22,7 +22,7 @@ from typing import Any
 
 import orjson
 
-from duopose.errors import UserError
+from duopose.errors import UserError, counted
 from duopose.files import read_json, write_atomically
 from duopose.locks import STALE, host_name, seconds_since_touch, try_flock
 
@@ -208,7 +208,7 @@ def _return_lost(claim: Claim, host: str) -> None:
     if lost < MAX_LOST:
         claim.move_to("todo")
         return
-    job.reason = f"its process has died {lost} times; most often memory ran out"
+    job.reason = f"its process has died {counted(lost, 'time')}; most often memory ran out"
     claim.move_to("failed")
 
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from duopose.config import load_config
-from duopose.errors import UserError
+from duopose.errors import UserError, counted
 from duopose.evaluate.coco import OksMatches
 from duopose.evaluate.metrics import (
     NOT_AVAILABLE,
@@ -221,9 +221,9 @@ def _measured_steps(row: Row) -> dict[str, int]:
 def _cost(row: Row, steps: dict[str, int]) -> str:
     """Length, mean CPU seconds and hardware of the trainings."""
     cfg = load_config(row.study.recipe, setting_words(row.variant.settings | steps))
-    length = f"{cfg.TRAIN.END_EPOCH} epochs"
+    length = counted(cfg.TRAIN.END_EPOCH, "epoch")
     if cfg.TRAIN.END_STEP:
-        length = f"{cfg.TRAIN.END_STEP} steps"
+        length = counted(cfg.TRAIN.END_STEP, "step")
     attempts = [attempt for job in row.train_jobs for attempt in job.attempts]
     if not attempts:
         return f"{length}, not done"

@@ -18,6 +18,7 @@ import torch
 from yacs.config import CfgNode
 
 from duopose.distributed.context import DistributedContext
+from duopose.errors import counted
 from duopose.run_folder import RunFolder
 from duopose.training.log import RunLog, data_wait_notice
 from duopose.training.setup import (
@@ -68,7 +69,8 @@ def dry_run(
         rate = global_batch_size / seconds
         peak = format_peak_memory(context)
         lines.append(
-            f"step: {seconds:.3g} s for {global_batch_size} images, {rate:.4g} images/s{peak}"
+            f"step: {seconds:.3g} s for {counted(global_batch_size, 'image')}, "
+            f"{rate:.4g} images/s{peak}"
         )
         lines += loader_lines(run, rate)
 

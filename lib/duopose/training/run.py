@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 from duopose.distributed.context import DistributedContext, restart_count
 from duopose.distributed.launch import ExitCode
 from duopose.distributed.stop import StopRequest
-from duopose.errors import UserError
+from duopose.errors import UserError, counted
 from duopose.files import write_atomically
 from duopose.inference.protocol import training_protocol
 from duopose.locks import FINISHED, STOPPED, FolderLock
@@ -205,8 +205,9 @@ def log_header(run: TrainingRun, messages: list[str]) -> None:
     logger.info(
         f"{cfg.MODEL.NAME}, {num_parameters:,} parameters, "
         f"on {run.context.world_size} x {run.context.device.type}; "
-        f"{partition.num_images} images, {partition.images_per_step} a step, "
-        f"{partition.num_steps()} steps an epoch, {run.end_epoch} epochs; {run.folder.root}"
+        f"{counted(partition.num_images, 'image')}, {partition.images_per_step} a step, "
+        f"{counted(partition.num_steps(), 'step')} an epoch, "
+        f"{counted(run.end_epoch, 'epoch')}; {run.folder.root}"
     )
     for message in messages:
         logger.info(message)

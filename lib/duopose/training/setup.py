@@ -21,7 +21,7 @@ from duopose.datasets import build_dataset
 from duopose.datasets.loader import KeyedDataset, collate
 from duopose.datasets.transforms import normalise
 from duopose.distributed.context import DistributedContext
-from duopose.errors import UserError
+from duopose.errors import UserError, counted
 from duopose.inference.evaluation import check_test_split, evaluate_split
 from duopose.inference.predictor import Predictor
 from duopose.locks import FolderLock
@@ -159,7 +159,8 @@ def _build_calibrate(
             )
         except UserError as error:
             return f"notice: {path} is not calibrated: {error}"
-        return f"calibrated {path}; {run.num_held_out} held-out training images:\n{run.table()}"
+        held_out = counted(run.num_held_out, "held-out training image")
+        return f"calibrated {path}; {held_out}:\n{run.table()}"
 
     return calibrate
 
@@ -321,8 +322,8 @@ def setting_notices(
     if num_steps <= cfg.TRAIN.WARMUP:
         notices.append(
             f"TRAIN.WARMUP {cfg.TRAIN.WARMUP} is not over when the training ends after "
-            f"{num_steps} steps: the learning rate never reaches TRAIN.LR; lower WARMUP or train "
-            "longer. To overfit a few images as a test use experiments/sample/overfit.yaml"
+            f"{counted(num_steps, 'step')}: the learning rate never reaches TRAIN.LR; lower WARMUP "
+            "or train longer. To overfit a few images as a test use experiments/sample/overfit.yaml"
         )
     return [f"notice: {notice}" for notice in notices]
 
@@ -336,7 +337,7 @@ def total_batch_advice(cfg: CfgNode, partition: EpochPartition) -> str:
 
     rate = linearly_scaled_rate(cfg.TRAIN.LR, recipe, total)
     advice = (
-        f"the recipe was made for {recipe} images a step, this run has {total} "
+        f"the recipe was made for {counted(recipe, 'image')} a step, this run has {total} "
         f"({partition.batch_size} x {partition.world_size} processes "
         f"x ACCUMULATE {partition.accumulate}); use TRAIN.LR {rate:.4g} (scaled in proportion)"
     )

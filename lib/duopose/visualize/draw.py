@@ -8,6 +8,7 @@ same shades; a hollow disc is a joint that was filled in (of ground truth: a hid
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -44,12 +45,14 @@ def draw_people(
     skeleton: Skeleton,
     threshold: float = 0.0,
     track_ids: np.ndarray | None = None,
+    labels: Sequence[str] | None = None,
 ) -> np.ndarray:
     """A copy of `image` (H, W, 3) uint8 RGB with the people of `poses` (image frame) on it.
 
     People with higher scores are drawn later, on top. Joints with a score of at most `threshold`
     are left out, and so are limbs without both ends. track_ids: (P,) numbers to write above the
     people; their colours follow the numbers, so that they stay the same in a video.
+    labels: P texts to write instead.
     """
     canvas = np.ascontiguousarray(image).copy()
     for person in np.argsort(poses.scores, kind="stable").tolist():
@@ -60,8 +63,11 @@ def draw_people(
         number = person if track_ids is None else int(track_ids[person])
         shades = person_shades(number)
         _draw_person(canvas, keypoints[:, :2], is_drawn, filled, skeleton, shades)
-        if track_ids is not None and is_drawn.any():
-            _draw_number(canvas, keypoints[is_drawn, :2], number, shades.middle)
+        label = "" if track_ids is None else str(number)
+        if labels is not None:
+            label = labels[person]
+        if label and is_drawn.any():
+            _draw_label(canvas, keypoints[is_drawn, :2], label, shades.middle)
     return canvas
 
 
@@ -135,19 +141,18 @@ def _draw_joint(
         draw_disc(canvas, position, 0.6 * radius, WHITE)
 
 
-def _draw_number(canvas: np.ndarray, positions: np.ndarray, number: int, colour: Colour) -> None:
-    """A number above the joints (N, 2), or at the border where they are outside."""
+def _draw_label(canvas: np.ndarray, positions: np.ndarray, text: str, colour: Colour) -> None:
+    """A text above the joints (N, 2), or at the border where they are outside."""
     height, width = canvas.shape[:2]
     scale = max(0.4, min(height, width) / 1000)
     thickness = max(1, round(1.6 * scale))
     font = cv2.FONT_HERSHEY_SIMPLEX
-    text = str(number)
     (text_width, text_height), _ = cv2.getTextSize(text, font, scale, thickness)
 
     middle = (positions[:, 0].min() + positions[:, 0].max()) / 2
     margin = 2 * thickness
     left = round(np.clip(middle - text_width / 2, margin, max(width - text_width, margin)))
-    head_room = 12 * scale  # pixels between the topmost joint and the number
+    head_room = 12 * scale  # pixels between the topmost joint and the text
     base = positions[:, 1].min() - head_room
     bottom = round(np.clip(base, text_height + margin, max(height - margin, text_height)))
     corner = (left, bottom)

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from duopose.coco_annotations import AnnotationFile, Record, read_annotation_file
-from duopose.errors import UserError
+from duopose.errors import UserError, counted
 from duopose.files import write_atomically
 from duopose.skeletons import CROWDPOSE
 
@@ -110,7 +110,7 @@ def _count_notices(split: str, file: AnnotationFile) -> list[str]:
     official = OFFICIAL_IMAGES[split]
     if count == official:
         return []
-    return [f"{file.path} has {count} images, CrowdPose's {split} split has {official}"]
+    return [f"{file.path} has {counted(count, 'image')}, CrowdPose's {split} split has {official}"]
 
 
 def _raise_if_shared(one: AnnotationFile, other: AnnotationFile) -> None:
@@ -119,7 +119,7 @@ def _raise_if_shared(one: AnnotationFile, other: AnnotationFile) -> None:
     shared = sorted({str(image["id"]) for image in one.images} & other_ids)
     if shared:
         raise UserError(
-            f"{one.path} and {other.path} both contain {len(shared)} images, "
+            f"{one.path} and {other.path} both contain {counted(len(shared), 'image')}, "
             f"first ids {shared[:3]}; download the files again"
         )
 
