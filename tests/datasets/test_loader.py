@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from duopose.benchmarks import BENCHMARKS
 from duopose.config import load_config
 from duopose.datasets import build_dataset
 from duopose.datasets.dataset import CocoFormatDataset
-from duopose.datasets.loader import collate, make_data_loader
+from duopose.datasets.loader import BatchLoader, collate, make_data_loader
+from duopose.distributed.launch import explain_error
 from duopose.errors import UserError
 from duopose.skeletons import COCO
 from duopose.types import Batch, Sample
@@ -110,3 +112,36 @@ def test_a_missing_image_is_named_from_any_process(tiny_root: Path, workers: int
     with pytest.raises(UserError) as error:
         list(loader)
     assert "p20.png (id 20)" in str(error.value) and "Traceback" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(2, "No such file or directory"),
+        ConnectionRefusedError(111, "Connection refused"),
+        EOFError(),
+    ],
+)
+def test_a_lost_connection_to_a_worker_is_explained(error: Exception) -> None:
+    """A worker that dies between announcing a batch and handing it over."""
+    with pytest.raises(RuntimeError) as raised:
+        list(loader_that_fails_with(error))
+    explanation = explain_error(raised.value)
+    assert explanation is not None and "WORKERS" in explanation
+
+
+def test_an_error_inside_a_worker_keeps_its_kind() -> None:
+    with pytest.raises(EOFError):
+        list(loader_that_fails_with(EOFError("Caught EOFError in DataLoader worker process 0.")))
+
+
+def loader_that_fails_with(error: Exception) -> BatchLoader:
+    class Failing(BatchLoader):
+        def __init__(self) -> None:
+            self.loader = batches()  # type: ignore[assignment]
+
+    def batches() -> Iterator[Batch]:
+        raise error
+        yield
+
+    return Failing()

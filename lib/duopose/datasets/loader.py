@@ -54,10 +54,27 @@ class BatchLoader:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self.loader:
+        batches = iter(self.loader)
+        while (batch := _receive(batches)) is not None:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
+
+
+def _receive(batches: Iterator[Any]) -> Any:
+    """The next batch, None at the end; a connection to a dead worker is a RuntimeError of torch's.
+
+    torch notices a dead worker while it waits or by SIGCHLD, wherever the program is. Where the
+    worker dies after it announced a batch and before its memory was fetched, the connection to it
+    fails first.
+    """
+    try:
+        return next(batches, None)
+    except (FileNotFoundError, ConnectionError, EOFError) as error:
+        if str(error).startswith("Caught "):  # raised inside a worker that lives
+            raise
+        reason = str(error) or type(error).__name__
+        raise RuntimeError(f"DataLoader worker exited: {reason}") from error
 
 
 def make_data_loader(
