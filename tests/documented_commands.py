@@ -28,7 +28,7 @@ SETTINGS_HERE = re.compile(r"\[?KEY VALUE(?: \.\.\.)?\]?")
 NUMBER_HERE = re.compile(r"(?<=\s)[NS](?=\s|$)")
 # Files that stand for the reader's own.
 OWN_YAML = {"X.yaml", "FILE.yaml", "my.yaml", "YOUR.yaml", "STUDY.yaml", "RUN/config.yaml"}
-OWN_YAML |= {"my_skeleton.yaml"}
+OWN_YAML |= {"my_skeleton.yaml", "data/mine/data.yaml"}
 OUR_SKELETON = str(PROJECT / "docs/examples/six_keypoints.yaml")
 
 
