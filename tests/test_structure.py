@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "lib" / "duopose"
 BASE = {
     "types", "skeletons", "geometry", "errors", "files", "locks", "coco_annotations",
-    "skeleton_tables", "skeleton_limbs",
+    "skeleton_tables", "skeleton_limbs", "console",
 }  # fmt: skip
 MIDDLE = {"datasets", "targets", "network", "losses", "decode", "evaluate", "visualize"}
 # These wire the folders below together. Each may import the ones before it; tools call them.

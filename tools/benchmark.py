@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from duopose.console import run_tool
 from duopose.errors import UserError
 from duopose.files import write_atomically
 from duopose.profiling.decode_stages import DECODE, MERGE
@@ -99,4 +100,4 @@ def write_json(rows: list[Row], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_tool(main, sys.argv[1:]))

@@ -20,6 +20,7 @@ from yacs.config import CfgNode
 
 from duopose.benchmarks import build_benchmark
 from duopose.config import build_skeleton, load_config
+from duopose.console import run_tool
 from duopose.datasets.build import build_augmentation, build_dataset
 from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.loader import collate
@@ -135,4 +136,4 @@ def write_images(folder: Path, image_id: int | str, images: dict[str, np.ndarray
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_tool(main, sys.argv[1:]))

@@ -20,6 +20,7 @@ from duopose.benchmarks import build_benchmark
 from duopose.calibration.page import write_page
 from duopose.calibration.session import calibrate_file
 from duopose.calibration.sigma_check import check_model
+from duopose.console import run_tool
 from duopose.datasets.build import build_dataset
 from duopose.errors import UserError, counted, path_errors_as_user_errors
 from duopose.inference.model import Model
@@ -94,4 +95,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_tool(main, sys.argv[1:]))

@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 
 from duopose.benchmarks import Benchmark, build_benchmark
 from duopose.config import build_skeleton, load_config
+from duopose.console import run_tool
 from duopose.datasets.build import find_files
 from duopose.datasets.check.findings import Findings
 from duopose.datasets.check.records import check_skeleton
@@ -95,4 +96,4 @@ def check_one(
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_tool(main, sys.argv[1:]))

@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 from duopose.config import load_config
 from duopose.config.differences import resolved_text
+from duopose.console import run_tool
 from duopose.distributed.context import DistributedContext
 from duopose.distributed.launch import ExitCode, launch, process_count
 from duopose.errors import UserError, path_errors_as_user_errors
@@ -106,4 +107,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_tool(main, sys.argv[1:]))

@@ -14,6 +14,7 @@ import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
+from duopose.console import run_tool
 from duopose.errors import UserError, path_errors_as_user_errors
 from duopose.export.session import NUM_DRAWN, ExportResult, export_model, images_in
 from duopose.export.write import FORMATS
@@ -86,4 +87,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_tool(main, sys.argv[1:]))

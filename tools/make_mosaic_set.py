@@ -14,6 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from duopose.benchmarks import BENCHMARKS
+from duopose.console import run_tool
 from duopose.datasets.prepare.mosaic_set import SourceImage, make_mosaic_set, read_source
 from duopose.errors import UserError, path_errors_as_user_errors
 from duopose.skeletons import get_skeleton
@@ -82,4 +83,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_tool(main, sys.argv[1:]))

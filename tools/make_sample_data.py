@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from duopose.console import run_tool
 from duopose.datasets.sample_data.write import FORMATS, PRESETS, make_sample_data
 from duopose.errors import UserError, path_errors_as_user_errors
 from duopose.skeletons import Skeleton, get_skeleton
@@ -95,4 +96,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tool(main))

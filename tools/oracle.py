@@ -20,6 +20,7 @@ from pathlib import Path
 import orjson
 
 from duopose.config import load_config
+from duopose.console import run_tool
 from duopose.errors import UserError
 from duopose.evaluate.metrics import format_table
 from duopose.files import write_atomically
@@ -145,4 +146,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_tool(main, sys.argv[1:]))

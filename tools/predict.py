@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from duopose.config.settings import SETTINGS
+from duopose.console import run_tool
 from duopose.errors import UserError, counted, path_errors_as_user_errors
 from duopose.inference.model import Model, load
 from duopose.network.model_file import default_model_file
@@ -140,4 +141,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_tool(main, sys.argv[1:]))

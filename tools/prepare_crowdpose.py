@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from duopose.console import run_tool
 from duopose.datasets.prepare.crowdpose_trainval import prepare_crowdpose
 from duopose.errors import UserError, counted, path_errors_as_user_errors
 
@@ -37,4 +38,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_tool(main, sys.argv[1:]))

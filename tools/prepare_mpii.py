@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from duopose.console import run_tool
 from duopose.datasets.prepare.mpii_mat import read_groups, read_release
 from duopose.datasets.prepare.mpii_to_coco import (
     SplitSummary,
@@ -105,4 +106,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tool(main))

@@ -13,6 +13,7 @@ import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
+from duopose.console import run_tool
 from duopose.errors import UserError, path_errors_as_user_errors
 from duopose.inference.publish import publish_model
 
@@ -36,4 +37,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tool(main))

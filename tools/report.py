@@ -14,6 +14,7 @@ import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
+from duopose.console import run_tool
 from duopose.errors import UserError, path_errors_as_user_errors
 from duopose.report.analysis import with_label
 from duopose.report.document import WORST_IMAGES, write_report
@@ -94,4 +95,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_tool(main, sys.argv[1:]))

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import orjson
 
+from duopose.console import run_tool
 from duopose.errors import UserError
 from duopose.training.run_list import RunSummary, find_runs, runs_text
 
@@ -74,4 +75,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_tool(main, sys.argv[1:]))

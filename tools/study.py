@@ -15,6 +15,7 @@ import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
+from duopose.console import run_tool
 from duopose.distributed.launch import ExitCode
 from duopose.errors import UserError, counted, path_errors_as_user_errors
 from duopose.files import write_atomically
@@ -130,4 +131,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_tool(main, sys.argv[1:]))

@@ -17,6 +17,7 @@ from yacs.config import CfgNode
 
 from duopose.config import load_config
 from duopose.config.differences import resolved_text
+from duopose.console import run_tool
 from duopose.distributed.context import DistributedContext
 from duopose.distributed.launch import launch, process_count
 from duopose.errors import UserError, counted, path_errors_as_user_errors
@@ -52,8 +53,7 @@ def parse(arguments: list[str]) -> Namespace:
         "opts",
         nargs="*",
         metavar="KEY VALUE",
-        help="settings that override those of the yaml or model file, "
-        "e.g. TEST.PROTOCOL multiscale",
+        help="settings over those of the yaml or model file, e.g. TEST.PROTOCOL multiscale",
     )
     return parser.parse_intermixed_args(arguments)
 
@@ -146,4 +146,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_tool(main, sys.argv[1:]))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from duopose.benchmarks import BENCHMARKS
 from duopose.config import load_config
 from duopose.datasets import build_dataset
 from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.loader import BatchLoader, collate, make_data_loader
+from duopose.datasets.workers import prepare_worker
 from duopose.distributed.launch import explain_error
 from duopose.errors import UserError
 from duopose.skeletons import COCO
@@ -135,8 +139,8 @@ def test_an_error_inside_a_worker_keeps_its_kind() -> None:
         list(loader_that_fails_with(EOFError("Caught EOFError in DataLoader worker process 0.")))
 
 
-def loader_that_fails_with(error: Exception) -> BatchLoader:
-    class Failing(BatchLoader):
+def loader_that_fails_with(error: Exception) -> BatchLoader[Batch]:
+    class Failing(BatchLoader[Batch]):
         def __init__(self) -> None:
             self.loader = batches()  # type: ignore[assignment]
 
@@ -145,3 +149,27 @@ def loader_that_fails_with(error: Exception) -> BatchLoader:
         yield
 
     return Failing()
+
+
+class Silent:
+    """A data set that never answers."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, _index: int) -> Sample:
+        time.sleep(1e6)
+        raise AssertionError
+
+
+def test_a_worker_that_never_answers_is_a_user_error() -> None:
+    """The setting of the limit is named, and the worker ends."""
+    loader: DataLoader[Sample] = DataLoader(
+        Silent(),  # type: ignore[arg-type]
+        num_workers=1,
+        timeout=0.5,
+        worker_init_fn=prepare_worker,
+    )
+    with pytest.raises(UserError, match="DATA_TIMEOUT"):
+        list(BatchLoader[Sample](loader))
+    assert not active_children()

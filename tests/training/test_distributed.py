@@ -31,7 +31,7 @@ from tests.training.tiny_train import (
 
 from duopose.datasets.loader import collate
 from duopose.distributed.context import DistributedContext
-from duopose.distributed.launch import launch
+from duopose.distributed.launch import ExitCode, launch
 from duopose.network import read_model_file
 from duopose.training.checkpoint import read_checkpoint
 from duopose.training.run import Options
@@ -207,8 +207,9 @@ def test_sigterm_to_the_launcher_saves_and_the_run_goes_on(
         assert_equal(cut[key], whole[key], key)
 
 
-def test_ranks_end_with_their_launcher(tmp_path: Path) -> None:
-    """The launcher is killed: its ranks save, as after SIGTERM, and end."""
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_ranks_end_with_their_launcher(tmp_path: Path, number: signal.Signals) -> None:
+    """The launcher alone is ended: its ranks save, as after SIGTERM, and end."""
     folder = folder_of(tmp_path)
     launcher = multiprocessing.get_context("fork").Process(
         target=run_ranks,
@@ -219,8 +220,9 @@ def test_ranks_end_with_their_launcher(tmp_path: Path) -> None:
     wait_for(lambda: folder.train_log.exists() and "step 3 " in folder.train_log.read_text())
     ranks = children_of(launcher.pid or 0)
     assert len(ranks) == 2
-    os.kill(launcher.pid or 0, signal.SIGKILL)
+    os.kill(launcher.pid or 0, number)
     launcher.join()
+    assert launcher.exitcode in (-signal.SIGKILL, ExitCode.STOPPED)
     wait_for(lambda: not any(is_running(rank) for rank in ranks))
     assert read_checkpoint(folder.checkpoint).content["position"]["step"] >= 3
 

@@ -139,7 +139,7 @@ def test_an_empty_data_set_is_a_user_error(tmp_path: Path) -> None:
         train_here(tmp_path, trick=Trick(length=0))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_finishes_the_step_and_saves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:

@@ -45,6 +45,7 @@ class Trick(NamedTuple):
 
     slow: float = 0.0  # seconds a sample takes
     kill_worker_at: int = -1  # index of the sample whose worker dies
+    stuck_at: int = -1  # index of the sample that is never read
     gone: str = ""  # a file without which samples cannot be read
     nan_after: int = -1  # the forward pass, counted from 1, whose coarse maps are not finite
     length: int = 10  # images
@@ -68,6 +69,8 @@ class TinyData:
         time.sleep(self.trick.slow)
         if index == self.trick.kill_worker_at and torch.utils.data.get_worker_info():
             sys.exit(9)
+        if index == self.trick.stuck_at:
+            time.sleep(1e6)
         if self.trick.gone:
             open(self.trick.gone, "rb").close()
         rng = np.random.default_rng([epoch, index])

@@ -53,6 +53,12 @@ RUN = (
     Setting(
         "THREADS", 0, NOT_NEGATIVE, "torch CPU threads per process. 0: torch chooses the number."
     ),
+    Setting(
+        "DATA_TIMEOUT",
+        600.0,
+        NOT_NEGATIVE,
+        "Seconds to wait for images before a run ends with a message. 0: no limit.",
+    ),
     Setting("PRINT_FREQ", 100, POSITIVE, "Training steps between two log lines."),
     Setting(
         "AUTO_RESUME",

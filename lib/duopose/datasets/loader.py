@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from duopose.datasets.dataset import SampleKey
+from duopose.datasets.workers import end_workers, prepare_worker
 from duopose.errors import UserError
 from duopose.types import Batch, Sample
+
+AnyBatch = TypeVar("AnyBatch")
+NO_IMAGES = (
+    "a disk or a process that reads images does not answer; look at the disk of DATASET.ROOT, or "
+    "raise DATA_TIMEOUT if it is only slow"
+)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -44,8 +48,13 @@ class KeyedDataset(Protocol):
     def __getitem__(self, key: Any) -> Sample: ...
 
 
-class BatchLoader:
-    """An iterable of batches that raises a worker's UserError without torch's worker traceback."""
+class BatchLoader(Generic[AnyBatch]):
+    """An iterable of batches that raises a worker's UserError without torch's worker traceback.
+
+    When an iteration ends with an error, the workers end, too.
+    """
+
+    _batches: Iterator[Any] | None = None  # of the last iteration
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         self.loader = loader
@@ -53,28 +62,49 @@ class BatchLoader:
     def __len__(self) -> int:
         return len(self.loader)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[AnyBatch]:
         batches = iter(self.loader)
-        while (batch := _receive(batches)) is not None:
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
+        self._batches = batches
+        try:
+            while (batch := _receive(batches)) is not None:
+                yield batch
+        except GeneratorExit:  # no error: the workers wait for the next iteration
+            raise
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the workers now, whoever still refers to this loader."""
+        if self._batches is not None:
+            end_workers(self._batches)
 
 
 def _receive(batches: Iterator[Any]) -> Any:
-    """The next batch, None at the end; a connection to a dead worker is a RuntimeError of torch's.
+    """The next batch, None at the end. Raises a UserError that a worker has returned.
 
     torch notices a dead worker while it waits or by SIGCHLD, wherever the program is. Where the
     worker dies after it announced a batch and before its memory was fetched, the connection to it
     fails first.
     """
     try:
-        return next(batches, None)
+        batch = next(batches, None)
     except (FileNotFoundError, ConnectionError, EOFError) as error:
         if str(error).startswith("Caught "):  # raised inside a worker that lives
             raise
         reason = str(error) or type(error).__name__
         raise RuntimeError(f"DataLoader worker exited: {reason}") from error
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader timed out"):
+            raise
+        raise UserError(f"{error} (DATA_TIMEOUT): {NO_IMAGES}") from error
+    if not isinstance(batch, UserError):
+        return batch
+
+    try:
+        raise batch
+    finally:
+        del batch  # the error holds this frame, and must not be held by it
 
 
 def make_data_loader(
@@ -84,7 +114,7 @@ def make_data_loader(
     pin_memory: bool = False,
     context: str | None = None,
     collate_samples: Callable[[Sequence[Sample]], Batch] = collate,
-) -> BatchLoader:
+) -> BatchLoader[Batch]:
     """A loader giving one batch for each list of keys; the batches do not depend on `workers`.
 
     workers: processes that stay alive between epochs; 0 loads in this process. context: fork,
@@ -97,7 +127,7 @@ def make_data_loader(
         num_workers=workers,
         collate_fn=partial(_collate_or_error, collate_samples),
         pin_memory=pin_memory,
-        worker_init_fn=_prepare_worker,
+        worker_init_fn=prepare_worker,
         persistent_workers=workers > 0,
         multiprocessing_context=context if workers else None,
         generator=torch.Generator(),
@@ -136,20 +166,3 @@ def _collate_or_error(
             return sample
         usable.append(sample)
     return collate_samples(usable)
-
-
-def _prepare_worker(_worker_id: int) -> None:
-    """One thread per worker, and signals ignored until the parent process ends the worker.
-
-    Ctrl-C and a scheduler's SIGTERM reach every process of a job. A worker that stopped at the
-    first one would break the training step that its parent still finishes.
-    """
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _ignore_first_sigterm)
-
-
-def _ignore_first_sigterm(_number: int, _frame: FrameType | None) -> None:
-    """The next SIGTERM ends the process, as by default."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)

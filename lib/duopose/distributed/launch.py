@@ -11,6 +11,7 @@ import errno
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -28,7 +29,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from duopose.console import guard_standard_streams
 from duopose.distributed.context import destroy_distributed, init_distributed
+from duopose.distributed.stop import stop_signals
 from duopose.errors import UserError, path_error_message
 from duopose.files import write_atomically
 
@@ -81,9 +84,7 @@ def launch(
         return run_worker(worker, device, arguments)
 
     with TemporaryDirectory(prefix="duopose-") as folder:
-        store = dist.TCPStore(
-            "127.0.0.1", 0, world_size=None, is_master=True, wait_for_workers=False
-        )
+        store = _local_store()
         context: Any = multiprocessing.get_context(method)
         processes: list[BaseProcess] = [
             context.Process(
@@ -154,6 +155,7 @@ def _run_rank(
     folder: Path,
 ) -> None:
     """The main function of a child process; an error goes to a file in `folder`."""
+    guard_standard_streams()
     Thread(target=_end_with_launcher, daemon=True).start()
     if sys.platform == "linux":
         # Without it gloo looks up the host's name, which may not resolve.
@@ -184,6 +186,25 @@ def _end_with_launcher() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(ORPHAN_TIME)
     os._exit(ExitCode.CRASH)
+
+
+def _local_store() -> dist.TCPStore:
+    """A key-value store on a free port that only this machine can reach.
+
+    By itself TCPStore accepts connections on all network interfaces.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(MAX_PROCESSES)
+    port = listener.getsockname()[1]
+    return dist.TCPStore(
+        "127.0.0.1",
+        port,
+        world_size=None,
+        is_master=True,
+        wait_for_workers=False,
+        master_listen_fd=listener.detach(),
+    )
 
 
 def _error_file(folder: Path, process_name: str) -> Path:
@@ -256,7 +277,7 @@ def _report_failure(failed: list[BaseProcess], folder: Path) -> int:
 
 @contextmanager
 def _forward_signals(processes: list[BaseProcess]) -> Iterator[None]:
-    """SIGTERM and Ctrl-C go to the ranks, which finish their step and save; the third one kills."""
+    """Signals to stop go to the ranks, which finish their step and save; the third one kills."""
     count = 0
 
     def forward(_number: int, _frame: Any) -> None:
@@ -270,8 +291,7 @@ def _forward_signals(processes: list[BaseProcess]) -> Iterator[None]:
             else:
                 process.kill()
 
-    signals = (signal.SIGTERM, signal.SIGINT)
-    previous_handlers = {number: signal.signal(number, forward) for number in signals}
+    previous_handlers = {number: signal.signal(number, forward) for number in stop_signals()}
     try:
         yield
     finally:

@@ -1,9 +1,11 @@
-"""SIGTERM and SIGINT: finish the step, save, and end, on all ranks after the same step."""
+"""SIGTERM, SIGINT, SIGHUP: finish the step, save, and end, on all ranks after the same step."""
 
 from __future__ import annotations
 
 import logging
 import signal
+import sys
+import time
 from types import FrameType
 from typing import Any
 
@@ -12,8 +14,15 @@ import torch.distributed as dist
 
 from duopose.distributed.context import DistributedContext
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 logger = logging.getLogger(__name__)
+
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals that stop a run; not SIGHUP where nohup has made the process ignore it."""
+    signals = [signal.SIGTERM, signal.SIGINT]
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
+    return signals
 
 
 class StopRequest:
@@ -28,11 +37,12 @@ class StopRequest:
     def __init__(self, context: DistributedContext) -> None:
         self.context = context
         self.signal_name = ""  # of the signal that this rank has got
+        self.signal_time: float | None = None  # of the first one, time.monotonic()
         self._previous_handlers: dict[int, Any] = {}
         self._pending: tuple[dist.Work, torch.Tensor] | None = None
 
     def __enter__(self) -> StopRequest:
-        for number in SIGNALS:
+        for number in stop_signals():
             self._previous_handlers[number] = signal.signal(number, self._handle)
         return self
 
@@ -45,6 +55,7 @@ class StopRequest:
         if not self.signal_name and self.context.is_main_process:
             logger.info("%s: finishing the step and saving ...", name)
         self.signal_name = name
+        self.signal_time = self.signal_time or time.monotonic()
 
         if number == signal.SIGINT and self.context.world_size == 1:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C ends at once

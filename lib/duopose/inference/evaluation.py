@@ -159,7 +159,16 @@ def _predict_own_images(
     ) as bar:
         batch_size = cfg.TEST.IMAGES_PER_GPU
         workers = cfg.WORKERS
-        return predict_dataset(predictor, images, indices, batch_size, workers, times, bar.update)
+        return predict_dataset(
+            predictor,
+            images,
+            indices,
+            batch_size,
+            workers,
+            times,
+            bar.update,
+            cfg.DATA_TIMEOUT,
+        )
 
 
 def _drawn_images(cfg: CfgNode) -> DrawnImages:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
-import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from duopose.datasets.dataset import CocoFormatDataset
+from duopose.datasets.loader import BatchLoader
+from duopose.datasets.workers import prepare_worker
 from duopose.errors import UserError
 from duopose.inference.predictor import (
     InputTransform,
@@ -66,25 +66,38 @@ def plan_batches(
 
 
 def load_batches(
-    images: InputImages, batches: Sequence[Sequence[int]], workers: int
+    images: InputImages, batches: Sequence[Sequence[int]], workers: int, timeout: float = 0
 ) -> Iterator[list[PreparedImage]]:
     """The planned batches, read ahead by `workers` processes.
 
     A batch is split if an image file has another size than annotated. Raises the UserError of an
-    image that cannot be read.
+    image that cannot be read. timeout: seconds that a worker may take for a batch, 0 for no limit.
     """
-    loader: DataLoader[Any] = DataLoader(
-        images,
-        batch_sampler=batches,  # type: ignore[arg-type]
-        num_workers=min(workers, len(batches)),
-        collate_fn=list,
-        worker_init_fn=_use_one_thread,
+    num_workers = min(workers, len(batches))
+    loader: BatchLoader[list[PreparedImage]] = BatchLoader(
+        DataLoader(
+            images,
+            batch_sampler=batches,  # type: ignore[arg-type]
+            num_workers=num_workers,
+            collate_fn=_images_or_error,
+            worker_init_fn=prepare_worker,
+            timeout=timeout if num_workers else 0,
+        )
     )
     for batch in loader:
-        for image in batch:
-            if isinstance(image, UserError):
-                raise image
         yield from group_by_key(batch, lambda image: image.input_shapes, len(batch))
+
+
+def _images_or_error(
+    images: Sequence[PreparedImage | UserError],
+) -> list[PreparedImage] | UserError:
+    """The images of a batch, or the first error among them."""
+    usable: list[PreparedImage] = []
+    for image in images:
+        if isinstance(image, UserError):
+            return image
+        usable.append(image)
+    return usable
 
 
 def predict_dataset(
@@ -95,10 +108,12 @@ def predict_dataset(
     workers: int,
     times: StageTimes,
     on_image: OnImage,
+    timeout: float = 0,
 ) -> list[ImageResult]:
     """The people of the images at `indices`, in the order of `indices`.
 
     on_image: called in this thread after each image, for a progress bar.
+    timeout: seconds that a worker may take for a batch, 0 for no limit.
     times: the time of each stage is added; stages overlap, so the sum may exceed the wall time.
     On the CPU the batch size is 1: a batch is not faster there, and the last bits of a result
     would depend on the other images of its batch.
@@ -118,7 +133,7 @@ def predict_dataset(
             on_image()
 
     with ThreadPoolExecutor(1, thread_name_prefix="decode") as decoding:
-        for batch in _timed(load_batches(images, batches, workers), times):
+        for batch in _timed(load_batches(images, batches, workers, timeout), times):
             with times.stage("network"):
                 passes = predictor.forward(batch)
                 if predictor.device.type == "cuda":
@@ -141,9 +156,3 @@ def _timed(
         if batch is None:
             return
         yield batch
-
-
-def _use_one_thread(worker: int) -> None:
-    """Worker processes already use all cores; threads in them would only compete."""
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from itertools import islice
 
 import torch
@@ -25,6 +26,7 @@ from duopose.training.checkpoint import write_checkpoint
 from duopose.training.gradient_norms import gradient_norms
 from duopose.training.log import data_wait_notice, format_duration, format_values
 from duopose.training.setup import TrainingRun
+from duopose.training.wait_limit import StoppedWhileWaiting
 from duopose.types import Batch
 from duopose.visualize.curves import plot_curves
 
@@ -72,8 +74,7 @@ def train_epoch(run: TrainingRun, stop: StopRequest) -> bool:
     steps_done = num_steps - run.partition.num_steps(position.seen)
     run.log.begin_epoch(f"epoch {position.epoch + 1}/{run.end_epoch}", num_steps, steps_done)
     run.speed.resume()
-    batches_of_steps = run.train_loader.steps(position.epoch, position.seen)
-    for batches in islice(batches_of_steps, steps_left_in_epoch(run)):
+    for batches in batches_until_stop(run):
         stop.start_all_reduce()
         train_step(run, batches)
         if position.step % cfg.PRINT_FREQ == 0:
@@ -88,11 +89,29 @@ def train_epoch(run: TrainingRun, stop: StopRequest) -> bool:
             save_checkpoint(run)
             run.speed.resume()
 
+    if stop.signal_name and steps_left_in_epoch(run):  # no images came for the next step
+        run.log.end_epoch()
+        return False
     if needs_log_line(run):
         log_progress(run)
     run.speed.pause()
     run.log.end_epoch()
     return True
+
+
+def batches_until_stop(run: TrainingRun) -> Iterator[list[Batch]]:
+    """The batches of each step in the rest of the epoch.
+
+    It ends early where images do not come any more after a signal to stop. With several ranks this
+    is a UserError: the others wait for the gradients of this one, and nothing can be saved.
+    """
+    position = run.state.position
+    steps = run.train_loader.steps(position.epoch, position.seen)
+    try:
+        yield from islice(steps, steps_left_in_epoch(run))
+    except StoppedWhileWaiting as error:
+        if run.context.world_size > 1:
+            raise UserError(str(error)) from error
 
 
 def needs_log_line(run: TrainingRun) -> bool:

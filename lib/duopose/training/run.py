@@ -39,6 +39,7 @@ from duopose.training.setup import (
     build_run,
     setting_notices,
 )
+from duopose.training.wait_limit import WaitLimit
 
 logger = logging.getLogger(__name__)
 
@@ -102,12 +103,20 @@ def _train_or_resume(
             if content is not None:
                 resume(run, content, is_own_checkpoint(folder, resume_path))
 
-            with StopRequest(context) as stop, closing(run.train_loader):
-                is_complete = train(run, stop)
+            is_complete = _train_with_limits(run)
 
         if lock is not None:
             lock.end(FINISHED if is_complete else STOPPED)
         return ExitCode.DONE if is_complete else ExitCode.STOPPED
+
+
+def _train_with_limits(run: TrainingRun) -> bool:
+    """`train`, with signals handled and a limit on the time that images take."""
+    stop = StopRequest(run.context)
+    limit = WaitLimit(run.cfg.DATA_TIMEOUT, lambda: stop.signal_time)
+    run.train_loader.wait_limit = limit
+    with stop, closing(run.train_loader), limit:
+        return train(run, stop)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ import torch
 from torch.utils.data import Sampler
 
 from duopose.datasets.loader import BatchLoader, KeyedDataset, make_data_loader
+from duopose.training.wait_limit import WaitLimit
 from duopose.types import Batch, Sample
 
 Collate = Callable[[Sequence[Sample]], Batch]
@@ -136,8 +138,9 @@ class TrainLoader:
         self.partition = partition
         self.device = device
         self.seconds_waited = 0.0  # for workers, since the start
+        self.wait_limit: WaitLimit | None = None
         self.sampler = PositionSampler(partition, end_epoch)
-        self.loader: BatchLoader | None = make_data_loader(
+        self.loader: BatchLoader[Batch] | None = make_data_loader(
             dataset,
             self.sampler,
             workers,
@@ -163,18 +166,17 @@ class TrainLoader:
             seen += self.partition.images_per_step
 
     def close(self) -> None:
-        """End the workers, even if other objects still refer to this loader.
-
-        Workers left to the interpreter's exit get two SIGTERMs in a row and are meant to survive
-        the first. Where both arrive as one, the parent waits for ever.
-        """
+        """End the workers, even if other objects still refer to this loader."""
+        if self.loader is not None:
+            self.loader.close()
         self._batches = None
         self.loader = None
 
     def _next_batch(self) -> Batch:
         assert self._batches is not None
         start = time.perf_counter()
-        batch = next(self._batches)
+        with self.wait_limit.waiting() if self.wait_limit else nullcontext():
+            batch = next(self._batches)
         self.seconds_waited += time.perf_counter() - start
         return move_to_device(batch, self.device)
 
