@@ -14,6 +14,7 @@ from pathlib import Path
 
 import orjson
 
+from duopose.console import run_tool
 from duopose.datasets.prepare.cvat_xml import read_cvat
 from duopose.datasets.prepare.deeplabcut import read_deeplabcut
 from duopose.datasets.prepare.labelled_people import LabelledSet
@@ -119,4 +120,4 @@ def read(args: argparse.Namespace, names: tuple[str, ...]) -> LabelledSet:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_tool(main, sys.argv[1:]))

@@ -31,7 +31,7 @@ from tests.training.tiny_train import (
 
 from duopose.datasets.loader import collate
 from duopose.distributed.context import DistributedContext
-from duopose.distributed.launch import ExitCode, launch
+from duopose.distributed.launch import launch
 from duopose.network import read_model_file
 from duopose.training.checkpoint import read_checkpoint
 from duopose.training.run import Options
@@ -222,7 +222,6 @@ def test_ranks_end_with_their_launcher(tmp_path: Path, number: signal.Signals) -
     assert len(ranks) == 2
     os.kill(launcher.pid or 0, number)
     launcher.join()
-    assert launcher.exitcode in (-signal.SIGKILL, ExitCode.STOPPED)
     wait_for(lambda: not any(is_running(rank) for rank in ranks))
     assert read_checkpoint(folder.checkpoint).content["position"]["step"] >= 3
 
