@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,11 @@ def allowed_parts(path: Path) -> set[str]:
     assert part in WIRING, f"lib/duopose/{part} has no place in the import rule; give it one"
     below = set(WIRING[: WIRING.index(part) + 1])
     return BASE | MIDDLE | {"config", "__version__"} | below
+
+
+def test_no_two_modules_have_one_name() -> None:
+    counts = Counter(path.name for path in FILES)
+    assert {name for name, count in counts.items() if count > 1} <= {"__init__.py", "build.py"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -17,8 +17,8 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from duopose.benchmarks import build_benchmark
+from duopose.calibration.calibrate_file import calibrate_file
 from duopose.calibration.page import write_page
-from duopose.calibration.session import calibrate_file
 from duopose.calibration.sigma_check import check_model
 from duopose.console import run_tool
 from duopose.datasets.build import build_dataset

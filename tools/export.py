@@ -16,8 +16,8 @@ from pathlib import Path
 
 from duopose.console import run_tool
 from duopose.errors import UserError, path_errors_as_user_errors
-from duopose.export.session import NUM_DRAWN, ExportResult, export_model, images_in
-from duopose.export.write import FORMATS
+from duopose.export.export_formats import FORMATS
+from duopose.export.export_model import NUM_DRAWN, ExportResult, export_model, images_in
 from duopose.inference.model import ImageLike
 
 

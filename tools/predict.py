@@ -22,7 +22,7 @@ from duopose.errors import UserError, counted, path_errors_as_user_errors
 from duopose.inference.model import Model, load
 from duopose.network.model_file import default_model_file
 from duopose.predict.outputs import free_folder, make_output_folder
-from duopose.predict.run import Options, Outcome, predict
+from duopose.predict.predict_items import Options, Outcome, predict
 from duopose.predict.sources import find_items, safe_stem
 from duopose.predict.window import Window
 from duopose.runtime import configure_torch
@@ -112,9 +112,8 @@ def load_model(args: Namespace, settings: list[str]) -> Model:
 def print_summary(outcome: Outcome, folder: Path, with_csv: bool) -> None:
     """What was found, where the files are, and what could not be read."""
     people = counted(outcome.num_people, "person", "people")
-    images = counted(outcome.num_images, "image", "images or frames")
     stopped = "interrupted; until then: " if outcome.was_interrupted else ""
-    print(f"{stopped}{people} in {images}")
+    print(f"{stopped}{people} in {outcome.counted_images()}")
     names = "predictions.json and predictions.csv" if with_csv else "predictions.json"
     print(f"{folder}: {names}, {len(outcome.drawn)} drawn")
 

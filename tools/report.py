@@ -18,7 +18,7 @@ from duopose.console import run_tool
 from duopose.errors import UserError, path_errors_as_user_errors
 from duopose.report.analysis import with_label
 from duopose.report.document import WORST_IMAGES, write_report
-from duopose.report.sources import SourceOptions, distinct_labels, open_source
+from duopose.report.report_sources import SourceOptions, distinct_labels, open_source
 
 NAME = "report.html"
 

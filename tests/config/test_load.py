@@ -145,6 +145,18 @@ def test_there_are_recipes() -> None:
     assert len(YAMLS) >= 9
 
 
+@pytest.mark.parametrize("benchmark", ["coco", "crowd_pose", "mpii"])
+def test_the_public_paths_of_double_embedding_work(benchmark: str) -> None:
+    public = PROJECT / "experiments" / benchmark / "higher_hrnet"
+    ours = public.with_name("double_embedding")
+    names = [path.name for path in ours.iterdir()]
+    assert names and sorted(path.name for path in public.iterdir()) == sorted(names)
+
+    for name in names:
+        assert load_config(public / name) == load_config(ours / name)
+        assert load_config(public / name).MODEL.NAME == "pose_higher_hrnet_de"
+
+
 def test_key_and_value_may_be_one_word() -> None:
     cfg = load_config(None, ["TRAIN.LR=0.1", "SEED", "3", "DATASET.ROOT=a=b"])
     assert cfg.TRAIN.LR == 0.1 and cfg.SEED == 3 and cfg.DATASET.ROOT == "a=b"

@@ -22,7 +22,7 @@ from duopose.datasets.sample_data.write import make_sample_data
 from duopose.skeletons import COCO
 
 PROJECT = Path(__file__).resolve().parents[2]
-CONFIG = PROJECT / "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
+CONFIG = PROJECT / "experiments/coco/double_embedding/w32_512_adam_lr1e-3.yaml"
 TRAIN, VAL = "train2017", "val2017"
 Content = dict[str, Any]
 

@@ -26,7 +26,7 @@ from duopose.datasets.split_files import FolderImages, ZipImages, read_image
 from duopose.errors import UserError
 from duopose.skeletons import COCO, CROWDPOSE
 
-CONFIG = "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
+CONFIG = "experiments/coco/double_embedding/w32_512_adam_lr1e-3.yaml"
 PROJECT = Path(__file__).resolve().parents[2]
 
 
@@ -130,7 +130,7 @@ def test_crowdposes_layout(tmp_path: Path) -> None:
     for path in (tmp_path / "images" / "val2017").iterdir():
         path.rename(tmp_path / "images" / path.name)
     cfg = load_config(
-        PROJECT / "experiments/crowd_pose/higher_hrnet/w32_512_adam_lr1e-3.yaml",
+        PROJECT / "experiments/crowd_pose/double_embedding/w32_512_adam_lr1e-3.yaml",
         ["DATASET.ROOT", str(tmp_path)],
     )
     layout = BENCHMARKS["crowdpose"].layout

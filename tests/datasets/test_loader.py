@@ -24,7 +24,8 @@ from duopose.skeletons import COCO
 from duopose.types import Batch, Sample
 
 CONFIG = (
-    Path(__file__).resolve().parents[2] / "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
+    Path(__file__).resolve().parents[2]
+    / "experiments/coco/double_embedding/w32_512_adam_lr1e-3.yaml"
 )
 KEYS = [[(0, 0), (0, 2)], [(0, 1), (3, 0)], [(3, 1)]]
 

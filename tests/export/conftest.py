@@ -12,7 +12,7 @@ import torch
 
 from duopose.config import config_text, load_config
 from duopose.decode.calibration import NUM_FEATURES, SCORE_KNOTS, Calibration
-from duopose.export.session import ExportResult, export_model
+from duopose.export.export_model import ExportResult, export_model
 from duopose.network import build_network, save_model
 from duopose.skeletons import COCO, skeleton_to_dict
 

@@ -26,7 +26,7 @@ from duopose.export.compare import (
     people_difference,
     relative_difference,
 )
-from duopose.export.session import export_model
+from duopose.export.export_model import export_model
 from duopose.files import sha256_of_file
 from duopose.inference import model as model_module
 from duopose.inference.evaluation_inputs import EvaluationInputs
@@ -212,7 +212,7 @@ def test_openvino(
     def program(*_arguments: object) -> Any:
         return type("Program", (), {"model_proto": onnx.load(onnx_export.path)})
 
-    monkeypatch.setattr("duopose.export.write._onnx_program", program)
+    monkeypatch.setattr("duopose.export.export_formats._onnx_program", program)
     monkeypatch.setattr(openvino, "convert_model", lambda *_: pytest.fail("it has telemetry"))
     settings = ("TEST.MAX_PEOPLE", 7)
     target = tmp_path / "tiny.xml"
@@ -253,7 +253,7 @@ def test_a_network_that_differs_is_not_written(
             return NetworkOutput((maps, maps), maps, (maps, maps))
 
     source = write_model(tmp_path / "tiny.pth")
-    monkeypatch.setattr("duopose.export.session.TorchScriptNetwork", lambda _path: Wrong())
+    monkeypatch.setattr("duopose.export.export_model.TorchScriptNetwork", lambda _path: Wrong())
     monkeypatch.setattr("duopose.export.compare.relative_difference", lambda *_: 2e-4)
     with pytest.raises(UserError, match=r"0\.0002"):
         export_model(source, "torchscript", repeats=0)

@@ -16,7 +16,7 @@ from duopose.evaluate.metrics import Metrics, write_metrics
 from duopose.report.analysis import analyse, with_label
 from duopose.report.document import report_html
 from duopose.report.elements import image, table, text
-from duopose.report.sources import Source, SourceOptions, distinct_labels, open_source
+from duopose.report.report_sources import Source, SourceOptions, distinct_labels, open_source
 from duopose.report.svg import draw_grid
 from duopose.report.theme import SERIES
 

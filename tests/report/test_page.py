@@ -13,7 +13,7 @@ from tests.report.made_case import random_case
 
 from duopose.report.analysis import analyse
 from duopose.report.document import report_html
-from duopose.report.sources import SourceOptions, open_source
+from duopose.report.report_sources import SourceOptions, open_source
 
 # Width of every figure, whether its lines and bars have an extent, and whether images are decoded.
 FIGURES = "[...document.querySelectorAll('figure svg')].map(svg => {"

@@ -16,7 +16,7 @@ import torch
 from duopose.config import load_config
 
 PROJECT = Path(__file__).resolve().parents[2]
-RECIPE = "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
+RECIPE = "experiments/coco/double_embedding/w32_512_adam_lr1e-3.yaml"
 
 
 def error_of(tool: str, *words: object) -> str:

@@ -179,7 +179,7 @@ def test_crowdpose_from_its_own_files(
     (tmp_path / "images").symlink_to(real_data / "crowdpose" / "images")
     run_tool("prepare_crowdpose", tmp_path)
     assert counts(tmp_path / "json" / "crowdpose_trainval.json") == (2, 5)
-    recipe = "experiments/crowd_pose/higher_hrnet/w32_512_adam_lr1e-3.yaml"
+    recipe = "experiments/crowd_pose/double_embedding/w32_512_adam_lr1e-3.yaml"
     data = ["DATASET.ROOT", tmp_path, "DATASET.TEST", "trainval"]
     run_tool("check_data", "--cfg", recipe, *data)
     metrics = train_and_score(run_tool, recipe, [*tiny_settings, *data], tmp_path)
@@ -209,7 +209,7 @@ def test_mpii_from_its_own_files(
     run_tool("prepare_mpii", mat, *words, "--out", tmp_path)
     assert counts(tmp_path / "annotations" / "mpii_train.json") == (3, 3)
     assert counts(tmp_path / "annotations" / "mpii_val.json") == (2, 2)
-    recipe = "experiments/mpii/higher_hrnet/w32_512_adam_lr1e-3.yaml"
+    recipe = "experiments/mpii/double_embedding/w32_512_adam_lr1e-3.yaml"
     data = ["DATASET.ROOT", tmp_path, "DATASET.TRAIN_IMAGES", images, "DATASET.TEST_IMAGES", images]
     run_tool("check_data", "--cfg", recipe, *data)
     # Every person is alone, so that the protocol of groups has nothing to score.
@@ -222,6 +222,6 @@ def test_mpii_from_its_own_files(
 def test_coco_on_real_images(
     real_data: Path, tiny_settings: tuple[str, ...], run_tool: Run, tmp_path: Path
 ) -> None:
-    recipe = "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
+    recipe = "experiments/coco/double_embedding/w32_512_adam_lr1e-3.yaml"
     settings = [*tiny_settings, "DATASET.ROOT", real_data / "coco", "DATASET.LIMIT", 6]
     assert train_and_score(run_tool, recipe, settings, tmp_path)["protocol"]["images"] == 6

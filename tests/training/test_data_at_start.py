@@ -22,7 +22,8 @@ from duopose.skeletons import COCO
 from duopose.training.setup import build_components
 
 CONFIG = (
-    Path(__file__).resolve().parents[2] / "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
+    Path(__file__).resolve().parents[2]
+    / "experiments/coco/double_embedding/w32_512_adam_lr1e-3.yaml"
 )
 TINY = (
     "MODEL.WIDTH", "4", "MODEL.MODULES", "[1, 1, 1]", "MODEL.BLOCKS", "1",

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from duopose.calibration.calibrate_file import SCORE_BINS, CalibrationRun
 from duopose.calibration.fit import limb_pairs, offset_pairs, relative_limb_lengths, tag_pairs
-from duopose.calibration.session import SCORE_BINS, CalibrationRun
 from duopose.decode.calibration import IMPOSSIBLE_SCALES, SCORE_KNOTS
 from duopose.decode.people import NONE
 from duopose.files import write_atomically

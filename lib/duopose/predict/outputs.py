@@ -40,7 +40,8 @@ class PredictionFiles:
     def __init__(self, folder: Path, skeleton: Skeleton, with_csv: bool = False) -> None:
         self.json = folder / JSON_NAME
         self.csv = folder / CSV_NAME if with_csv else None
-        self.num_images = 0
+        self.num_images = 0  # frames of videos included
+        self.num_frames = 0
         self.num_people = 0
         self._skeleton = skeleton
         self._images = _Records(folder / f".images.{os.getpid()}.tmp")
@@ -64,6 +65,7 @@ class PredictionFiles:
         image: dict[str, Any] = {"id": image_id, "file_name": file_name}
         image |= {"width": size[0], "height": size[1]}
         if frame is not None:
+            self.num_frames += 1
             image |= {"frame": frame, "seconds": round(seconds or 0.0, 4)}
         self._images.add(image)
 

@@ -21,7 +21,7 @@ from duopose.report.reliability import (
     person_reliability,
     sigma_reliability,
 )
-from duopose.report.sources import Source
+from duopose.report.report_sources import Source
 from duopose.report.worst_images import ImageMistakes, find_mistakes
 from duopose.study.resampling import QUANTILES
 

@@ -14,7 +14,7 @@ from duopose.report.elements import Html, element, joined, navigation, page, par
 from duopose.report.error_sections import calibration, costs, joint_errors, training
 from duopose.report.image_section import worst
 from duopose.report.metric_sections import groups, overview, precision_recall, protocols
-from duopose.report.sources import Source
+from duopose.report.report_sources import Source
 from duopose.report.theme import SERIES, STYLE
 
 TITLE_OF_SECTION = re.compile(r'<section id="([\w-]+)"><h2>(.*?)</h2>', re.DOTALL)

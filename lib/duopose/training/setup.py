@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
 from duopose.benchmarks import build_benchmark
-from duopose.calibration.session import calibrate_file
+from duopose.calibration.calibrate_file import calibrate_file
 from duopose.config import build_skeleton
 from duopose.datasets import build_dataset
 from duopose.datasets.loader import KeyedDataset, collate

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from duopose.errors import UserError
+from duopose.errors import UserError, counted
 from duopose.files import write_atomically
 from duopose.inference.model import Model, People
 from duopose.predict.outputs import PredictionFiles
@@ -46,11 +46,20 @@ class Options:
 class Outcome:
     """What was done."""
 
-    num_images: int = 0  # images and frames
+    num_images: int = 0  # frames of videos included
+    num_frames: int = 0
     num_people: int = 0
     drawn: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # one sentence per unreadable input
     was_interrupted: bool = False
+
+    def counted_images(self) -> str:
+        """For example "2 images", "75 frames", "1 image and 75 frames"."""
+        num_stills = self.num_images - self.num_frames
+        parts = [counted(num_stills, "image")] if num_stills else []
+        if self.num_frames:
+            parts.append(counted(self.num_frames, "frame"))
+        return " and ".join(parts)
 
     def listed_problems(self) -> str:
         """One line each, MAX_LISTED at most."""
@@ -93,6 +102,7 @@ class Run:
         except StoppedByUser:
             pass
         self.outcome.num_images = self.files.num_images
+        self.outcome.num_frames = self.files.num_frames
         self.outcome.num_people = self.files.num_people
         return self.outcome
 

@@ -16,7 +16,7 @@ from tests.predict.conftest import WriteImage
 from tests.predict.crossings import HEIGHT, RATE, WIDTH, crossing_video, write_video
 
 from duopose.inference.model import Model, People, load, to_rgb_array
-from duopose.predict.run import Options, Outcome, predict
+from duopose.predict.predict_items import Options, Outcome, predict
 from duopose.predict.sources import find_items
 from duopose.predict.video import VideoWriter
 
@@ -94,6 +94,17 @@ def test_nothing_readable_leaves_no_files(model: Model, tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("num_stills", "num_frames", "expected"),
+    [(1, 0, "1 image"), (0, 75, "75 frames"), (2, 1, "2 images and 1 frame")],
+)
+def test_images_and_frames_are_counted_apart(
+    num_stills: int, num_frames: int, expected: str
+) -> None:
+    outcome = Outcome(num_images=num_stills + num_frames, num_frames=num_frames)
+    assert outcome.counted_images() == expected
+
+
 def test_smallest_image(model: Model, write_image: WriteImage, tmp_path: Path) -> None:
     outcome, _ = process(model, tmp_path / "out", write_image("dot.png", 1, 1))
     assert outcome.num_images == 1 and not outcome.problems
@@ -106,7 +117,8 @@ def test_three_seconds_of_video(model: Model, tmp_path: Path) -> None:
     capture = cv2.VideoCapture(str(outcome.drawn[0]))
     assert capture.get(cv2.CAP_PROP_FPS) == RATE
     frames = read_frames(outcome.drawn[0])
-    assert len(frames) == 75 and frames[0].shape == (HEIGHT, WIDTH, 3)
+    assert outcome.num_images == outcome.num_frames == len(frames) == 75
+    assert frames[0].shape == (HEIGHT, WIDTH, 3)
 
     assert [image["frame"] for image in content["images"]] == list(range(75))
     assert content["images"][50]["seconds"] == 2.0

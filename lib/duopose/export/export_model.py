@@ -30,7 +30,7 @@ from duopose.export.compare import (
     people_difference,
 )
 from duopose.export.description import describe
-from duopose.export.write import EXAMPLE_SHAPE, FORMATS, ExportFormat, require_packages
+from duopose.export.export_formats import EXAMPLE_SHAPE, FORMATS, ExportFormat, require_packages
 from duopose.inference.model import ImageLike, Model, read_calibration, to_rgb_array
 from duopose.network.exported_file import TORCHSCRIPT_SUFFIX, is_exported
 from duopose.network.flat_network import FlatNetwork, map_names, output_of_maps

@@ -11,8 +11,8 @@ import torch
 from yacs.config import CfgNode
 
 from duopose.calibration.calibrate import calibrate, decode_people, match_people, with_calibration
+from duopose.calibration.calibrate_file import calibrate_file, expected_calibration_error
 from duopose.calibration.collect import AnnotatedPeople, ImagePeaks, match_peaks
-from duopose.calibration.session import calibrate_file, expected_calibration_error
 from duopose.config import config_text, load_config
 from duopose.decode import build_decoder, build_merger
 from duopose.decode.build import build_layout
