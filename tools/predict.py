@@ -29,7 +29,8 @@ from duopose.runtime import configure_torch
 
 DEFAULT_OUT = Path("output/predict")
 SECTIONS = "|".join(sorted({key.split(".")[0] for key in SETTINGS if "." in key}))
-SETTING_KEY = re.compile(rf"(?:{SECTIONS})\.[A-Z0-9_.]+")
+TOP_KEYS = "|".join(sorted(key for key in SETTINGS if "." not in key))
+SETTING_KEY = re.compile(rf"(?:(?:{SECTIONS})\.[A-Z0-9_.]+|{TOP_KEYS})(?:=.*)?")
 
 
 def parse(arguments: list[str]) -> Namespace:

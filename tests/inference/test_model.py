@@ -259,9 +259,14 @@ def test_unreadable_images_are_named(
 def test_files_that_cannot_be_loaded(write_model: WriteModel, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="absent"):
         duopose.load(tmp_path / "absent.pth")
-    (tmp_path / "text.pth").write_text("no model")
-    with pytest.raises(UserError, match="text"):
-        duopose.load(tmp_path / "text.pth")
+    with pytest.raises(UserError, match="folder"):
+        duopose.load(tmp_path)
+    # Contents on which the unpickler itself fails, with one error or another.
+    for number, content in enumerate((b"", b"no model", b"export X", b"\x80\x02e.", b"PK\x03")):
+        path = tmp_path / f"text{number}.pth"
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=path.name):
+            duopose.load(path)
     torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, tmp_path / "weights.pth")
     with pytest.raises(UserError, match="weights"):
         duopose.load(tmp_path / "weights.pth")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-TIMEOUT = 60.0  # seconds for an answer
+TIMEOUT = 300.0  # seconds for an answer
 
 
 def find_chromium() -> str | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tests.documented_commands import load_tool
 from tests.predict.conftest import write_tiny_model
 from tests.predict.crossings import crossing_video, write_video
 
@@ -70,6 +71,12 @@ def test_nothing_readable(folder: Path, tmp_path: Path, fails: Callable[..., str
     assert "c.jpg" in error and "camera 98" in error and not out.exists()
 
 
+def test_settings_follow_the_sources() -> None:
+    tool = load_tool("predict")
+    settings = ["TEST.FLIP_TEST=False", "THREADS", "2", "MODEL.WIDTH", "32"]
+    assert tool.split_words(["a.jpg", "TESTS", *settings]) == (["a.jpg", "TESTS"], settings)
+
+
 def test_wrong_words(
     folder: Path, tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +84,7 @@ def test_wrong_words(
     (tmp_path / "file").touch()
     assert "missing.jpg" in fails("missing.jpg", *model)
     assert "TEST.MAX_PEPLE" in fails(folder / "in", *model, "TEST.MAX_PEPLE", 3)
+    assert "TEST.FLIP_TSET" in fails(folder / "in", *model, "TEST.FLIP_TSET=True")
     assert "--batch 0" in fails(folder / "in", *model, "--batch", 0)
     assert str(tmp_path / "file") in fails(folder / "in", *model, "--out", tmp_path / "file")
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):

@@ -21,7 +21,7 @@ from duopose.errors import UserError
 from duopose.inference.model import ModelSettings, read_model_settings
 from duopose.network.build import UPSAMPLE
 from duopose.network.exported_file import is_exported, read_weight_file
-from duopose.network.model_file import SOURCES
+from duopose.network.model_file import weight_file_problem
 from duopose.run_folder import RunFolder
 from duopose.skeletons import Skeleton, skeleton_to_dict
 
@@ -33,7 +33,6 @@ DECISIVE_FIELDS = ("keypoints", "parents", "torso", "centre_only")
 SKELETON_KEY = "DATASET.SKELETON"
 MAX_REPORTED = 8  # differing settings in a notice
 DOUBLE_EMBEDDING = "pose_higher_hrnet_de"
-TORCH_FILE_STARTS = (b"PK", b"\x80")  # a zip of today's torch, a pickle of earlier ones
 
 
 def find_weights(cfg: CfgNode, run: RunFolder) -> Path:
@@ -120,26 +119,11 @@ def check_is_weight_file(path: Path, source: str) -> None:
 
     Exported files are known by their suffix, and checked when they are read.
     """
-    if path.is_dir():
-        run = RunFolder(path, path)
-        files = [file for file in (run.model_best, run.model_final) if file.is_file()]
-        name = files[0] if files else run.model_best
-        raise UserError(f"{source}: '{path}' is a folder; give the weight file in it, e.g. {name}")
-    if not path.is_file():
-        raise UserError(
-            f"{source}: weight file '{path}' does not exist (looked for {path.absolute()}).\n"
-            f"{SOURCES}"
-        )
-    if is_exported(path):
+    if path.is_file() and is_exported(path):
         return
-    with path.open("rb") as file:
-        start = file.read(2)
-    if not start.startswith(TORCH_FILE_STARTS):
-        content = "it is empty" if not start else f"it begins with {start!r}"
-        raise UserError(
-            f"{source}: '{path}' is not a weight file of torch ({content}); give the "
-            "model_best.pth that tools/dist_train.py writes, or another .pth file"
-        )
+    problem = weight_file_problem(path)
+    if problem:
+        raise UserError(f"{source}: {problem}")
 
 
 def _skeleton_difference(

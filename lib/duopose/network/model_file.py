@@ -34,6 +34,9 @@ PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
 MODEL_FOLDERS = (PACKAGE_FOLDER.parents[1] / "models", PACKAGE_FOLDER / "models")
 DEFAULT_MODEL_PATTERN = "duopose_*.pth"  # the first in the order of names
 
+# A zip of today's torch, a pickle of earlier ones.
+TORCH_FILE_STARTS = (b"PK", b"\x80")
+
 StateDict = dict[str, torch.Tensor]
 
 
@@ -117,10 +120,9 @@ def read_torch_file(path: str | Path) -> dict[str, Any]:
     plain values.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(
-            f"weight file '{path}' does not exist (looked for {path.absolute()}).\n{SOURCES}"
-        )
+    problem = weight_file_problem(path)
+    if problem:
+        raise UserError(problem)
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -130,7 +132,7 @@ def read_torch_file(path: str | Path) -> dict[str, Any]:
             "damaged; such a file can execute code and is not loaded. "
             f"If you trust it, save its tensors alone. ({_first_line(error)})"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged file can raise anything in the unpickler
         raise UserError(
             f"weight file '{path}' cannot be read; is it complete? ({_first_line(error)})"
         ) from error
@@ -139,6 +141,27 @@ def read_torch_file(path: str | Path) -> dict[str, Any]:
         type_name = type(content).__name__
         raise UserError(f"weight file '{path}' holds a {type_name}, not a dictionary of tensors")
     return content
+
+
+def weight_file_problem(path: Path) -> str:
+    """Why the path cannot be a file that torch has written, '' where it can be one."""
+    if path.is_dir():
+        names = ("model_best.pth", "model_final.pth")
+        found = [path / name for name in names if (path / name).is_file()]
+        example = found[0] if found else path / names[0]
+        return f"'{path}' is a folder; give the weight file in it, e.g. {example}"
+    if not path.is_file():
+        return f"weight file '{path}' does not exist (looked for {path.absolute()}).\n{SOURCES}"
+
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start.startswith(TORCH_FILE_STARTS):
+        return ""
+    content = f"it begins with {start!r}" if start else "it is empty"
+    return (
+        f"'{path}' is not a weight file of torch ({content}); give the model_best.pth that "
+        "tools/dist_train.py writes, or another .pth file"
+    )
 
 
 def find_state_dict(content: Mapping[str, Any], path: str | Path) -> StateDict:

@@ -21,6 +21,8 @@ from duopose.predict.sources import ImageItem, Item, VideoItem, safe_stem
 from duopose.predict.tracking import PoseTracker
 from duopose.predict.video import VideoReader, VideoWriter
 
+BAR_WITH_TOTAL = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
+BAR = "{desc}: {n_fmt}{unit} [{elapsed}, {rate_noinv_fmt}]"
 JPEG_QUALITY = 92
 MAX_LISTED = 20  # problems
 MAX_MISSED_SECONDS = 1.0  # a person who comes back later gets a new id
@@ -109,7 +111,7 @@ class Run:
     # ---- images ----
 
     def _process_images(self, items: Sequence[ImageItem]) -> None:
-        with tqdm(total=len(items), unit=" images", disable=len(items) == 1) as bar:
+        with _bar(len(items), " images", disable=len(items) == 1) as bar:
             for chunk in _chunks(items, self.options.batch_size):
                 self._process_chunk(chunk)
                 bar.update(len(chunk))
@@ -179,7 +181,7 @@ class Run:
         frames = islice(reader, self.options.max_frames or None)
         number = 0
         total = reader.num_frames
-        with tqdm(total=total, unit=" frames", desc=safe_stem(reader.item.name)) as bar:
+        with _bar(total, " frames", desc=safe_stem(reader.item.name)) as bar:
             for chunk in _chunks(frames, self.options.batch_size):
                 for image, found in zip(chunk, self.model(chunk, len(chunk)), strict=True):
                     people = self._tracked(found, tracker)
@@ -237,6 +239,12 @@ def predict(
             files.close(info or {})
         else:
             files.discard()
+
+
+def _bar(total: int | None, unit: str, **options: Any) -> Any:
+    """A progress bar whose rate is always per second: tqdm turns rates below 1 around."""
+    layout = BAR_WITH_TOTAL if total else BAR
+    return tqdm(total=total, unit=unit, bar_format=layout, **options)
 
 
 def _groups(items: Sequence[Item]) -> Iterator[tuple[bool, list[Any]]]:
