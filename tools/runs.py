@@ -61,7 +61,8 @@ def run(args: Namespace) -> None:
         print(orjson.dumps([one.to_dict() for one in runs], option=orjson.OPT_INDENT_2).decode())
     else:
         where = ", ".join(map(str, folders))
-        print(runs_text(runs, args.all_settings) or f"no runs below {where}")
+        state = f" in state '{args.state}'" if args.state else ""
+        print(runs_text(runs, args.all_settings) or f"no runs{state} below {where}")
 
 
 def main(arguments: list[str]) -> int:
