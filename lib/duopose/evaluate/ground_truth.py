@@ -70,8 +70,8 @@ def image_ids_to_score(file: AnnotationFile, image_ids: ImageIds | None) -> list
         unknown = sorted(wanted.difference(known), key=str)
         if unknown:
             raise UserError(
-                f"annotation file '{file.path}': {len(unknown)} images to score are not in it, "
-                f"first {unknown[:3]}"
+                f"annotation file '{file.path}': images to score that are not in it: "
+                f"{len(unknown)}, first {unknown[:3]}"
             )
 
     if not selected:

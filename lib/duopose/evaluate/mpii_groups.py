@@ -167,8 +167,8 @@ def _checked_people(file: AnnotationFile, skeleton: Skeleton) -> list[Record]:
             wrong.append(person.get("id"))
     if wrong:
         raise UserError(
-            f"annotation file '{file.path}': {len(wrong)} annotations have not the "
-            f"{skeleton.num_keypoints} keypoints of skeleton '{skeleton.name}', first {wrong[:3]}; "
+            f"annotation file '{file.path}': annotations without the {skeleton.num_keypoints} "
+            f"keypoints of skeleton '{skeleton.name}': {len(wrong)}, first {wrong[:3]}; "
             "make the file with tools/prepare_mpii.py"
         )
     return people

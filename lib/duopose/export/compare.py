@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from duopose.errors import counted
 from duopose.inference.model import ImageLike, Model, People
 from duopose.network.flat_network import flatten_output, map_names
 from duopose.network.pose_net import INPUT_MULTIPLE
@@ -98,8 +99,9 @@ class PeopleDifference:
 
     def __str__(self) -> str:
         same = self.num_images - self.num_different
+        people = counted(self.num_people, "person", "people")
         return (
-            f"the same people in {same} of {self.num_images} images ({self.num_people} people; "
+            f"the same people in {same} of {self.num_images} images ({people}; "
             f"positions within {self.max_distance:.2g} pixels, scores within {self.max_score:.2g})"
         )
 

@@ -80,7 +80,7 @@ def read_yolo_pose(
             f"none of the {len(files)} images of '{folder}' has a txt file in '{labels}'"
         )
     if num_without:
-        notices.append(f"{num_without} images have no txt file: images without people")
+        notices.append(f"images without a txt file, taken to be without people: {num_without}")
     pairs = _flip_pairs(content.get("flip_idx"), layout.keypoints, source)
     return LabelledSet(layout.keypoints, found, pairs, notices)
 
