@@ -7,9 +7,14 @@ from typing import Any
 
 import pytest
 
-from duopose.coco_annotations import is_person, person_category, read_annotation_file
+from duopose.coco_annotations import (
+    is_person,
+    person_category,
+    read_all_fields,
+    read_annotation_file,
+)
 from duopose.errors import UserError
-from duopose.files import read_json
+from duopose.json_files import read_json
 
 PERSON = {"id": 1, "name": "person"}
 
@@ -64,7 +69,10 @@ def test_real_files(real_data: Path, name: str) -> None:
     file = read_annotation_file(real_data / name)
     content = read_json(real_data / name, "annotation file")
     category = person_category(file.categories, 17 if "coco/" in name else 14, name)
-    assert file.annotations == content["annotations"]
+    assert read_all_fields(real_data / name).annotations == content["annotations"]
+    for annotation, whole in zip(file.annotations, content["annotations"], strict=True):
+        read = {key: value for key, value in annotation.items() if key != "segmentation"}
+        assert read.items() <= whole.items() and annotation["keypoints"] == whole["keypoints"]
     assert all(is_person(annotation, category) for annotation in file.annotations)
 
 

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "lib" / "duopose"
 BASE = {
     "types", "skeletons", "geometry", "errors", "files", "locks", "coco_annotations",
-    "skeleton_tables", "skeleton_limbs", "console",
+    "skeleton_tables", "skeleton_limbs", "console", "annotation_types", "json_files",
 }  # fmt: skip
 MIDDLE = {"datasets", "targets", "network", "losses", "decode", "evaluate", "visualize"}
 # These wire the folders below together. Each may import the ones before it; tools call them.

@@ -14,6 +14,7 @@ from typing import Protocol
 from yacs.config import CfgNode
 
 from duopose.coco_annotations import RequiredField
+from duopose.config.build import json_memory
 from duopose.config.declaration import did_you_mean
 from duopose.datasets.split_files import COCO_ANNOTATIONS, COCO_IMAGES, Layout
 from duopose.errors import UserError
@@ -23,7 +24,7 @@ from duopose.evaluate.ground_truth import ImageIds, open_annotations
 from duopose.evaluate.metrics import Metrics
 from duopose.evaluate.mpii import evaluate_mpii
 from duopose.evaluate.pck import pck
-from duopose.evaluate.results import Results, as_entries
+from duopose.evaluate.results import Results, as_entries, read_entries
 from duopose.evaluate.submission import (
     SubmissionWriter,
     write_coco_submission,
@@ -165,18 +166,21 @@ def build_evaluator(cfg: CfgNode, skeleton: Skeleton) -> Evaluator:
     benchmark = build_benchmark(cfg)
     options = {argument: _setting(cfg, key) for argument, key in benchmark.options.items()}
     pck_threshold = float(cfg.TEST.PCK)
+    max_memory = json_memory(cfg)
 
     def evaluate(
         results: Results, annotations: str | Path, image_ids: ImageIds | None = None
     ) -> Metrics:
-        file = open_annotations(annotations)
+        file = open_annotations(annotations, max_memory)
         if not file.annotations:
             note = (
                 f"'{annotations}' has no annotations, so there is nothing to measure; "
                 "submit the results to the benchmark's server"
             )
             return Metrics({}, notes=(note,), headline=benchmark.headline)
-        if pck_threshold and not isinstance(results, (str, Path)):
+        if isinstance(results, (str, Path)):
+            results = read_entries(results, max_memory)
+        elif pck_threshold:
             results = as_entries(results)  # read twice
         metrics = benchmark.evaluate(file, results, skeleton, image_ids, **options)
         if pck_threshold:
@@ -194,7 +198,7 @@ def check_truth(
 
     A file without annotations, as of COCO test-dev, is no mistake.
     """
-    file = open_annotations(annotations)
+    file = open_annotations(annotations, json_memory(cfg))
     if not file.annotations:
         return
     benchmark = build_benchmark(cfg)

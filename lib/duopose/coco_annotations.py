@@ -6,26 +6,51 @@ kind of people as it was trained on.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
-from duopose.errors import UserError
-from duopose.files import read_json
+import msgspec
+
+from duopose.annotation_types import FileFields
+from duopose.errors import UserError, counted
+from duopose.json_files import MAX_MEMORY, json_values, read_typed_json
 
 Record = dict[str, Any]  # one entry of a list of the file, with the file's own keys
+WHAT = "annotation file"  # in messages
+FORMAT_NAME = "COCO format"
+LENGTHS = {"bbox": 4, "head_box": 4, "objpos": 2}  # numbers of a box or point
 PERSON_NAME = "person"  # the name in COCO, CrowdPose and our converted MPII files
 
 
 @dataclass(frozen=True)
 class AnnotationFile:
-    """The three lists of a COCO file, unchanged; only their being lists of records is checked."""
+    """The three lists of a COCO file; `read_annotation_file` states what is checked."""
 
     path: Path
     images: list[Record]
     annotations: list[Record]  # empty for a test split without ground truth
     categories: list[Record]
+
+
+if TYPE_CHECKING:
+    _Value = Any
+else:
+    _Value = json_values(8)  # lists in each other: of groups in MPII files 2, of polygons 2
+
+
+class _Lists(TypedDict, total=False):
+    """The lists with all fields of the records."""
+
+    images: list[dict[str, _Value]]
+    annotations: list[dict[str, _Value]] | None
+    categories: list[dict[str, _Value]] | None
+
+
+_FIELDS = msgspec.json.Decoder(FileFields)
+_ALL_FIELDS = msgspec.json.Decoder(_Lists)
 
 
 @dataclass(frozen=True)
@@ -37,35 +62,61 @@ class RequiredField:
     is_sometimes_missing: bool = False  # in the official files, so a lack is no mistake of the user
 
 
-def read_annotation_file(path: str | Path) -> AnnotationFile:
-    """Parse a COCO file. 'annotations' and 'categories' may be missing, as in COCO's test splits.
+def read_annotation_file(path: str | Path, max_memory: int = MAX_MEMORY) -> AnnotationFile:
+    """Parse a COCO file: records with the fields of `annotation_types`, types and bounds checked.
 
-    UserError naming the file and the key where it is not in COCO format.
+    'annotations' and 'categories' may be missing, as in COCO's test splits. max_memory: bytes, see
+    `json_files.read_json`. UserError naming the file, the key and the id of the record where it is
+    not in COCO format, where a value has another type, and where two images have the same id.
     """
-    content = read_json(path, "annotation file")
+    content = read_typed_json(path, WHAT, _FIELDS, max_memory, FORMAT_NAME)
+    file = _annotation_file(Path(path), content)
+    _check_lengths(file)
+    _check_image_ids(file)
+    return file
 
-    if not isinstance(content, dict):
+
+def read_all_fields(path: str | Path, max_memory: int = MAX_MEMORY) -> AnnotationFile:
+    """Parse a COCO file for those who keep or check everything that is in it.
+
+    Only the three lists being lists of records is checked; UserError where they are not.
+    """
+    content = read_typed_json(path, WHAT, _ALL_FIELDS, max_memory, FORMAT_NAME)
+    return _annotation_file(Path(path), content)
+
+
+def _annotation_file(path: Path, content: dict[str, Any]) -> AnnotationFile:
+    if content.get("images") is None:
         raise UserError(
-            f"annotation file {path} is not in COCO format: "
-            f"its top level is a {type(content).__name__}, not a mapping"
+            f"{WHAT} '{path}' is not in {FORMAT_NAME}: 'images' must be a list of records; the "
+            f"lists in it are {list(content)}"
         )
-
-    lists = {key: content.get(key, []) for key in ("images", "annotations", "categories")}
-    problems = [key for key, value in lists.items() if not _is_list_of_records(value)]
-    if "images" not in content:
-        problems = ["images", *problems]
-
-    if problems:
-        keys = ", ".join(f"'{key}'" for key in problems)
-        raise UserError(
-            f"annotation file {path} is not in COCO format: {keys} must be a list of records; "
-            f"it has the keys {list(content)[:8]}"
-        )
-    return AnnotationFile(Path(path), **lists)
+    lists = [content.get(key) or [] for key in ("images", "annotations", "categories")]
+    return AnnotationFile(path, *lists)
 
 
-def _is_list_of_records(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(record, dict) for record in value)
+def _check_lengths(file: AnnotationFile) -> None:
+    """UserError where a box or point has another number of values; empty ones count as missing."""
+    for annotation in file.annotations:
+        for name, length in LENGTHS.items():
+            values = annotation.get(name)
+            if values and len(values) != length:
+                raise UserError(
+                    f"{WHAT} '{file.path}': annotation {annotation.get('id')}: '{name}' has "
+                    f"{counted(len(values), 'number')}, not {length}"
+                )
+
+
+def _check_image_ids(file: AnnotationFile) -> None:
+    """UserError where two images have the same id: it would not be known whose people are whose."""
+    ids = [image["id"] for image in file.images if "id" in image]
+    if len(set(ids)) == len(ids):
+        return
+    repeated = [image_id for image_id, count in Counter(ids).items() if count > 1]
+    raise UserError(
+        f"{WHAT} '{file.path}': {counted(len(repeated), 'id')} of 'images' repeated, "
+        f"first {repeated[:3]}; each image needs an id of its own"
+    )
 
 
 def person_category(

@@ -1,4 +1,4 @@
-"""Writing files atomically, and reading json files with messages that name the file."""
+"""Writing files atomically, checksums of files, and a pause of the garbage collection."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import orjson
-
-from duopose.errors import UserError
 
 
 def write_atomically(
@@ -94,20 +89,3 @@ def paused_garbage_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def read_json(path: str | Path, what: str) -> Any:
-    """The content of a json file. UserError names the file and `what` it was expected to be."""
-    path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{what} '{path}' is a folder; give the file in it")
-    if not path.is_file():
-        raise UserError(f"{what} '{path}' does not exist (looked in {path.absolute().parent})")
-
-    try:
-        with paused_garbage_collection():
-            return orjson.loads(path.read_bytes())
-    except orjson.JSONDecodeError as error:
-        raise UserError(
-            f"{what} '{path}' is not valid json: {error} (NaN and infinity are not allowed in json)"
-        ) from error

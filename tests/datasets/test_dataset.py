@@ -235,7 +235,7 @@ def test_images_directly_below_root_and_own_paths(tiny_root: Path) -> None:
         ),
         (
             '{"images": [{"id": 1, "file_name": "a", "width": "x", "height": 4}]}',
-            r"\(id 1\) has width and height",
+            r"\(id 1\), 'width'",
         ),
         ('{"images": [], "annotations": []}', "person_keypoints_train2017.json"),
     ],
@@ -282,5 +282,5 @@ def test_ids_may_be_text_and_other_categories_are_not_people(tmp_path: Path) -> 
 def test_a_broken_segmentation_names_the_image(tmp_path: Path) -> None:
     content = tiny_content()
     content["annotations"][2]["segmentation"] = {"size": [HEIGHT, WIDTH]}
-    with pytest.raises(UserError, match=r"image id 10 in .*'segmentation'"):
-        dataset_of(write_tiny(tmp_path, content)).load(0)
+    with pytest.raises(UserError, match=r"'segmentation' of annotation 3 \(image 10\)"):
+        dataset_of(write_tiny(tmp_path, content))

@@ -337,11 +337,11 @@ def test_images_without_id(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("people", "message"),
     [
-        (lambda one: [one | {"score": None}], "person 0 .*score"),
+        (lambda one: [one | {"score": None}], "(person|entry) 0 .*score"),
         (lambda one: [one | {"score": True}], "person 0 .*score True"),
         (
             lambda one: [one | {"score": "high"}],
-            "person 0 .*score",
+            "(person|entry) 0 .*score",
         ),
         (
             lambda one: [

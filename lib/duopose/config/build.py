@@ -30,6 +30,11 @@ def build_skeleton(cfg: CfgNode) -> Skeleton:
     return get_skeleton(name)
 
 
+def json_memory(cfg: CfgNode) -> int:
+    """Bytes that a json file of LIMITS.JSON_GB may need when decoded."""
+    return int(cfg.LIMITS.JSON_GB * 2**30)
+
+
 def offset_strides(cfg: CfgNode) -> tuple[int, ...]:
     """Strides of the offset maps: both, stride 4 without MODEL.FINE_OFFSETS, none: the baseline."""
     if cfg.MODEL.NAME == "pose_higher_hrnet":

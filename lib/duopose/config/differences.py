@@ -14,7 +14,7 @@ ABSENT = "(absent)"  # value of a setting that a file does not have
 
 # Settings without effect on what a network learns: paths, speed, and how results are measured. A
 # resumed run may change them.
-FREE_SECTIONS = ("TEST.", "DEBUG.", "CUDNN.")
+FREE_SECTIONS = ("TEST.", "DEBUG.", "CUDNN.", "LIMITS.")
 FREE_KEYS = {
     "OUTPUT_DIR", "LOG_DIR", "DEVICE", "GPUS", "WORKERS", "THREADS", "DATA_TIMEOUT", "PRINT_FREQ",
     "AUTO_RESUME", "VERBOSE", "DETERMINISTIC", "MODEL.PRETRAINED", "MODEL.CHANNELS_LAST",

@@ -1,8 +1,9 @@
 """All settings and their defaults: those of a run, the network and the data here, others imported.
 
-LOSS and TRAIN are in `training_settings.py`, TEST and DEBUG in `evaluation_settings.py`. A yaml or
-`KEY VALUE` on the command line may change these keys and no others. Key names are those of
-HigherHRNet and public DE where they have the setting. After a change write docs/settings.md anew:
+LOSS and TRAIN are in `training_settings.py`, TEST and DEBUG in `evaluation_settings.py`, LIMITS in
+`limits_settings.py`. A yaml or `KEY VALUE` on the command line may change these keys and no others.
+Key names are those of HigherHRNet and public DE where they have the setting. After a change write
+docs/settings.md anew:
 
     python -m duopose.config.settings_page
 """
@@ -27,6 +28,7 @@ from duopose.config.declaration import (
     one_of,
 )
 from duopose.config.evaluation_settings import DEBUG, TEST
+from duopose.config.limits_settings import LIMITS
 from duopose.config.training_settings import LOSS, TRAIN
 
 RUN = (
@@ -330,6 +332,7 @@ SECTIONS = {
     "TRAIN": TRAIN,
     "TEST": TEST,
     "DEBUG": DEBUG,
+    "LIMITS": LIMITS,
 }
 SETTINGS = {setting.key: setting for section in SECTIONS.values() for setting in section}
 

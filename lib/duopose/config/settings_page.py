@@ -38,6 +38,7 @@ TITLES = {
     "TRAIN": "TRAIN: training",
     "TEST": "TEST: evaluation and decoder",
     "DEBUG": "DEBUG: extra output",
+    "LIMITS": "LIMITS: bounds on files of others",
 }
 
 

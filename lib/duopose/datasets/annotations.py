@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from duopose.coco_annotations import (
@@ -23,6 +24,7 @@ from duopose.coco_annotations import (
     person_category,
 )
 from duopose.datasets.ignore_mask import pack_ignored_regions
+from duopose.datasets.segmentations import SegmentationError, as_json, read_segmentation
 from duopose.errors import UserError
 from duopose.skeletons import Skeleton
 
@@ -77,8 +79,8 @@ def collect_people(file: AnnotationFile, skeleton: Skeleton, limit: int = 0) -> 
     rows: list[np.ndarray] = []
     first = [0]
     ignored_regions: list[bytes] = []
-    for of_image in annotations:
-        labelled, ignored = _split_people(file.path, of_image, skeleton)
+    for image, of_image in zip(images, annotations, strict=True):
+        labelled, ignored = _split_people(file.path, image, of_image, skeleton)
         rows += labelled
         first.append(len(rows))
         ignored_regions.append(ignored)
@@ -148,7 +150,7 @@ def _is_valid_side(side: object) -> bool:
 
 
 def _split_people(
-    path: Path, annotations: list[Record], skeleton: Skeleton
+    path: Path, image: Record, annotations: list[Record], skeleton: Skeleton
 ) -> tuple[list[np.ndarray], bytes]:
     """Keypoints of the labelled people of an image, largest first, and its ignored regions."""
     labelled: list[tuple[Record, np.ndarray]] = []
@@ -159,8 +161,8 @@ def _split_people(
         is_crowd = bool(annotation.get("iscrowd"))
         if keypoints is not None and not is_crowd and (keypoints[:, 2] > 0).any():
             labelled.append((annotation, keypoints))
-        elif annotation.get("segmentation"):
-            segmentations.append(annotation["segmentation"])
+        elif segmentation := _checked_segmentation(path, image, annotation):
+            segmentations.append(segmentation)
         elif annotation.get("bbox"):
             boxes.append(annotation["bbox"])
 
@@ -168,6 +170,22 @@ def _split_people(
     labelled_boxes = [annotation["bbox"] for annotation, _ in labelled if annotation.get("bbox")]
     ignored = pack_ignored_regions(segmentations, boxes, labelled_boxes)
     return [keypoints for _, keypoints in labelled], ignored
+
+
+def _checked_segmentation(path: Path, image: Record, annotation: Record) -> msgspec.Raw | None:
+    """The segmentation as json text; None where there is none. UserError where it is unusable."""
+    value = annotation.get("segmentation")
+    if value is None:
+        return None
+    try:
+        text = as_json(value)
+        segmentation = read_segmentation(text, image["width"], image["height"])
+    except SegmentationError as error:
+        raise UserError(
+            f"annotation file {path}: 'segmentation' of annotation {annotation.get('id')} (image "
+            f"{image['id']}) {error}; tools/check_data.py lists all of them"
+        ) from error
+    return None if segmentation is None else msgspec.Raw(text)
 
 
 def _read_keypoints(path: Path, annotation: Record, skeleton: Skeleton) -> np.ndarray | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from duopose.coco_annotations import check_keypoint_names, read_annotation_file
+from duopose.config.build import json_memory
 from duopose.datasets.annotations import collect_people
 from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.split_files import ImageSource, Layout, find_annotations, find_images
@@ -27,7 +28,7 @@ def build_dataset(
     labelled person to train on.
     """
     annotations, images = find_files(cfg, layout, split, train=train)
-    file = read_annotation_file(annotations)
+    file = read_annotation_file(annotations, json_memory(cfg))
     notice = check_keypoint_names(file, skeleton.keypoints, skeleton.name)
     people = collect_people(file, skeleton, cfg.DATASET.LIMIT)
 

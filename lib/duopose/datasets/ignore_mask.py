@@ -11,14 +11,30 @@ the box is ignored except inside the boxes of labelled people: a crowd's box may
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
+import msgspec
 import numpy as np
 import orjson
 from pycocotools import mask as coco_mask
 
+from duopose.datasets.segmentations import (
+    MIN_POLYGON_NUMBERS,
+    RunLengths,
+    as_json,
+    read_segmentation,
+)
+
 RunLengthCode = dict[str, Any]  # COCO's {"size": [height, width], "counts": bytes}
-MIN_POLYGON_NUMBERS = 6  # three points x, y; pycocotools crashes on fewer
+
+
+class _Packed(TypedDict):
+    segmentations: list[msgspec.Raw]
+    boxes: list[list[float]]
+    labelled_boxes: list[list[float]]
+
+
+_DECODER = msgspec.json.Decoder(_Packed)
 
 
 def pack_ignored_regions(
@@ -32,7 +48,7 @@ def pack_ignored_regions(
     if not segmentations and not boxes:
         return b""
     content = {
-        "segmentations": segmentations,
+        "segmentations": [orjson.Fragment(as_json(one)) for one in segmentations],
         "boxes": boxes,
         "labelled_boxes": labelled_boxes if boxes else [],
     }
@@ -42,15 +58,17 @@ def pack_ignored_regions(
 def encode_regions(packed: bytes, width: int, height: int) -> RunLengthCode | None:
     """The union of an image's packed regions as one run-length code; None where there are none.
 
-    TypeError, ValueError or KeyError where a segmentation is unusable.
+    SegmentationError where a segmentation is unusable.
     """
     if not packed:
         return None
 
-    content = orjson.loads(packed)
+    content = _DECODER.decode(packed)
     codes: list[RunLengthCode] = []
-    for segmentation in content["segmentations"]:
-        codes += _encode_segmentation(segmentation, width, height)
+    for text in content["segmentations"]:
+        segmentation = read_segmentation(bytes(text), width, height)
+        if segmentation is not None:
+            codes += _encode_segmentation(segmentation, width, height)
     if content["boxes"]:
         codes.append(_encode_boxes(content["boxes"], content["labelled_boxes"], width, height))
 
@@ -64,14 +82,17 @@ def decode_mask(code: RunLengthCode | None, width: int, height: int) -> np.ndarr
     return 1 - np.ascontiguousarray(coco_mask.decode(code))
 
 
-def _encode_segmentation(segmentation: Any, width: int, height: int) -> list[RunLengthCode]:
-    """Codes of one annotation: of its polygons, or of its run lengths (list or packed string)."""
+def _encode_segmentation(
+    segmentation: list[list[float]] | RunLengths, width: int, height: int
+) -> list[RunLengthCode]:
+    """Codes of one checked annotation: of its polygons, or of its run lengths."""
     if isinstance(segmentation, list):
         polygons = [polygon for polygon in segmentation if len(polygon) >= MIN_POLYGON_NUMBERS]
         return list(coco_mask.frPyObjects(polygons, height, width)) if polygons else []
-    if isinstance(segmentation["counts"], list):
-        return [coco_mask.frPyObjects(segmentation, height, width)]
-    return [{"size": segmentation["size"], "counts": segmentation["counts"].encode()}]
+    counts = segmentation["counts"]
+    if isinstance(counts, str):
+        return [{"size": segmentation["size"], "counts": counts.encode()}]
+    return [coco_mask.frPyObjects(segmentation, height, width)]
 
 
 def _encode_boxes(

@@ -19,6 +19,7 @@ from duopose.coco_annotations import (
 )
 from duopose.errors import UserError
 from duopose.evaluate.results import PERSON_CATEGORY
+from duopose.json_files import MAX_MEMORY
 
 ImageIds = Collection[int | str]
 # A file, or its content: what evaluators take.
@@ -28,10 +29,11 @@ MAX_KEYPOINTS = 10_000  # num_keypoints of a person above this is a mistake in t
 REQUIRED_FOR_OKS = ("image_id", "bbox", "area")
 
 
-def open_annotations(source: AnnotationSource) -> AnnotationFile:
+def open_annotations(source: AnnotationSource, max_memory: int = MAX_MEMORY) -> AnnotationFile:
     """The annotation file, read if `source` is a path; UserError where an image has no id.
 
-    Annotations are checked by the functions that use them.
+    max_memory: bytes, for `read_annotation_file`. Content that is given in memory is checked by the
+    functions that use it.
     """
     if isinstance(source, AnnotationFile):
         return source
@@ -40,7 +42,7 @@ def open_annotations(source: AnnotationSource) -> AnnotationFile:
             IN_MEMORY, source["images"], source["annotations"], source["categories"]
         )
     else:
-        file = read_annotation_file(source)
+        file = read_annotation_file(source, max_memory)
 
     without_id = [n for n, image in enumerate(file.images) if not _is_id(image.get("id"))]
     if without_id:

@@ -17,9 +17,12 @@ from typing import Any, NamedTuple
 import orjson
 
 from duopose.errors import UserError
-from duopose.files import read_json, write_atomically
+from duopose.files import write_atomically
+from duopose.json_files import read_json
 
 OTHER_KEYS = {"headline": str, "notes": list, "protocol": dict}  # the other keys of the file
+MAX_FILE_MEMORY = 100 * 2**20  # a metrics file has some kB
+MAX_NAMED = 5  # wrong keys in a message
 # Files written before images were called images everywhere.
 RENAMED_WORDS = {"pictures": "images"}
 
@@ -86,15 +89,16 @@ def read_metrics(path: str | Path) -> MetricsRecord:
             f"metrics file '{path}' does not exist; tools/valid.py writes metrics.json beside the "
             "results of an evaluation"
         )
-    content = read_json(path, "metrics file")
+    content = read_json(path, "metrics file", MAX_FILE_MEMORY)
     if not isinstance(content, dict):
         content = {}
 
     missing = [key for key, kind in OTHER_KEYS.items() if not isinstance(content.get(key), kind)]
+    missing += [name for name, value in content.items() if not _is_valid(name, value)]
     if missing:
         raise UserError(
-            f"'{path}' is not the metrics file of an evaluation: {', '.join(missing)} missing or "
-            "of the wrong type; give the metrics.json beside the results"
+            f"'{path}' is not the metrics file of an evaluation: {', '.join(missing[:MAX_NAMED])} "
+            "missing or of the wrong type; give the metrics.json beside the results"
         )
 
     protocol = _with_new_words(content["protocol"])
@@ -102,6 +106,17 @@ def read_metrics(path: str | Path) -> MetricsRecord:
     values = {name: value for name, value in content.items() if name not in OTHER_KEYS}
     metrics = Metrics(values, tuple(content["notes"]), facts, content["headline"])
     return MetricsRecord(metrics, protocol)
+
+
+def _is_valid(name: str, value: Any) -> bool:
+    """Whether a metric is a number or null, and the other keys hold what is in them."""
+    if name == "notes":
+        return isinstance(value, list) and all(isinstance(note, str) for note in value)
+    if name == "protocol":
+        return isinstance(value, dict) and isinstance(value.get("scored", {}), dict)
+    if name in OTHER_KEYS or value is None:
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _with_new_words(protocol: dict[str, Any]) -> dict[str, Any]:

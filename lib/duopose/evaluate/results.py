@@ -13,13 +13,16 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
+import msgspec
 import numpy as np
 import orjson
 
+from duopose.annotation_types import MAX_KEYPOINTS, Id
 from duopose.errors import UserError
-from duopose.files import paused_garbage_collection, read_json, write_atomically
+from duopose.files import paused_garbage_collection, write_atomically
+from duopose.json_files import MAX_MEMORY, read_typed_json
 from duopose.types import ImageResult, Poses
 
 FIELDS = ("image_id", "category_id", "keypoints", "score")  # of an entry
@@ -36,6 +39,29 @@ ROUNDING = 10.0 ** np.array([POSITION_DECIMALS, POSITION_DECIMALS, SCORE_DECIMAL
 IMAGES_PER_PART = 64
 
 Entry = dict[str, Any]  # one person, with FIELDS
+
+
+class _EntryFields(TypedDict, total=False):
+    """What is read of an entry; `check_entries` reports missing fields."""
+
+    image_id: Id
+    category_id: int
+    keypoints: Annotated[list[float], msgspec.Meta(max_length=3 * MAX_KEYPOINTS)]
+    score: float
+    filled: list[Annotated[int, msgspec.Meta(ge=0, lt=MAX_KEYPOINTS)]]
+    sigma: list[float]
+
+
+FORMAT_NAME = f"COCO's results format, a list of people with {', '.join(FIELDS)}"
+_DECODER = msgspec.json.Decoder(list[_EntryFields])
+
+
+class EntriesOfFile(list[Entry]):
+    """The people of a results file, which remembers its name for messages."""
+
+    path: Path = Path()
+
+
 # A results file, or people in either form.
 Results = str | Path | Iterable[ImageResult] | list[Entry]
 
@@ -133,18 +159,17 @@ def check_results_file(path: str | Path) -> None:
         )
 
 
-def read_entries(path: str | Path) -> list[Entry]:
-    """The people of a results file; UserError where it is not a list of records.
+def read_entries(path: str | Path, max_memory: int = MAX_MEMORY) -> EntriesOfFile:
+    """The people of a results file; other fields than FIELDS, `filled` and `sigma` are left out.
 
-    `check_entries` checks their fields.
+    UserError where it is not a list of records, or a field has another type; `check_entries`
+    checks the values. max_memory: bytes, see `json_files.read_json`.
     """
     check_results_file(path)
-    content = read_json(path, "results file")
-    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
-        raise UserError(
-            f"results file '{path}' must hold a list of people, each with {', '.join(FIELDS)}"
-        )
-    return content
+    content = read_typed_json(path, "results file", _DECODER, max_memory, FORMAT_NAME)
+    entries = EntriesOfFile(content)
+    entries.path = Path(path)
+    return entries
 
 
 def checked_entries(
@@ -160,13 +185,16 @@ def as_entries(results: Results) -> list[Entry]:
     """The people of any form of results, not checked yet."""
     if isinstance(results, (str, Path)):
         return read_entries(results)
+    if isinstance(results, EntriesOfFile):
+        return results
     items: list[Any] = list(results)
     return to_entries(items) if items and isinstance(items[0], ImageResult) else items
 
 
 def results_name(results: Results) -> str:
     """Name of the results in error messages."""
-    return f"results file '{results}'" if isinstance(results, (str, Path)) else "results"
+    path = results.path if isinstance(results, EntriesOfFile) else results
+    return f"results file '{path}'" if isinstance(path, (str, Path)) else "results"
 
 
 def check_entries(
@@ -251,9 +279,10 @@ def _poses(people: list[Entry]) -> Poses:
 
     filled = np.zeros(keypoints.shape[:2], dtype=bool)
     for row, person in zip(filled, people, strict=True):
-        row[person.get("filled", [])] = True
+        joints = [joint for joint in person.get("filled", ()) if joint < len(row)]
+        row[joints] = True
 
     sigma = None
-    if all("sigma" in person for person in people):
+    if all(len(person.get("sigma", ())) == keypoints.shape[1] for person in people):
         sigma = np.array([person["sigma"] for person in people], dtype=np.float64)
     return Poses(keypoints, scores, filled, sigma)

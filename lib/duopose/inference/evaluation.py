@@ -15,12 +15,13 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from duopose.benchmarks import build_benchmark, build_evaluator, check_truth
-from duopose.coco_annotations import read_annotation_file
 from duopose.config import build_skeleton
+from duopose.config.build import json_memory
 from duopose.datasets import build_dataset
 from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.split_files import find_annotations
 from duopose.distributed.context import DistributedContext
+from duopose.evaluate.ground_truth import open_annotations
 from duopose.evaluate.metrics import Metrics, write_metrics
 from duopose.evaluate.results import check_results_file, write_results
 from duopose.files import sha256_of_file
@@ -211,7 +212,7 @@ def score_file(cfg: CfgNode, results: Path, metrics_file: Path) -> Metrics:
     )
     image_ids = None
     if data.LIMIT:
-        records = read_annotation_file(annotations).images
+        records = open_annotations(annotations, json_memory(cfg)).images
         image_ids = [record["id"] for record in records[: data.LIMIT]]
     metrics = build_evaluator(cfg, skeleton)(results, annotations, image_ids)
 

@@ -23,7 +23,8 @@ from typing import Any
 import orjson
 
 from duopose.errors import UserError, counted
-from duopose.files import read_json, write_atomically
+from duopose.files import write_atomically
+from duopose.json_files import read_json
 from duopose.locks import STALE, host_name, seconds_since_touch, try_flock
 
 STATES = ("todo", "running", "done", "failed")

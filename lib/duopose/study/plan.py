@@ -27,7 +27,8 @@ from typing import Any
 import orjson
 
 from duopose.config.load import flatten, read_yaml
-from duopose.files import read_json, write_atomically
+from duopose.files import write_atomically
+from duopose.json_files import read_json
 from duopose.study.jobs import Job, JobFolder
 from duopose.study.study_file import Group, Settings, Study, Variant, setting_words
 

@@ -23,7 +23,7 @@ from duopose.evaluate.metrics import (
     format_table,
     read_metrics,
 )
-from duopose.files import read_json
+from duopose.json_files import read_json
 from duopose.study.jobs import Job, JobFolder
 from duopose.study.plan import Plan, Run, command_words, read_plans, split_settings
 from duopose.study.resampling import (

@@ -21,7 +21,8 @@ from yacs.config import CfgNode
 
 from duopose.config import load_config
 from duopose.distributed.context import DistributedContext, init_distributed
-from duopose.files import read_json, write_atomically
+from duopose.files import write_atomically
+from duopose.json_files import read_json
 from duopose.profiling.measure import measure
 from duopose.run_folder import RunFolder
 from duopose.runtime import configure_torch, seed_everything

@@ -24,7 +24,7 @@ from threading import Event
 from typing import Any
 
 from duopose.distributed.launch import ExitCode
-from duopose.files import read_json
+from duopose.json_files import read_json
 from duopose.locks import heartbeats
 from duopose.study.jobs import Attempt, Claim, Job, JobFolder
 from duopose.study.plan import FOLDER, STEPS

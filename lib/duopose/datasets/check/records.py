@@ -6,7 +6,6 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from duopose.coco_annotations import (
     AnnotationFile,
@@ -19,7 +18,12 @@ from duopose.coco_annotations import (
 from duopose.datasets.annotations import has_valid_size
 from duopose.datasets.check.conventions import check_conventions
 from duopose.datasets.check.findings import Findings, RecordFindings, is_number, is_number_list
-from duopose.datasets.ignore_mask import MIN_POLYGON_NUMBERS
+from duopose.datasets.segmentations import (
+    MIN_POLYGON_NUMBERS,
+    SegmentationError,
+    as_json,
+    read_segmentation,
+)
 from duopose.errors import UserError, counted
 from duopose.skeletons import Skeleton
 
@@ -278,36 +282,17 @@ def _check_segmentation(
             report.notice(f"{subject} have no 'segmentation': the losses ignore their boxes")
         elif is_ignored:
             report.notice(f"{subject} have neither 'segmentation' nor 'bbox': used as background")
-    elif isinstance(segmentation, list):
-        if not all(map(_is_polygon, segmentation)):
-            report.problem("'segmentation' polygons must be lists of at least three points x, y")
-    elif isinstance(segmentation, dict):
-        problem = _run_length_problem(segmentation, size)
-        if problem:
-            report.problem(problem)
     else:
-        report.problem("'segmentation' must be a list of polygons or a run-length code")
+        _check_shapes(segmentation, size, report)
 
 
-def _is_polygon(value: Any) -> bool:
-    return is_number_list(value) and len(value) >= MIN_POLYGON_NUMBERS and len(value) % 2 == 0
-
-
-def _run_length_problem(code: dict[str, Any], size: tuple[float, float]) -> str:
-    """A message, empty where the run-length code is valid."""
-    width, height = size
-    counts = code.get("counts")
-    if code.get("size") != [height, width]:
-        return "'segmentation' run lengths: 'size' must be the image's [height, width]"
-    if isinstance(counts, list):
-        is_valid = is_number_list(counts) and all(count >= 0 for count in counts)
-        if is_valid and sum(counts) == width * height:
-            return ""
-        return "'segmentation' run lengths must be whole numbers with the sum height * width"
-    if not isinstance(counts, str):
-        return "'segmentation' has no 'counts'"
+def _check_shapes(segmentation: Any, size: tuple[float, float], report: RecordFindings) -> None:
     try:
-        coco_mask.decode({"size": code["size"], "counts": counts.encode()})
-    except Exception:  # pycocotools raises several kinds for an invalid code
-        return "'segmentation': compressed run lengths cannot be decoded"
-    return ""
+        text = as_json(segmentation)
+        shapes = read_segmentation(text, *size)
+    except SegmentationError as error:
+        report.problem(f"'segmentation' {error.problem}")
+        return
+    is_short = isinstance(shapes, list) and min(map(len, shapes)) < MIN_POLYGON_NUMBERS
+    if is_short:
+        report.problem("'segmentation' polygons must be lists of at least three points x, y")

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from duopose.coco_annotations import AnnotationFile, Record, RequiredField, read_annotation_file
+from duopose.coco_annotations import (
+    AnnotationFile,
+    Record,
+    RequiredField,
+    read_all_fields,
+    read_annotation_file,
+)
 from duopose.datasets.annotations import AnnotatedPeople, collect_people
 from duopose.datasets.check.findings import Findings
 from duopose.datasets.check.records import (
@@ -66,7 +72,7 @@ def check_split(
     findings = Findings(f"{split} ({annotations.name})")
     report = SplitReport(findings)
     try:
-        file = read_annotation_file(annotations)
+        file = read_all_fields(annotations)
     except UserError as error:
         findings.problem(str(error))
         return report
@@ -75,11 +81,13 @@ def check_split(
     check_lists(file, findings, for_training=for_training)
     check_categories(file, rules.skeleton, findings)
     check_people(file, rules.skeleton, rules.required, findings)
+    people = _collect(file, findings, rules)
     check_files_exist(file, images, findings)
     if decode:
         check_files(file, images, findings, threads, progress)
 
-    _summarise(file, report, rules)
+    if people is not None:
+        _summarise(people, report, rules)
     return report
 
 
@@ -176,17 +184,24 @@ def _image_problem(image: Record, images: ImageSource) -> str:
 # ---- summary ----
 
 
-def _summarise(file: AnnotationFile, report: SplitReport, rules: Rules) -> None:
-    """The summary, where the file can be used for training at all."""
-    try:
-        people = collect_people(file, rules.skeleton)
-    except (UserError, TypeError, ValueError, KeyError) as error:
-        if not report.findings.problems:  # else it is one of the problems found before
-            report.findings.problem(f"the people cannot be collected: {error}")
-        return
+def _collect(file: AnnotationFile, findings: Findings, rules: Rules) -> AnnotatedPeople | None:
+    """The people as a training has them; None where it would refuse the file.
 
+    Then its reason is a problem, unless others were found before: most often it is one of them.
+    """
+    try:
+        return collect_people(read_annotation_file(file.path), rules.skeleton)
+    except UserError as error:
+        if not findings.problems:
+            findings.problem(f"the people cannot be collected: {error}")
+        return None
+
+
+def _summarise(people: AnnotatedPeople, report: SplitReport, rules: Rules) -> None:
+    """The numbers of the split; images with more people than training uses."""
     report.summary = summary_lines(people, rules.skeleton)
-    if file.annotations and not len(people.keypoints):
+    file = report.file
+    if file is not None and file.annotations and not len(people.keypoints):
         report.findings.problem("no person has a labelled keypoint")
 
     counts = np.diff(people.first)

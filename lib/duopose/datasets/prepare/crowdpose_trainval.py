@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from duopose.coco_annotations import AnnotationFile, Record, read_annotation_file
+from duopose.coco_annotations import AnnotationFile, Record, read_all_fields
 from duopose.errors import UserError, counted
 from duopose.files import write_atomically
 from duopose.skeletons import CROWDPOSE
@@ -64,7 +64,7 @@ def prepare_crowdpose(root: Path) -> JoinedSplit:
 
 def _read(path: Path) -> AnnotationFile:
     """A CrowdPose file: COCO's lists with 14 keypoints, and a crowdIndex per image."""
-    file = read_annotation_file(path)
+    file = read_all_fields(path)
     unnamed: list[Any] = []
     without_index: list[Any] = []
     for image in file.images:

@@ -80,10 +80,10 @@ def read_source(
     dataset = CocoFormatDataset(collect_people(file, skeleton), images, skeleton, str(path))
 
     category = person_category(file.categories, skeleton.num_keypoints, path)
-    people: dict[int | str, list[Record]] = {}
+    people: dict[int | str | None, list[Record]] = {}
     for annotation in file.annotations:
         if is_person(annotation, category) and _is_labelled(annotation):
-            people.setdefault(annotation["image_id"], []).append(annotation)
+            people.setdefault(annotation.get("image_id"), []).append(annotation)
 
     found = []
     for index, image_id in enumerate(dataset.image_ids):
