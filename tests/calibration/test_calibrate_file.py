@@ -10,7 +10,13 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
-from duopose.calibration.calibrate import calibrate, decode_people, match_people, with_calibration
+from duopose.calibration.calibrate import (
+    calibrate,
+    decode_people,
+    fit_evidence,
+    match_people,
+    with_calibration,
+)
 from duopose.calibration.calibrate_file import calibrate_file, expected_calibration_error
 from duopose.calibration.collect import AnnotatedPeople, ImagePeaks, match_peaks
 from duopose.config import config_text, load_config
@@ -24,6 +30,7 @@ from duopose.network import build_network, save_model
 from duopose.oracle.ideal_maps import IdealNetwork, ideal_passes
 from duopose.oracle.simulated_people import ideal_people
 from duopose.skeletons import COCO, skeleton_to_dict
+from duopose.types import Peaks
 
 SIDE = 256
 STANDING = np.array(
@@ -82,6 +89,30 @@ def test_a_calibrated_decoder_finds_the_same_people(cfg: CfgNode, images: list[I
     assert people.oks.min() > 0.95
     assert np.abs(people.score - people.oks).mean() < 0.05
     assert ((people.sigma > 0) == (people.joint_score > 0)).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_people_who_are_alone_keep_the_constants_of_tags(
+    cfg: CfgNode, images: list[ImagePeaks]
+) -> None:
+    """No image shows how the tags of two people differ."""
+    alone = [only_person(image, 0) for image in images]
+    decoder = build_decoder(cfg, COCO)
+    calibration = fit_evidence(decoder, alone)
+    assert calibration.tag_sigma == decoder.settings.tag_sigma
+    assert calibration.log_gain_tag == decoder.settings.log_gain_tag
+    assert calibration.outlier_probability == pytest.approx(decoder.settings.outlier_probability)
+    assert len(decode_people(with_calibration(decoder, calibration), alone).oks) == len(alone)
+
+
+def only_person(image: ImagePeaks, person: int) -> ImagePeaks:
+    rows = image.owner == person
+    peaks = Peaks(*(None if field is None else field[rows] for field in image.peaks))
+    truth = AnnotatedPeople(
+        image.truth.position[[person]], image.truth.labelled[[person]], image.truth.size[[person]]
+    )
+    owner = np.zeros(rows.sum(), dtype=int)
+    return replace(image, peaks=peaks, truth=truth, owner=owner, usable=image.usable[rows])
 
 
 def test_people_are_matched_once() -> None:

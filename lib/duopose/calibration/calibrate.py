@@ -48,6 +48,7 @@ from duopose.decode.people import NONE
 from duopose.skeletons import Skeleton
 from duopose.types import Poses
 
+MIN_PAIRS = 50  # of one person, and of two people; with fewer there is no fit of equation (1)
 MIN_OKS = 0.1  # a detection with less is matched to nobody
 # Joints of matched people this far from the truth, in person sizes, are someone else's: they are
 # outliers, not errors of position (the distance of `collect.MATCH_DISTANCE`).
@@ -104,16 +105,8 @@ def fit_evidence(decoder: Decoder, images: Sequence[ImagePeaks]) -> Calibration:
     """Step 1; scores of people and errors of positions are neutral."""
     skeleton = decoder.skeleton
     settings = decoder.settings
-    tag_sigma, log_gain_tag, floor = fit_tags(*tag_pairs(images))
-    offsets = (
-        settings.offset_sigma,
-        settings.offset_sigma_relative,
-        settings.overlap_sigma,
-        settings.log_gain_offset,
-    )
-    if decoder.layout.num_edges:
-        offsets = fit_offsets(*offset_pairs(images, decoder.layout, skeleton), floor)
-
+    tag_sigma, log_gain_tag, floor = _fit_tags(images, settings)
+    offsets = _fit_offsets(decoder, images, floor)
     log_odds, penalty = _fit_peaks(images, skeleton)
     truth = [image.truth for image in images]
     distance = joint_distances(truth)
@@ -140,6 +133,39 @@ def fit_evidence(decoder: Decoder, images: Sequence[ImagePeaks]) -> Calibration:
         num_tags=images[0].peaks.tag.shape[1],
         num_images=len(images),
     )
+
+
+def _fit_tags(
+    images: Sequence[ImagePeaks], settings: DecoderSettings
+) -> tuple[float, float, float]:
+    """Tag sigma, log gain, log outlier probability; as given where people are alone in images."""
+    squared, same = tag_pairs(images)
+    if _has_both_classes(same):
+        return fit_tags(squared, same)
+    return settings.tag_sigma, settings.log_gain_tag, float(np.log(settings.outlier_probability))
+
+
+def _fit_offsets(
+    decoder: Decoder, images: Sequence[ImagePeaks], floor: float
+) -> tuple[float, float, float, float]:
+    """Values of `fit_offsets`; as given without offsets or without wrong targets."""
+    if decoder.layout.num_edges:
+        pairs = offset_pairs(images, decoder.layout, decoder.skeleton)
+        if _has_both_classes(pairs[1]):
+            return fit_offsets(*pairs, floor)
+
+    settings = decoder.settings
+    return (
+        settings.offset_sigma,
+        settings.offset_sigma_relative,
+        settings.overlap_sigma,
+        settings.log_gain_offset,
+    )
+
+
+def _has_both_classes(same: np.ndarray) -> bool:
+    num_same = int(same.sum())
+    return min(num_same, len(same) - num_same) >= MIN_PAIRS
 
 
 def _fit_peaks(images: Sequence[ImagePeaks], skeleton: Skeleton) -> tuple[np.ndarray, float]:
