@@ -6,8 +6,8 @@ tools/calibrate.py --model FILE.pth --check [KEY VALUE ...]
 
 The images are part of DATASET.TRAIN, without augmentation; as many others are held out to compare
 the decoder before and after. Settings are those of the model file, or of --cfg FILE.yaml.
---check changes nothing: it compares the standard deviations that the model states for joints
-(people.sigma) with the errors on DATASET.TEST.
+--check changes nothing: on DATASET.TEST it compares the decoder without and with the calibration,
+and the standard deviations that the model states for joints (people.sigma) with the errors.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from duopose.benchmarks import build_benchmark
-from duopose.calibration.calibrate_file import calibrate_file
+from duopose.calibration.calibrate import with_settings
+from duopose.calibration.calibrate_file import calibrate_file, compare_decoders, comparison_table
 from duopose.calibration.page import write_page
-from duopose.calibration.sigma_check import check_model
+from duopose.calibration.sigma_check import check_sigmas, collect_for_check
 from duopose.console import run_tool
 from duopose.datasets.build import build_dataset
+from duopose.decode import build_decoder
 from duopose.errors import UserError, counted, path_errors_as_user_errors
 from duopose.inference.model import Model
 from duopose.inference.weights_protocol import model_settings
@@ -71,15 +73,21 @@ def run(args: Namespace) -> None:
 
 
 def print_check(model: Model) -> None:
-    """Stated and observed errors of joints on the test split."""
+    """Both decoders, and stated and observed errors of joints, on the test split."""
     cfg = model.cfg
     layout = build_benchmark(cfg).layout
     dataset = build_dataset(cfg, model.skeleton, layout, cfg.DATASET.TEST, train=False)
-    check = check_model(model, dataset)
-    print(
-        f"{counted(check.num_images, 'image')} of {cfg.DATASET.TEST}; "
-        "root mean squares per axis in pixels:"
-    )
+    images = collect_for_check(model, dataset)
+    decoder = model.predictor.decoder
+    calibration = decoder.settings.calibration
+    assert calibration is not None
+    without = with_settings(decoder, build_decoder(cfg, model.skeleton).settings)
+    comparisons = compare_decoders(without, calibration, images, dataset, cfg)
+    check = check_sigmas(decoder, images)
+
+    print(f"{counted(len(images), 'image')} of {cfg.DATASET.TEST}:")
+    print(comparison_table(comparisons))
+    print("errors of joints, root mean squares per axis in pixels:")
     print(check.table())
 
 

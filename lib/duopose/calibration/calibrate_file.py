@@ -66,12 +66,17 @@ class CalibrationRun:
 
     def table(self) -> str:
         """Before and after, on the held-out images."""
-        rows = []
-        for one in (self.before, self.after):
-            metrics = [_three_digits(one.values.get(name)) for name in METRICS]
-            errors = [_three_digits(one.score_error), f"{100 * one.long_limbs:.2f} %"]
-            rows.append([one.name, *metrics, *errors])
-        return format_table(["decoder", *METRICS, "score error", "long limbs"], rows)
+        return comparison_table([self.before, self.after])
+
+
+def comparison_table(comparisons: Sequence[Comparison]) -> str:
+    """A row per decoder."""
+    rows = []
+    for one in comparisons:
+        metrics = [_three_digits(one.values.get(name)) for name in METRICS]
+        errors = [_three_digits(one.score_error), f"{100 * one.long_limbs:.2f} %"]
+        rows.append([one.name, *metrics, *errors])
+    return format_table(["decoder", *METRICS, "score error", "long limbs"], rows)
 
 
 def calibrate_file(
@@ -134,12 +139,22 @@ def run_calibration(
         )
     decoder = model.predictor.decoder
     calibration = calibrate(decoder, fitted)
-    decoders = {"default": decoder, "calibrated": with_calibration(decoder, calibration)}
-    before, after = (
-        compare(name, one, calibration, held_out, dataset, model.cfg)
-        for name, one in decoders.items()
-    )
+    before, after = compare_decoders(decoder, calibration, held_out, dataset, model.cfg)
     return CalibrationRun(calibration, fitted, decoder, before, after, len(held_out))
+
+
+def compare_decoders(
+    decoder: Decoder,
+    calibration: Calibration,
+    images: Sequence[ImagePeaks],
+    dataset: CocoFormatDataset,
+    cfg: CfgNode,
+) -> tuple[Comparison, Comparison]:
+    """The decoder, built without calibration, before and with it, on the same images."""
+    before = compare("default", decoder, calibration, images, dataset, cfg)
+    calibrated = with_calibration(decoder, calibration)
+    after = compare("calibrated", calibrated, calibration, images, dataset, cfg)
+    return before, after
 
 
 def compare(

@@ -56,8 +56,8 @@ class SigmaCheck:
         )
 
 
-def check_model(model: Model, dataset: CocoFormatDataset) -> SigmaCheck:
-    """`check_sigmas` for a model on all images of a data set without augmentation.
+def collect_for_check(model: Model, dataset: CocoFormatDataset) -> list[ImagePeaks]:
+    """Peaks of all images of a data set without augmentation.
 
     UserError where the model is not calibrated.
     """
@@ -66,8 +66,7 @@ def check_model(model: Model, dataset: CocoFormatDataset) -> SigmaCheck:
             f"{model.load_report.path} is not calibrated, so it states no sigmas; "
             "run tools/calibrate.py --model on it first (or leave out TEST.CALIBRATION off)"
         )
-    images = collect_peaks(model.predictor, dataset, range(len(dataset)))
-    return check_sigmas(model.predictor.decoder, images)
+    return collect_peaks(model.predictor, dataset, range(len(dataset)))
 
 
 def check_sigmas(decoder: Decoder, images: Sequence[ImagePeaks]) -> SigmaCheck:
