@@ -19,6 +19,7 @@ from duopose.calibration.calibrate import (
 )
 from duopose.calibration.calibrate_file import calibrate_file, expected_calibration_error
 from duopose.calibration.collect import AnnotatedPeople, ImagePeaks, match_peaks
+from duopose.calibration.fit_grouping import fit_grouping
 from duopose.config import config_text, load_config
 from duopose.decode import build_decoder, build_merger
 from duopose.decode.build import build_layout
@@ -103,6 +104,16 @@ def test_people_who_are_alone_keep_the_constants_of_tags(
     assert calibration.log_gain_tag == decoder.settings.log_gain_tag
     assert calibration.outlier_probability == pytest.approx(decoder.settings.outlier_probability)
     assert len(decode_people(with_calibration(decoder, calibration), alone).oks) == len(alone)
+
+
+def test_a_person_without_peaks_does_not_stop_the_joint_fit(
+    cfg: CfgNode, images: list[ImagePeaks]
+) -> None:
+    """Its radius is unknown."""
+    unseen = replace(only_person(images[0], 0), truth=images[0].truth)
+    decoder = build_decoder(cfg, COCO)
+    fit = fit_grouping(decoder, [*images, unseen])
+    assert fit.tag_sigma != pytest.approx(decoder.settings.tag_sigma)
 
 
 def only_person(image: ImagePeaks, person: int) -> ImagePeaks:

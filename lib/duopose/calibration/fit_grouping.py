@@ -57,7 +57,8 @@ class Choices:
     is_true: np.ndarray  # (N,) bool: the peak is the joint
     peak: np.ndarray  # (N,) log odds of the peak alone
     tag: np.ndarray  # (N,) squared distance to the person's tag, divided by 1 + 1 / n
-    distance: np.ndarray  # (N,) squared distance to the centre, divided by the squared radius
+    # (N,) squared distance to the centre, divided by the squared radius; 0 where no peak tells it
+    distance: np.ndarray
     # (N, 1 + MAX_NEIGHBOURS) of the offset to the centre, then to and from the neighbours: squared
     # residual (NaN: there is none), longest offset and overlap of the predicting peak
     residual: np.ndarray
@@ -81,6 +82,7 @@ def fit_grouping(decoder: Decoder, images: Sequence[ImagePeaks]) -> GroupingFit:
         distance = parameters - start
         return negative_log_likelihood(choices, parameters) + PRIOR * float(distance @ distance)
 
+    assert np.isfinite(loss(start)), "the search would stay at its start without a word"
     options = {"maxfev": MAX_EVALUATIONS, "xatol": 1e-3, "fatol": 1e-6}
     return _to_fit(minimize(loss, start, method="Nelder-Mead", options=options).x)
 
@@ -174,7 +176,9 @@ def _choices_of_image(decoder: Decoder, image: ImagePeaks) -> Iterator[Columns]:
             own_peak = int(people.peak_index[person, joint])
             offsets = _offset_columns(decoder, peaks, people, person, joint, rows)
             to_centre = peaks.position[rows] - people.centre[person]
-            distance = (to_centre**2).sum(axis=1) / people.radius[person] ** 2
+            squared = (to_centre**2).sum(axis=1)
+            has_radius = np.isfinite(people.radius[person])
+            distance = squared / people.radius[person] ** 2 if has_radius else 0.0 * squared
             yield {
                 "is_true": rows == own_peak,
                 "peak": log_odds[rows],
