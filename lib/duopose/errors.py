@@ -25,6 +25,10 @@ class UserError(ValueError):
     """
 
 
+class NotFiniteError(UserError):
+    """Values that must be finite hold NaN or infinity."""
+
+
 def counted(number: int, noun: str, plural: str = "") -> str:
     """The number with its noun: "1 image", "2 images", "3 people"."""
     word = noun if number == 1 else plural or f"{noun}s"

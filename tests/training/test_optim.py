@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from duopose.config import load_config
+from duopose.errors import UserError
 from duopose.training.optim import (
     AveragedWeights,
     LearningRateSchedule,
@@ -133,3 +134,15 @@ def test_the_layout_in_memory_changes_nothing_also_over_a_resume(
     torch.testing.assert_close(
         steps_of(after, second, seed=2), steps_of(plain, expected, seed=2), rtol=0, atol=1e-6
     )
+
+
+def test_moments_of_another_shape_are_refused() -> None:
+    """The fused kernels would read and write beyond their end."""
+    network = nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(network.parameters(), fused=True)
+    network(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    state = optimizer.state_dict()
+    state["state"][0]["exp_avg"] = torch.zeros(1)
+    with pytest.raises(UserError, match=r"exp_avg .*\(1,\).*\(2, 3\)"):
+        load_optimizer(optimizer, state)

@@ -63,8 +63,8 @@ class Decoder:
     def decode(self, maps: PoseMaps) -> Poses:
         """The people of one image, in the merged input frame.
 
-        ValueError where the heatmaps hold NaN or +infinity, or where the tags or offsets at a peak
-        are not finite.
+        NotFiniteError where the heatmaps hold NaN or +infinity, or where the tags or offsets at a
+        peak are not finite.
         """
         peaks = self.find_peaks(maps)
         people = self.grouper.group(peaks)

@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional
 
 from duopose.decode.map_reading import read_cells
+from duopose.errors import NotFiniteError
 
 SQUARE_3X3 = np.ones((3, 3), np.uint8)
 
@@ -90,22 +91,16 @@ def candidates_by_dilation(heatmaps: np.ndarray, threshold: float) -> np.ndarray
 
 
 def check_values(name: str, values: np.ndarray) -> None:
-    """ValueError where values read at the peaks hold NaN or infinity."""
+    """NotFiniteError where values read at the peaks hold NaN or infinity."""
     if not np.isfinite(values).all():
-        raise ValueError(
-            f"the {name} hold NaN or infinity at a heatmap peak; the network's weights or its "
-            "input are broken"
-        )
+        raise NotFiniteError(f"{name} hold NaN or infinity at a heatmap peak")
 
 
 def _check_scores(cells: np.ndarray, scores: np.ndarray) -> None:
-    """ValueError naming the first channel that holds NaN or infinity."""
+    """NotFiniteError naming the first channel that holds NaN or infinity."""
     broken_channels = cells[~np.isfinite(scores), 0]
     if len(broken_channels):
-        raise ValueError(
-            f"the heatmap of channel {broken_channels[0]} holds NaN or infinity; the network's "
-            "weights or its input are broken"
-        )
+        raise NotFiniteError(f"heatmap of channel {broken_channels[0]} holds NaN or infinity")
 
 
 def _chebyshev_distance_to_winner(

@@ -7,9 +7,11 @@ benchmark's evaluator and writes metrics.json with the protocol.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 from yacs.config import CfgNode
@@ -21,6 +23,7 @@ from duopose.datasets import build_dataset
 from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.split_files import find_annotations
 from duopose.distributed.context import DistributedContext
+from duopose.errors import NotFiniteError
 from duopose.evaluate.ground_truth import open_annotations
 from duopose.evaluate.metrics import Metrics, write_metrics
 from duopose.evaluate.results import check_results_file, write_results
@@ -30,6 +33,8 @@ from duopose.inference.model import Model
 from duopose.inference.predict_dataset import InputImages, predict_dataset
 from duopose.inference.predictor import Predictor, StageTimes
 from duopose.inference.protocol import data_record, protocol, scoring_protocol
+from duopose.inference.unfinished import UnfinishedFile, key_of, take_over
+from duopose.inference.unfinished import remove as remove_unfinished
 from duopose.runtime import configure_torch, seed_everything
 from duopose.skeletons import Skeleton
 from duopose.types import ImageResult
@@ -76,7 +81,9 @@ def run_evaluation(
         if notice:
             logger.warning("notice: %s", notice)
 
-    evaluation = evaluate_split(model.predictor, cfg, skeleton, context, folder, str(weights))
+    evaluation = evaluate_split(
+        model.predictor, cfg, skeleton, context, folder, str(weights), goes_on=True
+    )
     metrics = evaluation.metrics
     if metrics is None or metrics.values:
         return evaluation
@@ -108,33 +115,98 @@ def evaluate_split(
     context: DistributedContext,
     folder: Path,
     weights: str = "",
+    goes_on: bool = False,
 ) -> Evaluation:
     """Predict DATASET.TEST, every image once over all ranks, and score it on rank 0.
 
     folder: where rank 0 writes results.json, metrics.json and drawn images.
     weights: path of the weight file, for the protocol.
+    goes_on: keep finished images in `folder` until the end, and begin with those of an evaluation
+    that was interrupted.
+    Raises NotFiniteError on all ranks where the outputs for an image are not finite.
     """
     layout = build_benchmark(cfg).layout
     dataset = build_dataset(cfg, skeleton, layout, cfg.DATASET.TEST, train=False)
     times = StageTimes()
-    own_results = _predict_own_images(predictor, dataset, cfg, context, times)
+    record: dict[str, Any] = {}
+    if context.is_main_process:
+        record = protocol(cfg, weights, len(dataset), skeleton, predictor.network)
+        record |= {"test_data": data_record(cfg, train=False)}
 
-    per_rank = context.all_gather_object(own_results)
-    results = in_dataset_order(dataset, [result for part in per_rank for result in part])
+    if goes_on:
+        results = _go_on(predictor, dataset, cfg, context, times, record, folder)
+    else:
+        own_results = _predict_own_images(predictor, dataset, cfg, context, times)
+        results = gather_results(own_results, context)
+    results = in_dataset_order(dataset, results)
     metrics: Metrics | None = None
     drawn: tuple[Path, ...] = ()
     if context.is_main_process:
-        metrics = _write_and_score(predictor, cfg, skeleton, dataset, results, folder, weights)
+        metrics = _write_and_score(cfg, skeleton, dataset, results, folder, record)
         drawn = _drawn_images(cfg).draw(dataset, results, folder / "images")
+        remove_unfinished(folder)
 
     return Evaluation(
         metrics=metrics,
-        milliseconds=times.milliseconds(len(own_results)),
+        milliseconds=times.milliseconds(times.num_images),
         num_images=len(dataset),
         folder=folder,
         annotations=dataset.annotation_path,
         drawn=drawn,
     )
+
+
+def _go_on(
+    predictor: Predictor,
+    dataset: CocoFormatDataset,
+    cfg: CfgNode,
+    context: DistributedContext,
+    times: StageTimes,
+    record: dict[str, Any],
+    folder: Path,
+) -> list[ImageResult]:
+    """The results of all images: those that an interrupted evaluation has finished, and the rest.
+
+    Each finished image is kept in a file at once, so that the next evaluation can go on from it.
+    """
+    key, finished = context.broadcast_object(_finished_images(record, folder, context))
+    skipped = {result.image_id for result in finished}
+    is_on_first_machine = context.rank < context.local_world_size  # where the folder is
+    with (
+        UnfinishedFile(folder, key, context.rank) if is_on_first_machine else nullcontext() as file
+    ):
+        keep = None if file is None else file.append
+        own = _predict_own_images(predictor, dataset, cfg, context, times, skipped, keep)
+        return [*finished, *gather_results(own, context)]
+
+
+def _finished_images(
+    record: dict[str, Any], folder: Path, context: DistributedContext
+) -> tuple[str, list[ImageResult]] | None:
+    """Rank 0: the key of this evaluation, and the images that an interrupted one has finished."""
+    if not context.is_main_process:
+        return None
+    key = key_of(record)
+    finished = take_over(folder, key)
+    if finished:
+        logger.info(
+            "going on from the %d finished images of an interrupted evaluation in %s",
+            len(finished),
+            folder,
+        )
+    return key, finished
+
+
+def gather_results(
+    own: list[ImageResult] | NotFiniteError, context: DistributedContext
+) -> list[ImageResult]:
+    """The results of all ranks, on all ranks; raises the error of any of them on all."""
+    results: list[ImageResult] = []
+    for part in context.all_gather_object(own):
+        if isinstance(part, NotFiniteError):
+            raise part
+        results += part
+    return results
 
 
 def _predict_own_images(
@@ -143,12 +215,17 @@ def _predict_own_images(
     cfg: CfgNode,
     context: DistributedContext,
     times: StageTimes,
-) -> list[ImageResult]:
+    skipped: Collection[int | str] = (),
+    keep: Callable[[ImageResult], None] | None = None,
+) -> list[ImageResult] | NotFiniteError:
     """The people of this rank's images: every world_size-th one, from its rank on.
 
-    Rank 0 shows the progress.
+    skipped: ids of images that are not predicted. keep: called with each result.
+    Rank 0 shows the progress. An error about one image is returned: the other ranks wait for the
+    results of this one.
     """
-    indices = range(context.rank, len(dataset), context.world_size)
+    left = [index for index, image_id in enumerate(dataset.image_ids) if image_id not in skipped]
+    indices = left[context.rank :: context.world_size]
     images = InputImages(dataset, predictor.transform)
 
     show_progress = cfg.TEST.LOG_PROGRESS and cfg.VERBOSE and context.is_main_process
@@ -158,18 +235,28 @@ def _predict_own_images(
         unit="image",
         disable=None if show_progress else True,  # None: only on a terminal
     ) as bar:
+
+        def on_image(result: ImageResult) -> None:
+            bar.update()
+            times.num_images += 1
+            if keep is not None:
+                keep(result)
+
         batch_size = cfg.TEST.IMAGES_PER_GPU
         workers = cfg.WORKERS
-        return predict_dataset(
-            predictor,
-            images,
-            indices,
-            batch_size,
-            workers,
-            times,
-            bar.update,
-            cfg.DATA_TIMEOUT,
-        )
+        try:
+            return predict_dataset(
+                predictor,
+                images,
+                indices,
+                batch_size,
+                workers,
+                times,
+                on_image,
+                cfg.DATA_TIMEOUT,
+            )
+        except NotFiniteError as error:
+            return error
 
 
 def _drawn_images(cfg: CfgNode) -> DrawnImages:
@@ -226,13 +313,12 @@ def score_file(cfg: CfgNode, results: Path, metrics_file: Path) -> Metrics:
 
 
 def _write_and_score(
-    predictor: Predictor,
     cfg: CfgNode,
     skeleton: Skeleton,
     dataset: CocoFormatDataset,
     results: Sequence[ImageResult],
     folder: Path,
-    weights: str,
+    record: dict[str, Any],
 ) -> Metrics:
     """Write results.json, evaluate it and write metrics.json with the protocol."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -241,10 +327,6 @@ def _write_and_score(
 
     evaluate = build_evaluator(cfg, skeleton)
     metrics = evaluate(results_file, dataset.annotation_path, dataset.image_ids)
-    record = protocol(cfg, weights, len(dataset), skeleton, predictor.network)
-    record |= {
-        "test_data": data_record(cfg, train=False),
-        "results_sha256": sha256_of_file(results_file),
-    }
+    record |= {"results_sha256": sha256_of_file(results_file)}
     write_metrics(folder / "metrics.json", metrics, record)
     return metrics

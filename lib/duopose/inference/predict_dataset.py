@@ -30,7 +30,7 @@ from duopose.types import ImageResult
 
 MAX_WAITING = 8  # images whose maps wait for the decoder; bounds the memory that maps take
 
-OnImage = Callable[[], object]
+OnImage = Callable[[ImageResult], object]
 
 
 class InputImages(Dataset[PreparedImage | UserError]):
@@ -112,7 +112,7 @@ def predict_dataset(
 ) -> list[ImageResult]:
     """The people of the images at `indices`, in the order of `indices`.
 
-    on_image: called in this thread after each image, for a progress bar.
+    on_image: called in this thread with each result, e.g. for a progress bar.
     timeout: seconds that a worker may take for a batch, 0 for no limit.
     times: the time of each stage is added; stages overlap, so the sum may exceed the wall time.
     On the CPU the batch size is 1: a batch is not faster there, and the last bits of a result
@@ -129,8 +129,9 @@ def predict_dataset(
 
     def collect(max_waiting: int) -> None:
         while len(waiting) > max_waiting:
-            results.append(waiting.popleft().result())
-            on_image()
+            result = waiting.popleft().result()
+            results.append(result)
+            on_image(result)
 
     with ThreadPoolExecutor(1, thread_name_prefix="decode") as decoding:
         for batch in _timed(load_batches(images, batches, workers, timeout), times):

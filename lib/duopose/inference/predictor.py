@@ -30,6 +30,7 @@ from duopose.decode.build import build_merger
 from duopose.decode.calibration import Calibration
 from duopose.decode.decoder import Decoder
 from duopose.decode.merge_passes import Pass
+from duopose.errors import NotFiniteError
 from duopose.geometry import InputFrame, resize_for_test
 from duopose.inference.protocol import scales_and_flip
 from duopose.runtime import AUTOCAST_DTYPES, autocast
@@ -114,6 +115,7 @@ class StageTimes:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        self.num_images = 0  # that the seconds are of; counted by the caller
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -202,14 +204,24 @@ class Predictor:
     def decode(
         self, image: PreparedImage, passes: Sequence[Pass], times: StageTimes | None = None
     ) -> ImageResult:
-        """The people of one image, from its passes, in the image frame."""
+        """The people of one image, from its passes, in the image frame.
+
+        NotFiniteError, with the id of the image, where the network's outputs are not finite.
+        """
         times = times or StageTimes()
         merged_frame = self.transform.merged_frame(image.width, image.height)
         with times.stage("merging"):
             maps = self.merge(passes, merged_frame)
 
         with times.stage("decoding"):
-            poses = self.decoder.decode(maps)
+            try:
+                poses = self.decoder.decode(maps)
+            except NotFiniteError as error:
+                raise NotFiniteError(
+                    f"image id {image.image_id}: the network's {error}; the weights are damaged, "
+                    "or their training has diverged (TRAIN.LR is too high), or the numbers "
+                    "overflow in fp16 (FP16.DTYPE bf16)"
+                ) from error
             found = poses.keypoints[..., 2:] > 0
             to_image = merged_frame.affine.inverse()
             keypoints = np.where(found, to_image.apply(poses.keypoints), 0.0)

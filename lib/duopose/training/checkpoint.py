@@ -28,6 +28,7 @@ from duopose.locks import FolderLock
 from duopose.network import translate_state_dict
 from duopose.run_folder import EARLIER, RunFolder
 from duopose.runtime import get_rng_states, set_rng_states
+from duopose.training.finite import ADVICE, first_not_finite
 from duopose.training.log import LossMeter
 from duopose.training.optim import AveragedWeights, load_optimizer
 from duopose.training.precision import Precision
@@ -220,6 +221,9 @@ def _read(path: Path) -> CheckpointContent:
             f"{path} is a checkpoint of another version of Duopose (format "
             f"{content['format']}, not {FORMAT}); resume it with that version"
         )
+    not_finite = first_not_finite(content["network"])
+    if not_finite:
+        raise UserError(f"checkpoint {path} is not used: {not_finite} is not finite. {ADVICE}")
     return content
 
 

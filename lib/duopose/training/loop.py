@@ -17,12 +17,13 @@ import torch
 
 from duopose.config import config_text
 from duopose.distributed.stop import StopRequest
-from duopose.errors import UserError
+from duopose.errors import NotFiniteError, UserError
 from duopose.losses.criterion import Criterion
 from duopose.network import save_model
 from duopose.network.pose_net import PoseNet
 from duopose.runtime import preserve_rng_states
 from duopose.training.checkpoint import write_checkpoint
+from duopose.training.finite import check_finite
 from duopose.training.gradient_norms import gradient_norms
 from duopose.training.log import data_wait_notice, format_duration, format_values
 from duopose.training.setup import TrainingRun
@@ -179,13 +180,21 @@ def validate_or_skip(run: TrainingRun) -> None:
 
 
 def validate(run: TrainingRun) -> None:
-    """Score the weights, save them if they are the best so far, and save a checkpoint."""
+    """Score the weights, save them if they are the best so far, and save a checkpoint.
+
+    Weights that are finite may have outputs that are not, above all at the beginning of a training.
+    That is a notice: an error would come again with every AUTO_RESUME.
+    """
     state = run.state
     assert run.components.validate is not None
     # Batch statistics differ between the ranks; those of rank 0 are validated and saved.
     run.context.broadcast_tensors(state.inference_network.buffers())
-    with preserve_rng_states():
-        scores = run.components.validate(state.inference_network)
+    scores = None
+    try:
+        with preserve_rng_states():
+            scores = run.components.validate(state.inference_network)
+    except NotFiniteError as error:  # on all ranks
+        logger.warning("notice: epoch %d is not scored: %s", state.position.epoch, error)
 
     if scores is not None:
         epoch = state.position.epoch
@@ -206,7 +215,11 @@ def validate(run: TrainingRun) -> None:
 
 
 def save_checkpoint(run: TrainingRun) -> None:
-    """Write the checkpoint; all ranks must call it."""
+    """Write the checkpoint; all ranks must call it.
+
+    UserError where the weights are not finite: the checkpoint before is kept.
+    """
+    check_finite(run.state.network, run.state.averaged, format_position(run), run.folder.checkpoint)
     content = run.state.checkpoint_content(run.context)
     if run.lock is not None:
         run.lock.check_still_held()

@@ -66,6 +66,12 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
     optimizer.load_state_dict(state)
     for parameter, parameter_state in optimizer.state.items():
         for name, value in parameter_state.items():
+            if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameter.shape:
+                raise UserError(  # the fused kernels would read beyond its end
+                    f"the optimizer's {name} in the checkpoint has the shape {tuple(value.shape)}, "
+                    f"its parameter has {tuple(parameter.shape)}: the checkpoint is damaged or of "
+                    "another network; begin from weights with MODEL.PRETRAINED"
+                )
             is_moment = isinstance(value, torch.Tensor) and value.shape == parameter.shape
             if is_moment and value.stride() != parameter.stride():
                 moment = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)

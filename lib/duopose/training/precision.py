@@ -19,6 +19,7 @@ from duopose.types import LossTerms
 
 DYNAMIC_START = 2.0**16  # default of torch.amp.GradScaler
 GROWTH_INTERVAL = 1000  # steps without overflow before the scale doubles; HigherHRNet's fp16 code
+MAX_STREAK = 100  # steps skipped one after another; a dynamic scale needs fewer than 30 to adapt
 MIN_LOSS_SCALE = 2.0**-10  # gradients that overflow even here are not finite at any scale
 
 
@@ -44,6 +45,7 @@ class Precision:
             enabled=dtype == torch.float16,
         )
         self.skipped_steps = torch.zeros((), device=device)  # since the last `read`
+        self.streak = torch.zeros((), device=device)  # skipped steps without one between them
 
     @staticmethod
     def from_config(cfg: CfgNode, device: torch.device) -> Precision:
@@ -72,7 +74,9 @@ class Precision:
         if uses_scale or self.clip_norm:
             norm = self._clip_gradients(network)
             if uses_scale:
-                self.skipped_steps += ~torch.isfinite(norm)
+                is_skipped = ~torch.isfinite(norm)
+                self.skipped_steps += is_skipped
+                self.streak = (self.streak + 1) * is_skipped
 
         self.scaler.step(optimizer)
         self.scaler.update(self.static_scale)  # None: by the dynamic rule
@@ -89,7 +93,8 @@ class Precision:
     def read(self) -> dict[str, float]:
         """Loss scale and steps skipped since the last call, for the log; empty without a scale.
 
-        Waits for the device. UserError where the dynamic scale has become too small.
+        Waits for the device. UserError where the dynamic scale has become too small, or where a
+        long streak of steps was skipped.
         """
         if not self.scaler.is_enabled():
             return {}
@@ -102,6 +107,13 @@ class Precision:
             raise UserError(
                 f"the loss scale has fallen to {scale:.2g} and gradients are still not finite in "
                 "fp16; use FP16.DTYPE bf16, a lower TRAIN.LR, or TRAIN.CLIP_GRAD_NORM"
+            )
+        if self.streak >= MAX_STREAK:
+            raise UserError(
+                f"the last {int(self.streak)} steps were skipped, because their gradients were not "
+                f"finite with the loss scale {scale:g}: nothing is learned any more; use "
+                "FP16.DTYPE bf16 or FP16.DYNAMIC_LOSS_SCALE True, a lower TRAIN.LR, or "
+                "TRAIN.CLIP_GRAD_NORM"
             )
         return {"loss_scale": scale, "skipped_steps": skipped}
 
@@ -154,9 +166,10 @@ class FiniteCheck:
             return
         raise UserError(
             f"the loss is not finite at {position}: {_list_not_finite(self.terms, image_ids)}. The "
-            "run stops before the update, and the last checkpoint is not affected. If the "
-            "annotations of these images are correct, lower TRAIN.LR or set "
-            "TRAIN.CLIP_GRAD_NORM; under fp16 try FP16.DTYPE bf16"
+            "run stops before the update; the last checkpoint is finite, but where the losses "
+            "have grown before it, the same may come again: then begin from model_best.pth "
+            "(MODEL.PRETRAINED). If the annotations of these images are correct, lower TRAIN.LR "
+            "or set TRAIN.CLIP_GRAD_NORM; under fp16 try FP16.DTYPE bf16"
         )
 
 
