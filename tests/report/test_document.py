@@ -105,11 +105,13 @@ def test_two_sources_show_what_differs(tmp_path: Path) -> None:
     second = source(worse, tmp_path / "b", "b")
     first.protocol["flip"] = True
     second.protocol["flip"] = False
+    first.protocol["only_first"] = 3
 
     analyses = [analyse(first), analyse(second)]
     page = report_html(analyses, 20)
     differing = page[page.index("What differs") :]
     assert re.search(r"flip</th>\s*<td>True</td>\s*<td>False", differing)
+    assert "only_first" not in differing[: differing.index("</table>")]
     difference = (analyses[1].ap or 0) - (analyses[0].ap or 0)
     assert difference < 0
     assert f"<td>{difference:+.3f}</td>" in page

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
+from typing import Any
 
 from duopose.errors import UserError
 from duopose.evaluate.metrics import (
     NOT_STATED,
     Difference,
-    MetricsRecord,
     comparison_table,
     read_metrics,
     record_differences,
@@ -34,7 +34,9 @@ def compare(paths: Sequence[Path]) -> str:
     records = [read_metrics(file) for file in files]
     labels = [_label(number) for number in range(len(paths))]
 
-    incomplete = [number for number, record in enumerate(records) if not is_complete(record)]
+    incomplete = [
+        number for number, record in enumerate(records) if not is_complete(record.protocol)
+    ]
     differences = shown_differences(record_differences(records), incomplete)
     same = "The protocols are the same."
     if incomplete:
@@ -89,9 +91,8 @@ def find_metrics(path: Path) -> Path:
     raise UserError(f"--compare: '{path}' has no metrics file; tried{tried}\n{how}")
 
 
-def is_complete(record: MetricsRecord) -> bool:
-    """Whether the protocol states everything on which the numbers depend."""
-    protocol = record.protocol
+def is_complete(protocol: Mapping[str, Any]) -> bool:
+    """Whether a protocol states everything on which the numbers depend."""
     return all(key in protocol for key in NEEDED) or all(
         key in protocol for key in NEEDED_OF_RESULTS
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from duopose.evaluate.metrics import NOT_STATED, format_number, protocol_differences
+from duopose.inference.comparison import is_complete, shown_differences
 from duopose.report import score_charts
 from duopose.report.analysis import RESAMPLES, Analysis, same_images
 from duopose.report.elements import (
@@ -150,7 +151,7 @@ def protocols(analyses: list[Analysis]) -> Html:
     flat = [_flat(one.source.protocol) for one in analyses]
     parts = []
     if len(analyses) > 1:
-        parts.append(_differences(analyses, flat))
+        parts.append(_differences(analyses))
     for one, values in zip(analyses, flat, strict=True):
         rows = [[key, _short(value)] for key, value in values.items()]
         files = [["results", one.source.results], ["ground truth", one.scoring.file.path]]
@@ -171,21 +172,25 @@ def _protocol_summary(analyses: list[Analysis], flat: list[dict[str, object]]) -
     return table(["", *(one.label for one in analyses)], rows, "text")
 
 
-def _differences(analyses: list[Analysis], flat: list[dict[str, object]]) -> Html:
-    keys = list(dict.fromkeys(key for values in flat for key in values))
-    rows = []
-    for key in keys:
-        values = [one.get(key, NOT_STATED) for one in flat]
-        if any(value != values[0] for value in values):
-            rows.append([key, *(_short(value) for value in values)])
-    if not rows:
-        return paragraph("The protocols are the same.")
-    return joined(
-        [
-            heading(3, "What differs"),
-            table(["", *(one.label for one in analyses)], rows, "text"),
-        ]
-    )
+def _differences(analyses: list[Analysis]) -> Html:
+    """A table of the differing values; one sentence about sources that do not state all."""
+    stated = [one.source.protocol for one in analyses]
+    incomplete = [number for number, one in enumerate(stated) if not is_complete(one)]
+    found = shown_differences(protocol_differences(*stated), incomplete)
+    rows = [[key, *(_short(value) for value in values)] for key, *values in found]
+    parts = [heading(3, "What differs")]
+    if rows:
+        parts.append(table(["", *(one.label for one in analyses)], rows, "text"))
+    elif incomplete:
+        parts.append(paragraph("The protocols agree in what all of them state."))
+    else:
+        parts.append(paragraph("The protocols are the same."))
+
+    if incomplete:
+        labels = ", ".join(analyses[number].label for number in incomplete)
+        sentence = "not all settings and checksums are stated; the others may differ, too."
+        parts.append(paragraph(f"{labels}: {sentence}"))
+    return joined(parts)
 
 
 def _flat(protocol: dict[str, object]) -> dict[str, object]:

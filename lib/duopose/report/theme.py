@@ -98,6 +98,7 @@ thead th { border-bottom: 2px solid var(--grid); vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 table.text td, table.text th { text-align: left; overflow-wrap: anywhere; }
 table.text td { min-width: 9rem; }
+table.text tbody th { white-space: nowrap; }
 tbody th { font-weight: 400; }
 td { white-space: nowrap; }
 table.text td { white-space: normal; }
