@@ -57,7 +57,7 @@ class Choices:
     is_true: np.ndarray  # (N,) bool: the peak is the joint
     peak: np.ndarray  # (N,) log odds of the peak alone
     tag: np.ndarray  # (N,) squared distance to the person's tag, divided by 1 + 1 / n
-    # (N,) squared distance to the centre, divided by the squared radius; 0 where the radius is unknown
+    # (N,) squared distance to the centre, divided by the squared radius; 0 where that is unknown
     distance: np.ndarray
     # (N, 1 + MAX_NEIGHBOURS) of the offset to the centre, then to and from the neighbours: squared
     # residual (NaN: there is none), longest offset and overlap of the predicting peak

@@ -338,8 +338,8 @@ def to_rgb_array(image: ImageLike, where: str = "the image") -> np.ndarray:
         return _from_pil(image, where)
     if not isinstance(image, np.ndarray):
         raise UserError(
-            f"{where} is of type {type(image).__name__}; give a path, an array (H, W, 3) uint8 RGB or a "
-            "PIL image, or a list of these"
+            f"{where} is of type {type(image).__name__}; give a path, an array (H, W, 3) uint8 "
+            "RGB or a PIL image, or a list of these"
         )
 
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:

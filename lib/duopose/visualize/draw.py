@@ -67,7 +67,7 @@ def draw_people(
         if labels is not None:
             label = labels[person]
         if label and is_drawn.any():
-            _draw_label(canvas, keypoints[is_drawn, :2], label, shades.light)
+            _draw_label(canvas, keypoints[is_drawn, :2], label, shades.left)
     return canvas
 
 
