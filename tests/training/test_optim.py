@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -17,6 +18,7 @@ from duopose.training.optim import (
     linearly_scaled_rate,
     load_optimizer,
 )
+from duopose.training.precision import Precision
 
 
 def test_step_schedule() -> None:
@@ -146,3 +148,43 @@ def test_moments_of_another_shape_are_refused() -> None:
     state["state"][0]["exp_avg"] = torch.zeros(1)
     with pytest.raises(UserError, match=r"exp_avg .*\(1,\).*\(2, 3\)"):
         load_optimizer(optimizer, state)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("saved_fused", [True, False])
+def test_a_run_resumes_with_the_other_kernel_under_fp16(name: str, saved_fused: bool) -> None:
+    settings = ["TRAIN.OPTIMIZER", name, "TRAIN.LR", 0.1]
+    layers = [nn.Linear(3, 3), nn.Linear(3, 3)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    first, second = (
+        build_optimizer(load_config(None, [*settings, "TRAIN.FUSED", fused]), layer)
+        for layer, fused in zip(layers, (saved_fused, not saved_fused), strict=True)
+    )
+    precision = Precision(torch.device("cpu"), torch.float16, static_scale=None)
+
+    def step(layer: nn.Linear, optimizer: torch.optim.Optimizer) -> None:
+        precision.backward(layer(torch.ones(2, 3)).square().sum())
+        precision.step(optimizer, layer)
+
+    step(layers[0], first)
+    layers[1].load_state_dict(layers[0].state_dict())
+    load_optimizer(second, copy.deepcopy(first.state_dict()))
+    for layer, optimizer in zip(layers, (first, second), strict=True):
+        for _ in range(2):
+            step(layer, optimizer)
+    torch.testing.assert_close(layers[1].weight, layers[0].weight, rtol=0, atol=1e-6)
+    assert second.param_groups[0]["fused"] is not saved_fused
+
+
+def test_the_settings_of_now_decide_after_a_resume() -> None:
+    layer = nn.Linear(2, 2)
+
+    def optimizer(*settings: object) -> torch.optim.Optimizer:
+        return build_optimizer(load_config(None, ["TRAIN.OPTIMIZER", "adamw", *settings]), layer)
+
+    saved, now = optimizer("TRAIN.WD", 0.1), optimizer("TRAIN.WD", 0.3, "TRAIN.LR", 0.5)
+    load_optimizer(now, saved.state_dict())
+    assert [group["weight_decay"] for group in now.param_groups] == [0.3, 0.0]
+    assert [group["lr"] for group in now.param_groups] == [0.5, 0.5]
+    with pytest.raises(UserError, match=r"TRAIN\.OPTIMIZER"):
+        load_optimizer(optimizer("TRAIN.OPTIMIZER", "sgd"), saved.state_dict())

@@ -6,12 +6,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training.tiny_train import folder_of, train_here
+from tests.training.tiny_train import TinyData, Trick, folder_of, train_here
 from torch import nn
 
 from duopose.config import load_config
+from duopose.datasets.loader import collate
+from duopose.datasets.transforms import normalise
 from duopose.errors import UserError
-from duopose.training.precision import DYNAMIC_START, GROWTH_INTERVAL, Precision
+from duopose.losses import build_criterion
+from duopose.network import build_network
+from duopose.skeletons import COCO
+from duopose.targets import build_targets
+from duopose.training.optim import build_optimizer
+from duopose.training.precision import (
+    DYNAMIC_START,
+    GROWTH_INTERVAL,
+    SMALL_STATIC_SCALE,
+    Precision,
+)
+from duopose.training.step import TrainingStep
 
 CPU = torch.device("cpu")
 
@@ -79,6 +92,91 @@ def test_settings() -> None:
         and bf16.read() == {}
     )
     assert Precision.from_config(load_config(None), CPU).read() == {}
+
+
+TINY_NETWORK = [
+    "MODEL.WIDTH", 4, "MODEL.MODULES", [1, 1, 1], "MODEL.BLOCKS", 1, "MODEL.STEM_CHANNELS", 8,
+    "MODEL.DECONV_BLOCKS", 1, "MODEL.HEAD_BLOCKS", 1,
+]  # fmt: skip
+# Losses are means over cells: those of two 64 x 64 images, times this, have the gradients of the
+# batch that users train with, 12 images of 512 x 512.
+WEIGHT_OF_A_LARGE_BATCH = 2 * 64**2 / (12 * 512**2)
+
+
+def parameters_without_gradient(*settings: object) -> int:
+    """Of a small network, after the first backward pass in fp16."""
+    cfg = load_config(None, [*TINY_NETWORK, "FP16.ENABLED", True, *settings])
+    torch.manual_seed(0)
+    network = build_network(cfg, COCO)
+    precision = Precision.from_config(cfg, CPU)
+    optimizer = build_optimizer(cfg, network)
+    parts = (normalise, build_targets(cfg, COCO), build_criterion(cfg, COCO))
+    step = TrainingStep(network, network, *parts, optimizer, precision)
+
+    images = TinyData(Trick())
+    batch = collate([images[(0, index)] for index in range(2)])
+    step.forward_backward(batch, WEIGHT_OF_A_LARGE_BATCH, "the test")
+    precision.scaler.unscale_(optimizer)
+    gradients = [parameter.grad for parameter in network.parameters()]
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+    return sum(not gradient.any() for gradient in gradients if gradient is not None)
+
+
+def test_fp16_by_itself_gives_every_parameter_a_gradient() -> None:
+    assert parameters_without_gradient() == 0
+    assert parameters_without_gradient("FP16.DYNAMIC_LOSS_SCALE", True) == 0
+
+
+def test_a_small_static_scale_loses_gradients_and_gives_a_notice() -> None:
+    small = ["FP16.STATIC_LOSS_SCALE", 1.0]
+    assert parameters_without_gradient(*small) > 100
+    assert parameters_without_gradient("FP16.STATIC_LOSS_SCALE", SMALL_STATIC_SCALE) == 0
+
+    def notice(*settings: object) -> str:
+        return Precision.from_config(load_config(None, settings), CPU).scale_notice()
+
+    on = ("FP16.ENABLED", True)
+    assert "FP16.STATIC_LOSS_SCALE 1 " in notice(*on, *small)
+    assert notice(*on, "FP16.DYNAMIC_LOSS_SCALE", False)
+    assert not notice(*small) and not notice(*on, "FP16.DTYPE", "bf16", *small)
+    assert not notice(*on) and not notice(*on, *small, "FP16.DYNAMIC_LOSS_SCALE", True)
+    assert not notice(*on, "FP16.STATIC_LOSS_SCALE", SMALL_STATIC_SCALE)
+
+
+def test_another_kind_of_scale_starts_anew_after_a_resume() -> None:
+    """A dynamic scale that began at a static one of 1 would need 16 000 steps to be of use."""
+    static = Precision(CPU, torch.float16, static_scale=1.0)
+    one_step(static, 1.0)
+    dynamic = Precision(CPU, torch.float16, static_scale=None)
+    dynamic.load_state_dict(static.state_dict())
+    one_step(dynamic, 1.0)
+    assert dynamic.read()["loss_scale"] == DYNAMIC_START
+
+    one_step(dynamic, float("inf"))
+    again = Precision(CPU, torch.float16, static_scale=None)
+    again.load_state_dict(dynamic.state_dict())
+    assert again.read()["loss_scale"] == DYNAMIC_START / 2
+
+
+@pytest.mark.parametrize("settings", [[], ["TRAIN.NESTEROV", True], ["TRAIN.FUSED", False]])
+def test_a_first_step_that_overflows_leaves_no_trace_in_the_momentum(
+    settings: list[object],
+) -> None:
+    """Deterministic algorithms fill new memory with NaN, so that its use shows."""
+    layer = nn.Linear(2, 2, bias=False)
+    nn.init.zeros_(layer.weight)
+    sgd = ["TRAIN.OPTIMIZER", "sgd", "TRAIN.LR", 1.0, "TRAIN.MOMENTUM", 0.5]
+    optimizer = build_optimizer(load_config(None, [*sgd, *settings]), layer)
+    precision = Precision(CPU, torch.float16, static_scale=None)
+    torch.use_deterministic_algorithms(True)
+    try:
+        for gradient in (float("inf"), 1.0, 1.0):
+            precision.backward((layer.weight * gradient).sum())
+            precision.step(optimizer, layer)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    expected = -(1.5 + 1.75) if "TRAIN.NESTEROV" in settings else -(1 + 1.5)
+    assert layer.weight.flatten().tolist() == [expected] * 4
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """Keys of HigherHRNet, of public DE and of earlier versions of Duopose, translated to today's.
 
-Four kinds: *renamed* (the value is taken over), MODEL.EXTRA (HRNet described stage by stage; it
-becomes MODEL.WIDTH and its like), *derived from the skeleton* (compared with it, then dropped) and
-*removed* (dropped, because nothing here reads them). What cannot be translated is a problem.
+Five kinds: *renamed* (the value is taken over), MODEL.EXTRA (HRNet described stage by stage; it
+becomes MODEL.WIDTH and its like), a static loss scale alone (which switches the dynamic one off),
+*derived from the skeleton* (compared with it, then dropped) and *removed* (dropped, because nothing
+here reads them). What cannot be translated is a problem.
 
 A yaml and the command line's overrides are translated apart, so that an override in an old key
 wins over the yaml's value in the new key. Old and new key in one source must agree.
@@ -114,6 +115,10 @@ def _translate_source(
     # Public DE names its two halves MODEL.NAME1 and NAME2; together they are Double Embedding.
     if "MODEL.NAME1" in settings or "MODEL.NAME2" in settings:
         settings.setdefault("MODEL.NAME", DOUBLE_EMBEDDING)
+
+    # A source that only states the static loss scale means it; the dynamic one is the default.
+    if "FP16.STATIC_LOSS_SCALE" in settings:
+        settings.setdefault("FP16.DYNAMIC_LOSS_SCALE", False)
 
     problems = []
     for old, new in RENAMED_KEYS.items():

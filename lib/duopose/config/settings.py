@@ -89,7 +89,7 @@ FP16 = (
     Setting("FP16.DTYPE", "fp16", one_of("fp16", "bf16"), "The 16-bit type of mixed precision."),
     Setting(
         "FP16.DYNAMIC_LOSS_SCALE",
-        False,
+        True,
         SWITCH,
         "fp16 only: the loss scale starts at 2^16, is halved at an overflow and doubled after "
         "1000 steps without one.",
@@ -98,7 +98,8 @@ FP16 = (
         "FP16.STATIC_LOSS_SCALE",
         1.0,
         POSITIVE,
-        "fp16 only: the loss scale if DYNAMIC_LOSS_SCALE is off.",
+        "fp16 only: the loss scale where DYNAMIC_LOSS_SCALE is off. Given alone, it switches "
+        "DYNAMIC_LOSS_SCALE off.",
     ),
 )
 

@@ -258,7 +258,7 @@ def differing_settings(cfg: CfgNode, saved_config: str) -> list[str]:
     """
     now = saved_settings(config_text(cfg))
     saved = saved_settings(saved_config)
-    free_keys: set[str] = set()
+    free_keys = _mixed_precision_keys_without_effect(now, saved)
     if cfg.TRAIN.LR_SCHEDULE == "step":  # the cosine's rate depends on the end
         free_keys.update(("TRAIN.END_EPOCH", "TRAIN.END_STEP"))
 
@@ -268,6 +268,20 @@ def differing_settings(cfg: CfgNode, saved_config: str) -> list[str]:
             saved_value, value = values
             lines.append(f"{key}: {saved_value!r} in the checkpoint, {value!r} now")
     return sorted(lines)
+
+
+def _mixed_precision_keys_without_effect(now: dict[str, Any], saved: dict[str, Any]) -> set[str]:
+    """FP16.* settings that neither run reads: all without fp16, the static scale beside dynamic."""
+    runs = [run for run in (now, saved) if run["FP16.ENABLED"]]
+    free_keys = {"FP16.DYNAMIC_LOSS_SCALE", "FP16.STATIC_LOSS_SCALE"}
+    if not runs:
+        free_keys.add("FP16.DTYPE")
+    with_scale = [run for run in runs if run["FP16.DTYPE"] == "fp16"]
+    if with_scale:
+        free_keys.remove("FP16.DYNAMIC_LOSS_SCALE")
+    if not all(run["FP16.DYNAMIC_LOSS_SCALE"] for run in with_scale):
+        free_keys.remove("FP16.STATIC_LOSS_SCALE")
+    return free_keys
 
 
 def check_settings(cfg: CfgNode, loaded: LoadedCheckpoint, allow_differences: bool) -> list[str]:

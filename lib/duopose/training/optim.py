@@ -32,13 +32,15 @@ def build_optimizer(cfg: CfgNode, network: nn.Module) -> torch.optim.Optimizer:
     if train.OPTIMIZER == "adamw":
         return torch.optim.AdamW(groups, lr=train.LR, fused=train.FUSED)
     if train.OPTIMIZER == "sgd":
-        return torch.optim.SGD(
+        sgd = torch.optim.SGD(
             groups,
             lr=train.LR,
             momentum=train.MOMENTUM,
             nesterov=train.NESTEROV,
             fused=train.FUSED,
         )
+        fill_momentum(sgd)
+        return sgd
     raise UserError(
         f"TRAIN.OPTIMIZER: '{train.OPTIMIZER}' is unknown; use one of {', '.join(OPTIMIZERS)}"
     )
@@ -57,13 +59,47 @@ def parameter_groups(
     ]
 
 
+def fill_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Give parameters without momentum one of 0, where the optimizer is SGD with momentum.
+
+    torch's fused SGD makes the buffers in the first step, without filling them, and leaves them so
+    where the gradients of that step overflow fp16. From 0 the first step gives the same bits as
+    without a buffer: momentum * 0 + gradient.
+    """
+    for group in optimizer.param_groups:
+        if group.get("momentum"):
+            for parameter in group["params"]:
+                state = optimizer.state[parameter]
+                if state.get("momentum_buffer") is None:
+                    state["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
+
+
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load `optimizer.state_dict()` of a run with the same or the other MODEL.CHANNELS_LAST.
+    """Load the moments of `optimizer.state_dict()`; all else stays as the settings of now say.
+
+    The other run may have another TRAIN.FUSED, MODEL.CHANNELS_LAST, TRAIN.WD and so on. torch alone
+    would take over the saved values of these options, and a fused optimizer that becomes another
+    one by it fails under fp16.
 
     torch keeps the memory layout of the saved state, and the fused CPU kernels pair values by their
-    address; so the state must get the layout of the parameters.
+    address; so the state must get the layout of the parameters. UserError where the state is of
+    another kind of optimizer.
     """
-    optimizer.load_state_dict(state)
+    saved_groups = state["param_groups"]
+    own_groups = optimizer.state_dict()["param_groups"]
+    if _kind(saved_groups) != _kind(own_groups):
+        raise UserError(
+            "TRAIN.OPTIMIZER: the checkpoint was written with another optimizer, whose moments "
+            f"{type(optimizer).__name__} cannot use; set it as it was, or start anew from the "
+            "weights with MODEL.PRETRAINED model_best.pth"
+        )
+    groups = [
+        own | {"params": saved["params"]}
+        for own, saved in zip(own_groups, saved_groups, strict=True)
+    ]
+    optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+    fill_momentum(optimizer)
+
     for parameter, parameter_state in optimizer.state.items():
         for name, value in parameter_state.items():
             if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameter.shape:
@@ -76,6 +112,11 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
             if is_moment and value.stride() != parameter.stride():
                 moment = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
                 parameter_state[name] = moment.copy_(value)
+
+
+def _kind(groups: list[dict[str, Any]]) -> tuple[bool, int]:
+    """What distinguishes adam, adamw and sgd: their moments, and adamw's two groups."""
+    return "betas" in groups[0], len(groups)
 
 
 @dataclass(frozen=True)

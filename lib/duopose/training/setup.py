@@ -315,6 +315,8 @@ def setting_notices(
             f"{cfg.FP16.DTYPE} on a CPU is for trying out; it is usually slower than "
             "FP16.ENABLED False"
         )
+    if scale_notice := Precision.from_config(cfg, context.device).scale_notice():
+        notices.append(scale_notice)
     if batch_advice := total_batch_advice(cfg, partition):
         notices.append(batch_advice)
     epochs = end_of_training(cfg, partition) - cfg.TRAIN.BEGIN_EPOCH
