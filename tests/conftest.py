@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,17 @@ import torch
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = PROJECT.parent / "shared"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide the GPUs, unless `-m gpu` asks for the tests that need one.
+
+    The other tests have DEVICE auto in places, compare bits, and fork; a process that has opened a
+    CUDA context cannot fork into one that uses CUDA. Their subprocesses inherit the variable.
+    """
+    marks = str(config.getoption("markexpr"))
+    if "gpu" not in marks or "not gpu" in marks:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def _shared(name: str) -> Path:

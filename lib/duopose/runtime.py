@@ -85,12 +85,14 @@ def seed_everything(seed: int, rank: int = 0) -> None:
 def get_rng_states() -> dict[str, Any]:
     """States of all random generators, as tensors and plain values.
 
-    A checkpoint that holds them can be read by `torch.load(weights_only=True)`.
+    A checkpoint that holds them can be read by `torch.load(weights_only=True)`. The CUDA state is
+    read only where this process computes on CUDA: asking for it would open a context, which takes
+    memory of the GPU and fails in a forked process.
     """
     kind, keys, position, has_gauss, gauss = np.random.get_state()
     version, words, gauss_next = random.getstate()
     keys_tensor = torch.from_numpy(np.asarray(keys).astype(np.int64))
-    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
 
     return {
         "python": [version, list(words), gauss_next],
@@ -101,7 +103,7 @@ def get_rng_states() -> dict[str, Any]:
 
 
 def set_rng_states(states: dict[str, Any]) -> None:
-    """The inverse of `get_rng_states`; the CUDA state is ignored where there is no CUDA device."""
+    """The inverse of `get_rng_states`; the CUDA state is ignored in a run without CUDA."""
     version, words, gauss_next = states["python"]
     random.setstate((version, tuple(words), gauss_next))
 
@@ -110,7 +112,7 @@ def set_rng_states(states: dict[str, Any]) -> None:
     np.random.set_state((kind, words_array, position, has_gauss, gauss))
 
     torch.set_rng_state(states["torch"])
-    if states["cuda"] is not None and torch.cuda.is_available():
+    if states["cuda"] is not None and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(states["cuda"])
 
 

@@ -1,4 +1,4 @@
-"""Tests that need a GPU; skipped where torch sees none."""
+"""Tests that need a GPU: `pytest -m gpu`; skipped where torch sees none."""
 
 from __future__ import annotations
 
@@ -11,19 +11,28 @@ from tests.training.tiny_train import train_here
 from torch import nn
 from torch.multiprocessing.spawn import spawn
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        not torch.cuda.is_available(),
+        reason="torch sees no CUDA device (tests see GPUs only with -m gpu)",
+    ),
+]
 
 
 def test_it_trains_in_every_precision(tmp_path: Path) -> None:
     precisions: list[list[object]] = [
-        [],
+        ["FP16.ENABLED", False],
         ["FP16.DYNAMIC_LOSS_SCALE", True],
         ["FP16.STATIC_LOSS_SCALE", 128.0],
         ["FP16.DTYPE", "bf16"],
     ]
     for number, settings in enumerate(precisions):
-        enabled = ["FP16.ENABLED", bool(settings), *settings]
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.max_memory_allocated()
+        enabled = ["FP16.ENABLED", True, *settings]
         assert train_here(tmp_path / str(number), "DEVICE", "cuda", *enabled) == 0
+        assert torch.cuda.max_memory_allocated() > before
 
 
 def normalised(rank: int, folder: str) -> None:

@@ -25,7 +25,7 @@ from duopose.distributed.context import DistributedContext
 from duopose.distributed.launch import launch
 from duopose.losses import build_criterion
 from duopose.run_folder import RunFolder
-from duopose.runtime import setup_console_logging
+from duopose.runtime import pick_device, setup_console_logging
 from duopose.skeletons import COCO, skeleton_to_dict
 from duopose.targets import build_targets
 from duopose.training.run import Options, run_training
@@ -152,13 +152,10 @@ def work(context: DistributedContext, cfg: CfgNode, options: Options, trick: Tri
 
 
 def train_here(out: Path, *overrides: object, trick: Trick = NO_TRICK, **options: Any) -> int:
-    """Train in this process; the exit code."""
-    return work(
-        DistributedContext(torch.device("cpu")),
-        tiny_config(out, *overrides),
-        Options("tiny.yaml", **options),
-        trick,
-    )
+    """Train in this process, on the DEVICE of the settings (by default the CPU); the exit code."""
+    cfg = tiny_config(out, *overrides)
+    context = DistributedContext(pick_device(cfg.DEVICE))
+    return work(context, cfg, Options("tiny.yaml", **options), trick)
 
 
 def main() -> int:
@@ -174,9 +171,8 @@ def main() -> int:
     parser.add_argument("opts", nargs="*")
     args = parser.parse_intermixed_args()
     trick = Trick(**{name: getattr(args, name) for name in Trick._fields})
-    return launch(
-        work, args.gpus, "cpu", (tiny_config(args.out, *args.opts), Options("tiny.yaml"), trick)
-    )
+    cfg = tiny_config(args.out, *args.opts)
+    return launch(work, args.gpus, cfg.DEVICE, (cfg, Options("tiny.yaml"), trick))
 
 
 if __name__ == "__main__":

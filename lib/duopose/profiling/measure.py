@@ -103,7 +103,7 @@ def measure(
 
 
 def _wait_for_device() -> None:
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
