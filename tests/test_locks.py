@@ -143,10 +143,14 @@ def test_a_restart_by_torchrun_does_not_wait_for_the_heartbeat(
     with FolderLock(path).hold() as lock:
         lock.end(FINISHED)
     rewrite(path, state=RUNNING, host="elsewhere", torchrun="job 7")
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job 7")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job 8")
     with pytest.raises(UserError):
         FolderLock(path).take()
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    with pytest.raises(UserError):
+        FolderLock(path).check_free()
+    # The restart count of a machine whose own processes have not failed stays 0.
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job 7")
+    FolderLock(path).check_free()
     with FolderLock(path).hold():
         assert state(path) == RUNNING
 

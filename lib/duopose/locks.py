@@ -63,6 +63,19 @@ def process_start(process: int) -> str:
     return fields[19]  # field 22 of proc(5): the start, in clock ticks since the boot
 
 
+def torchrun_id() -> str:
+    """Names what torchrun runs: the same after each of its restarts; empty without torchrun.
+
+    The value of --rdzv-id. Its default, "none", is completed by torchrun's own process, so that two
+    trainings without an id differ.
+    """
+    run_id = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    if run_id != "none":
+        return run_id
+    agent = os.getppid()
+    return f"none@{host_name()}@{agent}@{process_start(agent)}"
+
+
 def try_flock(descriptor: int) -> bool:
     """Lock an open file; False where another process has it.
 
@@ -125,7 +138,7 @@ class Owner:
     command: str
     state: str = RUNNING  # RUNNING, FINISHED, STOPPED, FAILED; DEAD in a folder that was moved
     reason: str = ""  # of the failure
-    torchrun: str = ""  # its id, where torchrun has started the process
+    torchrun: str = ""  # `torchrun_id`
 
     @staticmethod
     def this_process() -> Owner:
@@ -133,9 +146,8 @@ class Owner:
         process = os.getpid()
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         command = " ".join(sys.argv)
-        torchrun = os.environ.get("TORCHELASTIC_RUN_ID", "")
         start = process_start(process)
-        return Owner(host_name(), process, start, started, command, torchrun=torchrun)
+        return Owner(host_name(), process, start, started, command, torchrun=torchrun_id())
 
     def is_same_process(self, other: Owner) -> bool:
         """Whether both records are of one process."""
@@ -195,7 +207,7 @@ class FolderLock:
     def check_free(self) -> None:
         """UserError naming the owner where another process has the folder."""
         found = owner_state(self.path)
-        if found is not None and found[0] == RUNNING:
+        if found is not None and found[0] == RUNNING and not self._is_restart_of(found[1]):
             raise UserError(self._refusal(found[1]))
 
     @contextmanager
@@ -268,9 +280,12 @@ class FolderLock:
             self._close()
 
     def _is_restart_of(self, owner: Owner) -> bool:
-        """torchrun starts all processes again, maybe elsewhere, after it has ended them."""
-        is_restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
-        return is_restart and owner.torchrun == self.owner.torchrun
+        """torchrun starts all processes again, maybe elsewhere, after it has ended them.
+
+        TORCHELASTIC_RESTART_COUNT does not tell: each machine's torchrun counts only the failures
+        of its own processes.
+        """
+        return bool(owner.torchrun) and owner.torchrun == self.owner.torchrun
 
     def _refusal(self, owner: Owner | None) -> str:
         who = _describe(owner) if owner else "another process"

@@ -9,8 +9,8 @@ import torch
 from tests.training.tiny_train import Trick, train_here
 from torch import nn
 
-from duopose.training import dry_run
-from duopose.training.dry_run import (
+from duopose.training import batch_search
+from duopose.training.batch_search import (
     LargestBatch,
     largest_on_cpu,
     power_of_two,
@@ -32,7 +32,7 @@ def test_it_prints_what_is_needed_and_writes_nothing(
 def test_a_batch_that_does_not_fit_is_reported_before_it_is_tried(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dry_run, "free_bytes", lambda: 3_000_000)
+    monkeypatch.setattr(batch_search, "free_bytes", lambda: 3_000_000)
     assert (
         train_here(tmp_path, "TRAIN.IMAGES_PER_GPU", 64, dry_run=True, trick=Trick(batch_norm=0))
         == 0
@@ -48,7 +48,7 @@ def test_bytes_kept_for_the_backward_pass_are_counted_once() -> None:
 
 
 def test_largest_batch_is_in_proportion_to_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dry_run, "free_bytes", lambda: 10_000)
+    monkeypatch.setattr(batch_search, "free_bytes", lambda: 10_000)
     assert largest_on_cpu(100, fixed_bytes=200) == LargestBatch(72, 100, 10_000, was_run=False)
     assert largest_on_cpu(100, fixed_bytes=20_000).batch_size == 0
     assert [power_of_two(batch) for batch in (0, 1, 5, 64)] == [0, 1, 4, 64]

@@ -235,8 +235,8 @@ def test_restarted_workers_prefer_their_own_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_here(tmp_path / "first", "TRAIN.END_EPOCH", 1)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job 7")
     train_here(tmp_path / "second", resume=str(folder_of(tmp_path / "first").root))
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert train_here(tmp_path / "second", resume=str(folder_of(tmp_path / "first").root)) == 0
     assert (
         str(folder_of(tmp_path / "second").checkpoint)

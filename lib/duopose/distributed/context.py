@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
+from duopose.distributed.meeting import MEETING_TIME, meet
 from duopose.runtime import pick_device
 
 # Other ranks wait this long for the one that validates or builds an index of the data set.
@@ -98,7 +99,7 @@ def init_distributed(
 
     dist.init_process_group(
         backend="nccl" if device.type == "cuda" else "gloo",
-        store=store or _torchrun_store(world_size),
+        store=store or _torchrun_store(rank, world_size),
         rank=rank,
         world_size=world_size,
         timeout=TIMEOUT,
@@ -118,17 +119,12 @@ def started_by_torchrun() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def restart_count() -> int:
-    """How often `torchrun --max-restarts` has restarted this run."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+def is_first_process() -> bool:
+    """Whether this process is, or starts, rank 0."""
+    return os.environ.get("RANK", "0") == "0"
 
 
-def _torchrun_store(world_size: int) -> dist.Store:
-    """The key-value store in which the ranks of this start find each other.
-
-    torchrun keeps one store for all restarts, and gloo would read the addresses of workers that
-    have ended from it; so each restart gets a prefix of its own.
-    """
-    store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
-    store.set_timeout(TIMEOUT)
-    return dist.PrefixStore(f"duopose/{restart_count()}/{world_size}", store)
+def _torchrun_store(rank: int, world_size: int) -> dist.Store:
+    """The key-value store in which the ranks of this start find each other."""
+    store, _, _ = next(rendezvous("env://", timeout=MEETING_TIME))
+    return meet(store, rank, world_size)

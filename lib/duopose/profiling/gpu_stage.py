@@ -34,7 +34,8 @@ from duopose.run_folder import RunFolder
 from duopose.runtime import AUTOCAST_DTYPES, configure_torch, pick_device
 from duopose.skeletons import COCO
 from duopose.targets import build_targets
-from duopose.training.dry_run import find_largest_batch, largest_shapes, power_of_two, synchronise
+from duopose.training.batch_search import find_largest_batch, largest_shapes, power_of_two
+from duopose.training.dry_run import synchronise
 from duopose.training.log import RunLog
 from duopose.training.loop import train_step
 from duopose.training.setup import Components, TrainingRun, build_run

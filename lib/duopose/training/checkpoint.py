@@ -227,6 +227,20 @@ def _read(path: Path) -> CheckpointContent:
     return content
 
 
+def torchrun_id_in(path: Path) -> str:
+    """Which run of torchrun has written a checkpoint; empty where none has, or it is unreadable.
+
+    The tensors are not read.
+    """
+    for candidate in (path, previous_path(path)):
+        try:
+            content = torch.load(candidate, map_location="cpu", weights_only=True, mmap=True)
+            return str(content.get("torchrun", ""))
+        except Exception:  # `read_checkpoint` says what is wrong
+            continue
+    return ""
+
+
 def _begins_as_zip(path: Path) -> bool:
     """Whether it may be a file of torch.save of which the end is missing."""
     with path.open("rb") as file:
@@ -234,16 +248,16 @@ def _begins_as_zip(path: Path) -> bool:
 
 
 def checkpoint_to_resume(
-    folder: RunFolder, resume: str, auto_resume: bool, restarted: bool
+    folder: RunFolder, resume: str, auto_resume: bool, run_id: str = ""
 ) -> Path | None:
     """The checkpoint from which the run resumes, or None for a new run.
 
     resume: the argument of --resume, a file or the folder of a run. auto_resume: use the run
-    folder's own. restarted: torchrun has restarted the workers; they always resume from the run
-    folder's own, since --resume's is the one they started from.
+    folder's own. run_id: `torchrun_id`; a run resumes from what it has written itself before
+    torchrun restarted it, since --resume's is the one it started from.
     """
     own_exists = checkpoint_exists(folder.checkpoint)
-    if restarted and own_exists:
+    if run_id and own_exists and torchrun_id_in(folder.checkpoint) == run_id:
         return folder.checkpoint
     if resume:
         path = Path(resume)

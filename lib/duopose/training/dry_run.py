@@ -6,13 +6,8 @@ DATASET.MAX_NUM_PEOPLE people, all of whose keypoints are labelled.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import replace
 from itertools import islice
-from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from yacs.config import CfgNode
@@ -20,6 +15,12 @@ from yacs.config import CfgNode
 from duopose.distributed.context import DistributedContext
 from duopose.errors import counted
 from duopose.run_folder import RunFolder
+from duopose.training.batch_search import (
+    LargestBatch,
+    find_largest_batch,
+    largest_shapes,
+    power_of_two,
+)
 from duopose.training.log import RunLog, data_wait_notice
 from duopose.training.setup import (
     Components,
@@ -27,29 +28,12 @@ from duopose.training.setup import (
     build_run,
     setting_notices,
 )
-from duopose.training.step import TrainingStep
-from duopose.training.train_loader import TrainLoader, move_to_device
+from duopose.training.train_loader import TrainLoader
 from duopose.types import Batch
 
 TIMED_STEPS = 3  # the fastest counts; the first ones choose kernels and allocate memory
 TIMED_BATCHES = 6  # of the loader
-MOMENTS = {"adam": 2, "adamw": 2, "sgd": 1}  # tensors that an optimizer keeps for each parameter
 GIB = 2**30
-
-# Of the memory, what a batch may fill; the rest is for fragmentation and larger cuDNN workspaces.
-USABLE_MEMORY = 0.92
-# On a CPU: gradients of activations come on top of the tensors saved for the backward pass.
-ACTIVATION_GRADIENTS = 1.25
-MAX_TRIES = 6  # batch sizes that are tried on a GPU, each 10 % smaller than the one before
-
-
-class LargestBatch(NamedTuple):
-    """The largest batch of one process that fits into memory."""
-
-    batch_size: int
-    bytes_per_image: float
-    total_bytes: float  # that a batch could use
-    was_run: bool  # a step with it was made, not only estimated
 
 
 def dry_run(
@@ -60,7 +44,7 @@ def dry_run(
     run = build_run(cfg, components, context, folder, log)
     run.state.network.train()
     wanted = cfg.TRAIN.IMAGES_PER_GPU
-    largest = find_largest_batch(run)
+    largest = find_largest_batch(run, wanted)
 
     lines = []
     if wanted <= largest.batch_size:
@@ -79,21 +63,6 @@ def dry_run(
     return [*lines, "dry run: nothing was written"]
 
 
-def largest_shapes(run: TrainingRun, num_images: int) -> Batch:
-    """A batch on the device as large as any, with keypoints at random positions."""
-    sample = run.components.dataset[(0, 0)]
-    batch = run.components.collate([sample] * num_images)
-    num_people = run.cfg.DATASET.MAX_NUM_PEOPLE
-    num_joints = batch.keypoints.shape[2]
-
-    height, width = batch.images.shape[2:]
-    shape = (num_images, num_people, num_joints)
-    positions = torch.rand(*shape, 2) * torch.tensor([width - 1.0, height - 1.0])
-    visibility = torch.full((*shape, 1), 2.0)
-    keypoints = torch.cat((positions, visibility), dim=-1)
-    return move_to_device(batch._replace(keypoints=keypoints), run.context.device)
-
-
 def time_steps(run: TrainingRun, batch: Batch) -> float:
     """Seconds of the fastest of a few steps, on the slowest rank."""
     times = []
@@ -107,138 +76,17 @@ def time_steps(run: TrainingRun, batch: Batch) -> float:
     return max(run.context.all_gather_object(min(times)))
 
 
-def find_largest_batch(run: TrainingRun) -> LargestBatch:
-    """The largest batch of a process: each rank finds its own, the smallest counts.
-
-    Gradients are not exchanged between the ranks meanwhile.
-    """
-    step = replace(run.step, model=run.state.network)
-    if run.context.device.type == "cuda":
-        largest = largest_on_cuda(
-            lambda size: _run_step(step, largest_shapes(run, size)), run.context.device
-        )
-    else:
-        largest = _estimate_on_cpu(run, step)
-
-    run.state.optimizer.zero_grad(set_to_none=True)
-    return min(run.context.all_gather_object(largest), key=lambda other: other.batch_size)
-
-
-def _run_step(step: TrainingStep, batch: Batch) -> None:
-    step([batch], [1.0], "the dry run")
-
-
-def _estimate_on_cpu(run: TrainingRun, step: TrainingStep) -> LargestBatch:
-    def bytes_for(num_images: int) -> int:
-        batch = largest_shapes(run, num_images)
-        return saved_bytes(lambda: step.compute_losses(batch).total)
-
-    bytes_per_image = bytes_for(2) - bytes_for(1)
-    copies = MOMENTS[run.cfg.TRAIN.OPTIMIZER] + (1 if run.state.averaged else 0)
-    fixed = state_bytes(run.state.network.parameters(), copies)
-    largest = largest_on_cpu(bytes_per_image, fixed)
-
-    batch_size = largest.batch_size // run.context.world_size  # the processes share the memory
-    return largest._replace(batch_size=batch_size)
-
-
-def largest_on_cpu(bytes_per_image: int, fixed_bytes: int) -> LargestBatch:
-    """Estimated from the bytes saved for the backward pass, and those of weights and optimizer."""
-    total = free_bytes()
-    usable = total * USABLE_MEMORY - fixed_bytes
-    batch_size = int(usable // (bytes_per_image * ACTIVATION_GRADIENTS))
-    return LargestBatch(max(batch_size, 0), bytes_per_image, total, was_run=False)
-
-
-def largest_on_cuda(run_step: Callable[[int], None], device: torch.device) -> LargestBatch:
-    """Estimated from the peaks of one and four images, then made smaller until a step runs.
-
-    run_step(batch_size): makes one training step.
-    """
-    free, _ = torch.cuda.mem_get_info(device)
-    total = free + torch.cuda.memory_reserved(device)
-    peak_of_one = _peak_bytes(run_step, 1, device)
-    peak_of_four = _peak_bytes(run_step, 4, device)
-    per_image = max((peak_of_four - peak_of_one) / 3, 1.0)
-
-    batch_size = int((total * USABLE_MEMORY - peak_of_one) // per_image) + 1
-    for _ in range(MAX_TRIES):
-        if batch_size <= 0:
-            break
-        try:
-            _peak_bytes(run_step, batch_size, device)
-            return LargestBatch(batch_size, per_image, total, was_run=True)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-        batch_size = int(batch_size * 0.9)
-    return LargestBatch(0, per_image, total, was_run=True)
-
-
-def _peak_bytes(run_step: Callable[[int], None], batch_size: int, device: torch.device) -> int:
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats(device)
-    run_step(batch_size)
-    torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device)
-
-
-def state_bytes(parameters: Iterable[torch.Tensor], extra_copies: int) -> int:
-    """Bytes of weights, gradients, and `extra_copies` tensors for each parameter."""
-    bytes_of_weights = sum(p.numel() * p.element_size() for p in parameters)
-    return bytes_of_weights * (2 + extra_copies)
-
-
-def saved_bytes(forward: Callable[[], torch.Tensor]) -> int:
-    """Bytes that a forward pass keeps for the backward pass; each storage counts once.
-
-    forward: returns the loss.
-    """
-    bytes_of_storage: dict[int, int] = {}
-
-    def count(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        bytes_of_storage[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        loss = forward()  # keeps the graph, and so the storages, alive while they are counted
-    del loss
-    return sum(bytes_of_storage.values())
-
-
-def free_bytes() -> int:
-    """Main memory that this process may still use, within the limit of its container."""
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable"):
-                free = int(line.split()[1]) * 1024
-
-    limit_file = Path("/sys/fs/cgroup/memory.max")
-    used_file = Path("/sys/fs/cgroup/memory.current")
-    if limit_file.is_file() and used_file.is_file():
-        limit = limit_file.read_text().strip()
-        if limit.isdigit():  # else "max", no limit
-            free = min(free, int(limit) - int(used_file.read_text()))
-    return free
-
-
-def power_of_two(batch_size: int) -> int:
-    """The largest power of two that is not larger; 0 for 0."""
-    return 1 << (batch_size.bit_length() - 1) if batch_size > 0 else 0
-
-
 def memory_lines(cfg: CfgNode, largest: LargestBatch) -> list[str]:
     """What fits, and what to change where TRAIN.IMAGES_PER_GPU does not."""
     wanted = cfg.TRAIN.IMAGES_PER_GPU
     fits = largest.batch_size
     basis = "tried" if largest.was_run else "an estimate"
+    an_image = ""
+    if largest.bytes_per_image:
+        an_image = f"about {largest.bytes_per_image / GIB:.3g} GiB an image; "
     lines = [
-        f"memory: about {largest.bytes_per_image / GIB:.3g} GiB an image; "
-        f"of {largest.total_bytes / GIB:.4g} GiB the largest batch that fits is {fits} a process "
-        f"({basis}), as a power of two {power_of_two(fits)}; IMAGES_PER_GPU is {wanted}"
+        f"memory: {an_image}of {largest.total_bytes / GIB:.4g} GiB the largest batch that fits "
+        f"is {fits} a process ({basis}), as a power of two {power_of_two(fits)}; IMAGES_PER_GPU is {wanted}"
     ]
     if wanted > fits:
         accumulate = -(-wanted // max(fits, 1))

@@ -14,6 +14,7 @@ from duopose.benchmarks import build_benchmark
 from duopose.config import build_skeleton
 from duopose.config.load import override_keys
 from duopose.datasets.build import find_files
+from duopose.distributed.context import is_first_process
 from duopose.errors import UserError
 from duopose.inference.weights_protocol import check_weights
 from duopose.locks import FolderLock
@@ -33,10 +34,10 @@ def check_files(
     find_files(cfg, layout, cfg.DATASET.TRAIN, train=True)
     if cfg.TRAIN.VAL_EVERY:
         find_files(cfg, layout, cfg.DATASET.TEST, train=False)
-    if not options.dry_run:
+    if not options.dry_run and is_first_process():
         FolderLock(folder.lock).check_free()
 
-    resumed = checkpoint_to_resume(folder, options.resume, cfg.AUTO_RESUME, restarted=False)
+    resumed = checkpoint_to_resume(folder, options.resume, cfg.AUTO_RESUME)
     if resumed is not None:
         _check_checkpoint(resumed)
     elif cfg.MODEL.PRETRAINED:

@@ -18,6 +18,7 @@ import torch
 from duopose.config import config_text
 from duopose.distributed.stop import StopRequest
 from duopose.errors import NotFiniteError, UserError
+from duopose.locks import torchrun_id
 from duopose.losses.criterion import Criterion
 from duopose.network import save_model
 from duopose.network.pose_net import PoseNet
@@ -226,6 +227,7 @@ def save_checkpoint(run: TrainingRun) -> None:
     if run.context.is_main_process:
         content["config"] = config_text(run.cfg)
         content["skeleton"] = dict(run.components.skeleton)
+        content["torchrun"] = torchrun_id()
         content["metrics_csv_bytes"] = run.log.metrics.size()
         write_checkpoint(content, run.folder.checkpoint)
     run.last_save = time.monotonic()

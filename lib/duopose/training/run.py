@@ -11,13 +11,13 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from duopose.distributed.context import DistributedContext, restart_count
+from duopose.distributed.context import DistributedContext
 from duopose.distributed.launch import ExitCode
 from duopose.distributed.stop import StopRequest
 from duopose.errors import UserError, counted
 from duopose.files import write_atomically
 from duopose.inference.protocol import training_protocol
-from duopose.locks import FINISHED, STOPPED, FolderLock
+from duopose.locks import FINISHED, STOPPED, FolderLock, torchrun_id
 from duopose.run_folder import RunFolder
 from duopose.runtime import configure_torch, seed_everything
 from duopose.training.checkpoint import (
@@ -86,13 +86,11 @@ def _train_or_resume(
     components: Components,
 ) -> int:
     """Lock and prepare the run's folder, resume where asked, and train."""
-    restarted = restart_count() > 0
-    resume_path = checkpoint_to_resume(folder, options.resume, cfg.AUTO_RESUME, restarted)
     with _hold_folder(folder, context) as lock:
         prepared = None
         if lock is not None:
-            prepared = prepare_folder(cfg, options, folder, resume_path, lock)
-        content, messages = context.broadcast_object(prepared)
+            prepared = prepare_folder(cfg, options, folder, lock)
+        content, is_own, messages = context.broadcast_object(prepared)
 
         log = RunLog(folder, context, cfg.VERBOSE)
         with closing(log):
@@ -101,7 +99,7 @@ def _train_or_resume(
             seed_everything(cfg.SEED, context.rank)
             log_header(run, [*messages, *components.notices])
             if content is not None:
-                resume(run, content, is_own_checkpoint(folder, resume_path))
+                resume(run, content, is_own)
 
             is_complete = _train_with_limits(run)
 
@@ -138,21 +136,23 @@ def prepare_folder(
     cfg: CfgNode,
     options: Options,
     folder: RunFolder,
-    resume_path: Path | None,
     lock: FolderLock,
-) -> tuple[CheckpointContent | None, list[str]]:
+) -> tuple[CheckpointContent | None, bool, list[str]]:
     """Rank 0: read the checkpoint; move an earlier run aside, unless it goes on; write settings.
 
-    Returns the content of the checkpoint and messages for the log. After a UserError the lock is
-    as before: the folder still is what its last run has left.
+    Returns the content of the checkpoint, whether it is of this folder, and messages for the log.
+    After a UserError the lock is as before: the folder still is what its last run has left.
     """
+    run_id = torchrun_id()
+    resume_path = checkpoint_to_resume(folder, options.resume, cfg.AUTO_RESUME, run_id)
+    is_own = is_own_checkpoint(folder, resume_path)
     try:
         content, messages = _checkpoint_content(cfg, options, resume_path)
     except UserError:
         lock.restore()
         raise
 
-    if not is_own_checkpoint(folder, resume_path):
+    if not is_own:
         earlier = move_earlier_run(folder, lock)
         if earlier is not None:
             messages.append(
@@ -160,7 +160,7 @@ def prepare_folder(
                 "AUTO_RESUME True"
             )
     folder.create(cfg)
-    return content, messages
+    return content, is_own, messages
 
 
 def _checkpoint_content(
