@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from duopose.decode.map_reading import count_window_overlaps, read_cells, read_offsets
 from duopose.types import MapLayer
@@ -85,3 +89,37 @@ def test_offsets_point_to_the_target_at_any_scale(mirrored: bool) -> None:
     one = np.zeros(1, int)
     found = read_offsets([layer], one, one, point, np.ones((1, 1)))
     assert found[0] == pytest.approx(target, abs=1e-4)
+
+
+class WithoutFloat64(TorchFunctionMode):
+    """Tensors are on a device without float64, such as Apple's, until `.cpu()` has copied them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_host: list[torch.Tensor] = []
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        is_copy = function is torch.Tensor.cpu
+        from_host = bool(args) and any(args[0] is tensor for tensor in self.on_host)
+        if isinstance(result, torch.Tensor):
+            if is_copy or from_host:
+                self.on_host.append(result)
+            elif result.dtype == torch.float64:
+                raise TypeError("this device has no float64")
+        return result
+
+
+def test_values_are_read_on_devices_without_float64() -> None:
+    maps = torch.arange(24, dtype=torch.float16).reshape(2, 3, 4)
+    with WithoutFloat64():
+        found = read_cells(maps, np.array([1]), np.array([2]), np.array([3]))
+        with pytest.raises(TypeError, match="float64"):
+            maps.double()
+    assert found.tolist() == [23] and found.dtype == np.float64

@@ -33,6 +33,7 @@ from duopose.datasets.loader import collate
 from duopose.distributed.context import DistributedContext
 from duopose.distributed.launch import launch
 from duopose.network import read_model_file
+from duopose.training import loop
 from duopose.training.checkpoint import read_checkpoint
 from duopose.training.run import Options
 from duopose.training.setup import setting_notices, total_batch_advice
@@ -200,6 +201,23 @@ def test_sigterm_to_the_launcher_saves_and_the_run_goes_on(
     assert log.read_text().count("stopped by SIGTERM") == 1
     assert run_ranks(tmp_path / "cut", "PRINT_FREQ", 1, "AUTO_RESUME", True) == 0
     assert run_ranks(tmp_path / "whole", "PRINT_FREQ", 1) == 0
+    cut, whole = (
+        read_checkpoint(folder_of(tmp_path / name).checkpoint).content for name in ("cut", "whole")
+    )
+    for key in ("network", "optimizer", "position", "ranks"):
+        assert_equal(cut[key], whole[key], key)
+
+
+def test_three_ranks_resume_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of one epoch that goes on to the second, and one of two epochs."""
+    monkeypatch.setattr(loop, "MIN_SAVE_INTERVAL", 0.0)
+    settings = ["TRAIN.LR_STEP", [9], "TRAIN.VAL_EVERY", 0]
+    trick = Trick(length=12)
+    for out, end in (("cut", 1), ("cut", 2), ("whole", 2)):
+        words = [*settings, "TRAIN.END_EPOCH", end, "AUTO_RESUME", True]
+        assert run_ranks(tmp_path / out, *words, trick=trick, count=3) == 0
     cut, whole = (
         read_checkpoint(folder_of(tmp_path / name).checkpoint).content for name in ("cut", "whole")
     )

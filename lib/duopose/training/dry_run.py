@@ -86,7 +86,8 @@ def memory_lines(cfg: CfgNode, largest: LargestBatch) -> list[str]:
         an_image = f"about {largest.bytes_per_image / GIB:.3g} GiB an image; "
     lines = [
         f"memory: {an_image}of {largest.total_bytes / GIB:.4g} GiB the largest batch that fits "
-        f"is {fits} a process ({basis}), as a power of two {power_of_two(fits)}; IMAGES_PER_GPU is {wanted}"
+        f"is {fits} a process ({basis}), as a power of two {power_of_two(fits)}; IMAGES_PER_GPU "
+        f"is {wanted}"
     ]
     if wanted > fits:
         accumulate = -(-wanted // max(fits, 1))

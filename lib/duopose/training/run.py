@@ -19,7 +19,9 @@ from duopose.files import write_atomically
 from duopose.inference.protocol import training_protocol
 from duopose.locks import FINISHED, STOPPED, FolderLock, torchrun_id
 from duopose.run_folder import RunFolder
-from duopose.runtime import configure_torch, seed_everything
+from duopose.runtime import configure_torch, preserve_rng_states, seed_everything
+from duopose.training.batch_search import largest_shapes
+from duopose.training.buckets import arrange_buckets
 from duopose.training.checkpoint import (
     Best,
     CheckpointContent,
@@ -184,6 +186,9 @@ def resume(run: TrainingRun, content: CheckpointContent, is_own: bool) -> None:
     is_own: the checkpoint is in this run's folder; metrics.csv then loses what came after it.
     """
     run.state.restore(content, run.context)
+    if run.context.world_size > 2 and run.state.position.step:
+        with preserve_rng_states():
+            arrange_buckets(run.step, largest_shapes(run, run.cfg.TRAIN.IMAGES_PER_GPU))
     if not is_own:
         run.state.best = Best()  # the best weights so far are in the other folder
     elif run.context.is_main_process:
