@@ -143,12 +143,13 @@ def search_on_rank(context: DistributedContext, folder: Path) -> int:
     components = tiny_components(cfg, context, run_folder)
     network = components.network
     assert isinstance(network, TinyNet)
-    network.stem[1] = CommunicatingNorm(8)
     network.stem[0].register_forward_pre_hook(partial(fill_memory, (9, 5)[context.rank]))
 
     log = RunLog(run_folder, context, verbose=False, dry_run=True)
     run = build_run(cfg, components, context, run_folder, log)
     run.state.network.train()
+    # Now: DistributedDataParallel refuses one on a CPU, although this one works there.
+    network.stem[1].__class__ = CommunicatingNorm
     before = network.coarse.weight.detach().clone()
     run.context = replace(context, device=torch.device("cuda"))
     largest = find_largest_batch(run)
