@@ -21,7 +21,6 @@ from duopose.locks import FINISHED, STOPPED, FolderLock, torchrun_id
 from duopose.run_folder import RunFolder
 from duopose.runtime import configure_torch, preserve_rng_states, seed_everything
 from duopose.training.batch_search import largest_shapes
-from duopose.training.buckets import arrange_buckets
 from duopose.training.checkpoint import (
     Best,
     CheckpointContent,
@@ -41,6 +40,7 @@ from duopose.training.setup import (
     build_run,
     setting_notices,
 )
+from duopose.training.step import arrange_buckets
 from duopose.training.wait_limit import WaitLimit
 
 logger = logging.getLogger(__name__)
