@@ -282,7 +282,7 @@ class FolderLock:
     def _is_restart_of(self, owner: Owner) -> bool:
         """torchrun starts all processes again, maybe elsewhere, after it has ended them.
 
-        TORCHELASTIC_RESTART_COUNT does not tell: each machine's torchrun counts only the failures
+        TORCHELASTIC_RESTART_COUNT is no sign of it: each machine's torchrun counts only the failures
         of its own processes.
         """
         return bool(owner.torchrun) and owner.torchrun == self.owner.torchrun

@@ -130,12 +130,15 @@ class CommunicatingNorm(nn.SyncBatchNorm):
         return _BatchNorm.forward(self, x)
 
 
-def fill_memory(limit: int, module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+def fill_memory(
+    gpu: PretendedGpu, limit: int, module: nn.Module, inputs: tuple[torch.Tensor]
+) -> None:
     if len(inputs[0]) > limit:
         raise torch.OutOfMemoryError("CUDA out of memory")
+    gpu.peak = max(gpu.peak, len(inputs[0]) * gpu.per_image)
 
 
-def search_on_rank(context: DistributedContext, folder: Path) -> int:
+def search_on_rank(context: DistributedContext, folder: Path, gpu: PretendedGpu) -> int:
     """Rank 0 has memory for nine images, rank 1 for five, and both must find five."""
     torch.set_num_threads(1)
     cfg = tiny_config(folder)
@@ -143,7 +146,8 @@ def search_on_rank(context: DistributedContext, folder: Path) -> int:
     components = tiny_components(cfg, context, run_folder)
     network = components.network
     assert isinstance(network, TinyNet)
-    network.stem[0].register_forward_pre_hook(partial(fill_memory, (9, 5)[context.rank]))
+    # Behind the norm: a rank without memory has taken part in the communication before.
+    network.coarse.register_forward_pre_hook(partial(fill_memory, gpu, (9, 5)[context.rank]))
 
     log = RunLog(run_folder, context, verbose=False, dry_run=True)
     run = build_run(cfg, components, context, run_folder, log)
@@ -164,10 +168,10 @@ def search_on_rank(context: DistributedContext, folder: Path) -> int:
 def test_ranks_search_together_and_none_waits_for_one_that_is_out_of_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    PretendedGpu().install(monkeypatch)
+    gpu = PretendedGpu(per_image=90).install(monkeypatch)
     monkeypatch.setattr(batch_search, "move_to_device", lambda batch, _: batch)
     monkeypatch.setattr(distributed_context, "TIMEOUT", timedelta(seconds=100))
-    assert launch(search_on_rank, 2, "cpu", (tmp_path,), method="fork") == 0
+    assert launch(search_on_rank, 2, "cpu", (tmp_path, gpu), method="fork") == 0
 
 
 def test_batch_norm_is_synchronised_again_after_the_search() -> None:

@@ -16,13 +16,12 @@ import torch.distributed as dist
 from tests.training.test_distributed import (
     children_of,
     finish,
-    folder_of,
     run_ranks,
     start,
     wait_for,
 )
 from tests.training.test_resume import assert_equal
-from tests.training.tiny_train import train_here
+from tests.training.tiny_train import folder_of, train_here
 
 from duopose.distributed import context
 from duopose.distributed.context import init_distributed

@@ -81,7 +81,7 @@ def run(args: Namespace) -> Iterator[Row]:
 
     Mixed precision by default.
     """
-    mixed_precision = ["FP16.ENABLED", True, "FP16.DYNAMIC_LOSS_SCALE", True]
+    mixed_precision = ["FP16.ENABLED", True]
     overrides = [*mixed_precision, *args.opts, "TRAIN.ACCUMULATE", 1]
     cfg = load_config(args.cfg or None, overrides)
     device = pick_device(args.device)
