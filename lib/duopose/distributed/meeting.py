@@ -58,9 +58,9 @@ def _call_together(store: dist.Store, world_size: int, deadline: float) -> str:
                 store.set(_answer_key(knock), "here")
                 missing.discard(rank)
         if missing and time.monotonic() > deadline:
-            numbers = ", ".join(map(str, sorted(missing)))
+            late = ", ".join(map(str, sorted(missing)))
             raise UserError(
-                f"{len(missing)} of {world_size} processes did not start (rank {numbers}); look "
+                f"{len(missing)} of {world_size} processes did not start (rank {late}); look "
                 "for the cause in the output on their machines"
             )
         time.sleep(POLL_SECONDS if missing else 0)
