@@ -282,8 +282,8 @@ class FolderLock:
     def _is_restart_of(self, owner: Owner) -> bool:
         """torchrun starts all processes again, maybe elsewhere, after it has ended them.
 
-        TORCHELASTIC_RESTART_COUNT is no sign of it: each machine's torchrun counts only the failures
-        of its own processes.
+        TORCHELASTIC_RESTART_COUNT is no sign of it: the torchrun of each machine counts only the
+        failures of its own processes.
         """
         return bool(owner.torchrun) and owner.torchrun == self.owner.torchrun
 
