@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from tests.devices.pretended_cuda import HostWaits, pretended_cuda
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = PROJECT.parent / "shared"
@@ -48,3 +50,10 @@ def real_data() -> Path:
 def _one_thread() -> None:
     """Small tensors are fastest on one thread, and the order of sums stays fixed."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def host_waits() -> Iterator[HostWaits]:
+    """Inside the test cuda:0 is a pretended device; counts how often the host waits for it."""
+    with pretended_cuda() as waits:
+        yield waits
