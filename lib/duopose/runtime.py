@@ -71,6 +71,21 @@ def configure_torch(cfg: CfgNode, local_world_size: int = 1) -> None:
     torch.use_deterministic_algorithms(cfg.DETERMINISTIC)
 
 
+@contextmanager
+def no_cudnn_benchmark() -> Iterator[None]:
+    """cuDNN chooses its kernels without timing them: for inputs of many sizes.
+
+    With CUDNN.BENCHMARK it times all kernels at every new size, which takes longer than it gains
+    where a size occurs a few times only.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 def seed_everything(seed: int, rank: int = 0) -> None:
     """Seed Python, NumPy and torch (all devices); each rank gets its own stream.
 

@@ -42,7 +42,7 @@ class Batch(NamedTuple):
     """Stacked samples. Images with fewer people are padded with unlabelled ones."""
 
     images: torch.Tensor  # (B, 3, H, W) uint8 RGB
-    # (B, P, K, 3) float32, input frame; visibility 0 where there is no person
+    # (B, P, K, 3) float32, input frame; visibility 0 where there is no person. Always on the CPU
     keypoints: torch.Tensor
     masks: tuple[torch.Tensor, ...]  # per map stride (B, h, w) uint8
     image_ids: list[int | str]
@@ -86,7 +86,8 @@ class TagTargets(NamedTuple):
 class OffsetTargets(NamedTuple):
     """Offsets of one stride at the N window cells of all images and edges.
 
-    A cell that lies in the windows of n people comes n times, each time with weight 1/n.
+    A cell that lies in the windows of n people comes n times, each time with weight 1/n. Cells of
+    weight 0 are not supervised; they repeat the offset of another one.
     """
 
     image: torch.Tensor  # (N,) int64 index in the batch
@@ -94,7 +95,7 @@ class OffsetTargets(NamedTuple):
     cell: torch.Tensor  # (N,) int64, y * w + x
     # (N, 2) float32 y, x of target - cell in input pixels, mean over overlapping windows
     offset: torch.Tensor
-    weight: torch.Tensor  # (N,) float32, 1 / number of windows that cover the cell
+    weight: torch.Tensor  # (N,) float32, 1 / number of windows that cover the cell, or 0
 
 
 class Targets(NamedTuple):

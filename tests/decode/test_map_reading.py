@@ -8,9 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.devices.pretended_cuda import DEVICE, HostWaits
 from torch.overrides import TorchFunctionMode
 
-from duopose.decode.map_reading import count_window_overlaps, read_cells, read_offsets
+from duopose.decode.map_reading import (
+    Cells,
+    count_window_overlaps,
+    predicted_targets,
+    read_cells,
+    read_together,
+)
 from duopose.types import MapLayer
 
 
@@ -59,7 +66,7 @@ def test_cells_are_read_in_any_layout_and_type(layout: str) -> None:
     channel = np.array([1, 0])
     row = np.array([[2, 1], [0, 2]])
     column = np.array([[3, 0], [1, 2]])
-    found = read_cells(memory_layouts()[layout], channel, row, column)
+    (found,) = read_cells([Cells(memory_layouts()[layout], channel, row, column)])
     assert found.dtype == np.float64
     assert found.tolist() == [[12 + 8 + 3, 4 + 0], [12 + 0 + 1, 8 + 2]]
 
@@ -68,7 +75,7 @@ def test_cells_are_read_in_any_layout_and_type(layout: str) -> None:
 def test_reading_copies_no_map(dtype: torch.dtype) -> None:
     """The map has one value in memory; a copy of it would need a terabyte."""
     maps = torch.full((1, 1, 1), 5.0, dtype=dtype).expand(64, 100_000, 100_000)
-    found = read_cells(maps, np.array([3]), np.array([50_000]), np.array([7]))
+    (found,) = read_cells([Cells(maps, np.array([3]), np.array([50_000]), np.array([7]))])
     assert found.tolist() == [5.0]
 
 
@@ -87,7 +94,7 @@ def test_offsets_point_to_the_target_at_any_scale(mirrored: bool) -> None:
     maps = torch.from_numpy(np.stack([offset_y, offset_x]).astype(np.float32))
     layer = MapLayer(maps, factor, shift, np.array([0]), 0.0, unit)
     one = np.zeros(1, int)
-    found = read_offsets([layer], one, one, point, np.ones((1, 1)))
+    (found,) = read_together(predicted_targets([layer], one, one, point, np.ones((1, 1))))
     assert found[0] == pytest.approx(target, abs=1e-4)
 
 
@@ -119,7 +126,23 @@ class WithoutFloat64(TorchFunctionMode):
 def test_values_are_read_on_devices_without_float64() -> None:
     maps = torch.arange(24, dtype=torch.float16).reshape(2, 3, 4)
     with WithoutFloat64():
-        found = read_cells(maps, np.array([1]), np.array([2]), np.array([3]))
+        (found,) = read_cells([Cells(maps, np.array([1]), np.array([2]), np.array([3]))])
         with pytest.raises(TypeError, match="float64"):
             maps.double()
     assert found.tolist() == [23] and found.dtype == np.float64
+
+
+def test_cells_of_several_maps_come_from_a_gpu_in_one_copy(host_waits: HostWaits) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.randn(3, 8, 9, generator=generator) for _ in range(2)]
+    one = (np.array([0, 2]), np.array([[7], [1]]), np.array([3, 0]))
+    nothing = (np.zeros(0, int),) * 3
+    wanted = [(maps[0], one), (maps[1].half(), one), (maps[1], nothing)]
+    expected = read_cells([Cells(values, *index) for values, index in wanted])
+    on_device = [Cells(values.to(DEVICE), *index) for values, index in wanted]
+
+    host_waits.clear()
+    found = read_cells(on_device)
+    assert host_waits.count == 1, host_waits.table()
+    assert [one.shape for one in found] == [(2, 2), (2, 2), (0,)]
+    assert all(np.array_equal(*pair) for pair in zip(found, expected, strict=True))

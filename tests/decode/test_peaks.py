@@ -62,7 +62,12 @@ def test_dilation_and_pooling_find_the_same_candidates(levels: int) -> None:
     maps[0] = 0.1  # nothing above the threshold
     maps[1, 3, 4] = np.nan
     by_dilation = candidates_by_dilation(maps, THRESHOLD)
-    by_pooling = candidates_by_pooling(torch.from_numpy(maps), THRESHOLD)
+    by_pooling, squares = candidates_by_pooling(torch.from_numpy(maps), THRESHOLD, radius=2)
+    few = candidates_by_pooling(torch.from_numpy(maps), THRESHOLD, radius=2, limit=5)
+    assert np.array_equal(few[0], by_pooling)
+    assert np.array_equal(few[1], squares, equal_nan=True)
+    middle = maps[tuple(by_pooling.T)]
+    assert np.array_equal(squares[:, 2, 2], middle, equal_nan=True)
     far_from_nan = np.abs(by_dilation[:, 1:] - [3, 4]).max(axis=1) > 1
     far_from_nan_too = np.abs(by_pooling[:, 1:] - [3, 4]).max(axis=1) > 1
     assert len(by_dilation) > 20

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 
-from duopose.decode.subpixel import refine_subpixel
+from duopose.decode.map_reading import read_together
+from duopose.decode.subpixel import subpixel_positions
 from duopose.types import MapLayer
 
 
@@ -22,6 +25,12 @@ def gaussian_layer(position: np.ndarray, stride: float, score: float = 1.0) -> M
         shift,
         np.array([0]),
     )
+
+
+def refine_subpixel(
+    layers: Sequence[MapLayer], joint: np.ndarray, points: np.ndarray, limit: float
+) -> np.ndarray:
+    return read_together(subpixel_positions(layers, joint, points, limit))[0]
 
 
 @pytest.mark.parametrize("position", [(30.3, 40.9), (21.0, 33.5), (60.2, 18.7)])

@@ -1,11 +1,11 @@
 """A pretended CUDA device on the CPU, which counts the moments at which the host waits for it.
 
-A `PretendedTensor` computes on a CPU tensor inside it, and says that it is on cuda:0. Code that asks
-for the device takes its CUDA branches. The rules are those of torch's CUDA backend:
+A `PretendedTensor` computes on a CPU tensor inside it, and says that it is on cuda:0. Code that
+asks for the device takes its CUDA branches. The rules are those of torch's CUDA backend:
 
-- The host waits where a value or a size must reach it: item, bool, nonzero, a boolean index, unique;
-  in a copy to the host that is not both pinned and non_blocking; in a copy to the device that is
-  not non_blocking.
+- The host waits where a value or a size must reach it: item, bool, nonzero, a boolean index,
+  unique; in a copy to the host that is not both pinned and non_blocking; in a copy to the device
+  that is not non_blocking.
 - An operation refuses tensors of both devices. Exceptions: copies, numbers of no dimension, indices
   (these are copied, for which the host waits).
 
@@ -28,6 +28,8 @@ import torch
 from tests.devices.sync_bn_kernels import KERNELS
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map_only
+
+from duopose.device_tensors import constant
 
 DEVICE = torch.device("cuda", 0)
 PROJECT = Path(__file__).resolve().parents[2]
@@ -101,24 +103,24 @@ WAITS = HostWaits()
 class PretendedTensor(torch.Tensor):
     """A tensor on the pretended device."""
 
-    inner: torch.Tensor
+    on_cpu: torch.Tensor  # the values
 
     @staticmethod
     def __new__(cls, inner: torch.Tensor) -> PretendedTensor:
-        wrapped = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        wrapped = torch.Tensor._make_wrapper_subclass(
             cls,
             inner.size(),
             strides=inner.stride(),
             storage_offset=inner.storage_offset(),
             dtype=inner.dtype,
-            device="cpu",
+            device=torch.device("cpu"),
         )
-        wrapped.inner = inner
+        wrapped.on_cpu = inner
         result: PretendedTensor = wrapped
         return result
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
-        return f"PretendedTensor({self.inner})"
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+        return f"PretendedTensor({self.on_cpu})"
 
     @classmethod
     def __torch_function__(
@@ -141,7 +143,7 @@ class PretendedTensor(torch.Tensor):
             return func(*args, **kwargs)
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         return compute(func, args, kwargs or {})
@@ -172,7 +174,7 @@ def compute(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 
 def inner_of(tensor: PretendedTensor) -> torch.Tensor:
-    return tensor.inner
+    return tensor.on_cpu
 
 
 def is_on_host(value: Any) -> bool:
@@ -186,11 +188,14 @@ def wrap_result(func: Any, result: Any, args: Sequence[Any]) -> Any:
     first = func._schema.returns[0].alias_info if func._schema.returns else None
     if first is not None and first.is_write and not isinstance(result, (tuple, list)):
         return update_shape(args[0])
+    if func.is_view and not args[0].is_inference():  # a view is of the same kind as its base
+        with torch.inference_mode(False):
+            return tree_map_only(torch.Tensor, PretendedTensor, result)
     return tree_map_only(torch.Tensor, PretendedTensor, result)
 
 
 def update_shape(tensor: Any) -> Any:
-    assert not isinstance(tensor, PretendedTensor) or tensor.shape == tensor.inner.shape
+    assert not isinstance(tensor, PretendedTensor) or tensor.shape == tensor.on_cpu.shape
     return tensor
 
 
@@ -232,7 +237,7 @@ def count_copy_waits(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
 
 def to_host(tensor: PretendedTensor) -> torch.Tensor:
     WAITS.add("copy to the host")
-    return tensor.inner.detach().clone()
+    return tensor.on_cpu.detach().clone()
 
 
 def to_device(tensor: torch.Tensor, non_blocking: bool) -> torch.Tensor:
@@ -279,7 +284,7 @@ def refuse_numpy(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 
 GETTERS: dict[Any, Any] = {
-    torch.Tensor.device.__get__: DEVICE,  # type: ignore[attr-defined]
+    torch.Tensor.device.__get__: DEVICE,
     torch.Tensor.is_cuda.__get__: True,  # type: ignore[attr-defined]
     torch.Tensor.is_cpu.__get__: False,  # type: ignore[attr-defined]
 }
@@ -415,7 +420,9 @@ def pretended_cuda() -> Iterator[HostWaits]:
         "torch.autocast": _autocast,
     }
     WAITS.clear()
+    constant.cache_clear()
     with ExitStack() as stack:
+        stack.callback(constant.cache_clear)
         for name, replacement in patches.items():
             stack.enter_context(mock.patch(name, replacement))
         torch.__future__.set_swap_module_params_on_conversion(True)

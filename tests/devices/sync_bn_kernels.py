@@ -67,7 +67,7 @@ def backward_sums(
     weight: torch.Tensor,
     *_needed: bool,
 ) -> tuple[torch.Tensor, ...]:
-    """Sums over the cells of the gradient, of gradient * (maps - mean); gradients of weight, bias."""
+    """Sums of gradient and of gradient * (maps - mean); gradients of weight and bias."""
     gradient = gradient.float()
     sum_dy = gradient.sum(dim=OVER_CELLS)
     sum_dy_xmu = (gradient * (maps.float() - _per_channel(mean))).sum(dim=OVER_CELLS)

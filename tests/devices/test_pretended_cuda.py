@@ -8,6 +8,8 @@ import pytest
 import torch
 from tests.devices.pretended_cuda import DEVICE, HostWaits, MixedDevicesError
 
+from duopose.decode.map_reading import Cells, read_cells
+
 Calculation = Callable[[torch.Tensor], object]
 
 WAITING: dict[str, tuple[Calculation, int]] = {
@@ -48,11 +50,9 @@ def test_waits_are_counted(name: str, host_waits: HostWaits) -> None:
 
 
 def test_a_wait_of_the_project_is_listed_with_its_line(host_waits: HostWaits) -> None:
-    from duopose.decode.map_reading import read_cells
-
     maps = torch.zeros(1, 4, 4, device=DEVICE)
     one = torch.zeros(1, dtype=torch.int64).numpy()
-    read_cells(maps, one, one, one)
+    read_cells([Cells(maps, one, one, one)])
     assert all("lib/duopose/decode/map_reading.py:" in line for line in host_waits.lines)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from duopose.geometry import MapFrame
 from duopose.skeletons import COCO, CROWDPOSE, MPII, OffsetLayout, Skeleton
-from duopose.targets.offsets import offset_targets
+from duopose.targets.offsets import find_windows, offset_targets
 from duopose.targets.points import append_centres, to_map_points
 from duopose.types import OffsetTargets
 
@@ -25,15 +25,9 @@ def make(
     keypoints: torch.Tensor, layout: OffsetLayout, frame: MapFrame, radius: int = RADIUS
 ) -> OffsetTargets:
     complete = append_centres(keypoints)
-    return offset_targets(
-        complete,
-        to_map_points(complete, frame, HEIGHT, WIDTH),
-        layout,
-        frame,
-        HEIGHT,
-        WIDTH,
-        radius,
-    )
+    points = to_map_points(complete, frame, HEIGHT, WIDTH)
+    windows = find_windows(complete, points, layout, torch.device("cpu"))
+    return offset_targets(windows, frame, HEIGHT, WIDTH, radius)
 
 
 def cell_by_cell(keypoints: torch.Tensor, layout: OffsetLayout, frame: MapFrame) -> Cells:

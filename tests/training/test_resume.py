@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import multiprocessing
 import os
 import random
 import signal
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +17,10 @@ import torch
 from tests.training.tiny_train import folder_of, train_here
 
 from duopose import files
+from duopose.distributed.stop import StopRequest
 from duopose.training import loop as train
-from duopose.training.checkpoint import read_checkpoint
+from duopose.training import run as run_module
+from duopose.training.checkpoint import LoadedCheckpoint, read_checkpoint
 from duopose.training.setup import TrainingRun
 from duopose.types import Batch
 
@@ -206,3 +210,25 @@ def test_killed_at_every_step_in_turn(tmp_path: Path, uninterrupted: Path) -> No
         assert in_child(killed_at_step(tmp_path, step)) == -signal.SIGKILL
     assert train_here(tmp_path, *SETTINGS, "AUTO_RESUME", True) == 0
     identical(tmp_path, uninterrupted)
+
+
+def test_a_resumed_run_does_not_keep_the_checkpoint_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_here(tmp_path, *SETTINGS, "TRAIN.END_EPOCH", 1)
+    read = []
+
+    def read_and_remember(path: Path) -> LoadedCheckpoint:
+        loaded = read_checkpoint(path)
+        read.append(weakref.ref(loaded.content["network"]["stem.0.weight"]))
+        return loaded
+
+    def train_without_it(run: TrainingRun, stop: StopRequest) -> bool:
+        gc.collect()
+        assert [reference() for reference in read] == [None]
+        return train.train(run, stop)
+
+    monkeypatch.setattr(run_module, "read_checkpoint", read_and_remember)
+    monkeypatch.setattr(run_module, "train", train_without_it)
+    assert train_here(tmp_path, *SETTINGS, "AUTO_RESUME", True) == 0
+    assert len(read) == 1

@@ -13,31 +13,36 @@ CPU = torch.device("cpu")
 BASELINE = ("MODEL.NAME", "pose_higher_hrnet")
 FP16 = ("FP16.ENABLED", True, "FP16.DYNAMIC_LOSS_SCALE", True)
 
-# Settings and the largest number of waits of a step between two log lines.
-STEPS: dict[str, tuple[tuple[object, ...], int]] = {
-    "baseline": (BASELINE, 6),
-    "double embedding": ((), 16),
-    "averaged weights": (("TRAIN.EMA", 0.99), 16),
-    "fp16": (FP16, 16),
-    "bf16": (("FP16.ENABLED", True, "FP16.DTYPE", "bf16"), 16),
-    "clipped": (("TRAIN.CLIP_GRAD_NORM", 1.0), 16),
-    "two batches": (("TRAIN.ACCUMULATE", 2), 32),
-    "whole map": (("LOSS.OFFSETS_AREA", "map"), 16),
-    "rounded centres": (("DATASET.HEATMAP_CENTRES", "rounded"), 16),
-    "no reverse offsets": (("MODEL.REVERSE_OFFSETS", False, "TRAIN.OPTIMIZER", "adamw"), 16),
-    "recomputed": (("MODEL.CHECKPOINT_ACTIVATIONS", True, "TRAIN.OPTIMIZER", "sgd"), 16),
+# Before the constants were kept and the targets prepared on the CPU: 6 waits for the baseline, 16
+# for Double Embedding.
+STEPS: dict[str, tuple[object, ...]] = {
+    "baseline": BASELINE,
+    "double embedding": (),
+    "averaged weights": ("TRAIN.EMA", 0.99),
+    "fp16": FP16,
+    "bf16": ("FP16.ENABLED", True, "FP16.DTYPE", "bf16"),
+    "clipped": ("TRAIN.CLIP_GRAD_NORM", 1.0),
+    "two batches": ("TRAIN.ACCUMULATE", 2),
+    "whole map": ("LOSS.OFFSETS_AREA", "map"),
+    "rounded centres": ("DATASET.HEATMAP_CENTRES", "rounded"),
+    "no reverse offsets": ("MODEL.REVERSE_OFFSETS", False, "TRAIN.OPTIMIZER", "adamw"),
+    "recomputed": ("MODEL.CHECKPOINT_ACTIVATIONS", True, "TRAIN.OPTIMIZER", "sgd"),
 }
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_waits_of_a_step(name: str, host_waits: HostWaits, tmp_path: Path) -> None:
-    settings, limit = STEPS[name]
-    run = build_tiny_run(tmp_path, *settings)
+def test_a_step_does_not_wait(name: str, host_waits: HostWaits, tmp_path: Path) -> None:
+    run = build_tiny_run(tmp_path, *STEPS[name])
     make_step(run, 0)  # makes the constants
 
     host_waits.clear()
     make_step(run, 1)
-    assert host_waits.count <= limit, host_waits.table()
+    assert host_waits.count == 0, host_waits.table()
+    assert host_waits.mixed_lists == 0  # a GPU copies such a list tensor by tensor
+
+    # The check that the loss is finite waits for the forward pass, while the backward pass is
+    # queued; the CPU sleeps meanwhile.
+    assert host_waits.events == [True] * run.cfg.TRAIN.ACCUMULATE
 
 
 def test_a_step_on_the_pretended_device_is_that_of_the_cpu(

@@ -30,9 +30,10 @@ TEST = (
     ),
     Setting(
         "TEST.IMAGES_PER_GPU",
-        1,
+        8,
         POSITIVE,
-        "Images of one input size that a GPU computes together; a CPU computes one at a time.",
+        "Images of one input size that a GPU computes together, with the flip test twice as many; "
+        "a CPU computes one at a time.",
     ),
     Setting(
         "TEST.PROTOCOL",

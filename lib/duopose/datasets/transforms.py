@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import torch
 
+from duopose.device_tensors import constant
 from duopose.geometry import PIXEL_STD, Affine, legacy_train_affine, train_affine
 from duopose.types import STRIDES, Sample
 
@@ -194,6 +195,6 @@ def _warp_mask(grey: np.ndarray, affine: Affine, size: tuple[int, int], stride: 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
     """(B, 3, H, W) uint8 RGB -> float32 (x - IMAGENET_MEAN) / IMAGENET_STD, on the same device."""
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=images.device).view(1, 3, 1, 1)
+    mean = constant(IMAGENET_MEAN, torch.float32, images.device).view(1, 3, 1, 1)
+    std = constant(IMAGENET_STD, torch.float32, images.device).view(1, 3, 1, 1)
     return (images.float() - mean) / std

@@ -25,13 +25,18 @@ from duopose.decode.calibration import (
 )
 from duopose.decode.decoder_settings import DecoderSettings
 from duopose.decode.evidence import max_offset_length, offset_sigma, predicted_centres
-from duopose.decode.map_reading import count_window_overlaps, read_offsets, read_tags_around
+from duopose.decode.map_reading import (
+    count_window_overlaps,
+    predicted_targets,
+    read_together,
+    tags_around,
+)
 from duopose.decode.missing_joints import PREDICTED_SCORE, fill_missing_joints
 from duopose.decode.mrm import person_size, refine_positions
 from duopose.decode.peaks import check_values, find_peak_cells
 from duopose.decode.people import NONE, GroupedPeople, gather
 from duopose.decode.score import find_duplicates, person_scores
-from duopose.decode.subpixel import refine_subpixel
+from duopose.decode.subpixel import subpixel_positions
 from duopose.skeletons import OffsetLayout, Skeleton
 from duopose.types import Peaks, PoseMaps, Poses
 
@@ -85,17 +90,27 @@ class Decoder:
         column_row = cells[:, 2:0:-1]
         position = maps.frame.to_input(column_row + maps.frame.peak_shift)
 
-        tags_around = read_tags_around(maps.tags, joint, position, settings.fill_radius)
-        check_values("tags", tags_around)
-        offsets = self._read_offsets(maps, joint, position)
+        peak, edge = np.nonzero(joint[:, None] == self.layout.source)
+        weight, windows_overlap = self._offset_weights(maps, joint, position)
+        subpixel_layers = maps.layers if settings.subpixel else ()
+        one_cell = maps.frame.stride  # the largest correction
+        tags, targets, position = read_together(
+            tags_around(maps.tags, joint, position, settings.fill_radius),
+            predicted_targets(maps.offsets, edge, peak, position, weight),
+            subpixel_positions(subpixel_layers, joint, position, one_cell),
+        )
+        check_values("tags", tags)
+        check_values("offsets", targets)
 
-        if settings.subpixel:
-            limit = maps.frame.stride  # one cell
-            position = refine_subpixel(maps.layers, joint, position, limit)
-        return self._to_peaks(joint, position, score, nms_suppressed, tags_around, offsets)
+        predicted_target = np.full((len(joint), self.layout.num_edges, 2), np.nan)
+        predicted_target[peak, edge] = targets
+        offsets = Offsets(predicted_target, windows_overlap)
+        return self._to_peaks(joint, position, score, nms_suppressed, tags, offsets)
 
-    def _read_offsets(self, maps: PoseMaps, joint: np.ndarray, position: np.ndarray) -> Offsets:
-        """Offsets at the peaks, averaged over layers.
+    def _offset_weights(
+        self, maps: PoseMaps, joint: np.ndarray, position: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (M, layers) of the layers in the offsets of each peak, and `windows_overlap`.
 
         Where windows of several people overlap, an offset is the mean over these people. So only
         layers count in which a peak is in no other peak's window. Where there is no such layer,
@@ -108,13 +123,7 @@ class Decoder:
         smallest_window = pixels_per_cell == pixels_per_cell.min(initial=np.inf)
         usable = np.where(windows_overlap[:, None], smallest_window, alone)
         weight = usable / np.maximum(usable.sum(axis=1, keepdims=True), 1)
-
-        peak, edge = np.nonzero(joint[:, None] == self.layout.source)
-        found = read_offsets(maps.offsets, edge, peak, position, weight)
-        check_values("offsets", found)
-        predicted_target = np.full((len(joint), self.layout.num_edges, 2), np.nan)
-        predicted_target[peak, edge] = found
-        return Offsets(predicted_target, windows_overlap)
+        return weight, windows_overlap
 
     def _to_peaks(
         self,

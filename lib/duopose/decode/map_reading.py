@@ -1,32 +1,96 @@
 """Reading maps at a few points. Only the values read leave the device; no map is copied or resized.
 
 A point p of the merged input frame lies at the cell  factor * p + shift  of a `MapLayer`, per axis.
+
+Each copy from a GPU makes the host wait. So a `Reading` states which cells it needs and what it
+calculates from their values, and `read_together` gets the values of several readings in one copy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from duopose.device_tensors import send
 from duopose.types import MapLayer
 
 
-def read_cells(
-    maps: torch.Tensor, channel: np.ndarray, row: np.ndarray, column: np.ndarray
-) -> np.ndarray:
-    """Values of maps (C, h, w), in any memory format and on any device, at integer cells.
+class Cells(NamedTuple):
+    """Integer cells of maps (C, h, w), in any memory format and on any device.
 
-    The index arrays are broadcast against each other; the float64 result has their common shape.
+    The index arrays are broadcast against each other.
     """
-    maps = maps.detach()
-    if maps.device.type == "cpu" and maps.dtype == torch.float32:
-        return maps.numpy()[channel, row, column].astype(np.float64)
 
-    index = [torch.as_tensor(one, device=maps.device) for one in (channel, row, column)]
-    values = maps[index[0], index[1], index[2]]
-    return values.cpu().double().numpy()  # in this order: MPS devices have no float64
+    maps: torch.Tensor
+    channel: np.ndarray
+    row: np.ndarray
+    column: np.ndarray
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read, and what is calculated from the values, one float64 array for each of `cells`.
+
+    The values have the common shape of the index arrays.
+    """
+
+    cells: Sequence[Cells]
+    calculate: Callable[[Sequence[np.ndarray]], np.ndarray]
+
+
+def read_together(*readings: Reading) -> list[np.ndarray]:
+    """The results of all readings; from a GPU their values come in one copy."""
+    values = read_cells([cells for reading in readings for cells in reading.cells])
+    results = []
+    start = 0
+    for reading in readings:
+        end = start + len(reading.cells)
+        results.append(reading.calculate(values[start:end]))
+        start = end
+    return results
+
+
+def read_cells(wanted: Sequence[Cells]) -> list[np.ndarray]:
+    """The values of each, float64."""
+    if any(cells.maps.device.type != "cpu" for cells in wanted):
+        return _read_from_device(wanted)
+    return [_read_on_cpu(cells) for cells in wanted]
+
+
+def _read_on_cpu(cells: Cells) -> np.ndarray:
+    maps = cells.maps.detach()
+    if maps.dtype == torch.float32:
+        values = maps.numpy()[cells.channel, cells.row, cells.column]
+        return values.astype(np.float64)
+
+    index = [torch.as_tensor(one) for one in cells[1:]]
+    found = maps[index[0], index[1], index[2]]
+    return found.double().numpy()
+
+
+def _read_from_device(wanted: Sequence[Cells]) -> list[np.ndarray]:
+    """All indices go to the device in one copy, and all values come back in one."""
+    shapes = []
+    indices = []
+    for cells in wanted:
+        broadcast = np.broadcast_arrays(*cells[1:])
+        shapes.append(broadcast[0].shape)
+        indices.append(np.stack([one.ravel() for one in broadcast]))
+    device = wanted[0].maps.device
+    packed = send(torch.from_numpy(np.concatenate(indices, axis=1)), device)
+
+    counts = [index.shape[1] for index in indices]
+    found = []
+    for cells, index in zip(wanted, packed.split(counts, dim=1), strict=True):
+        values = cells.maps.detach()[index[0], index[1], index[2]]
+        found.append(values.float())
+    on_host = torch.cat(found).cpu().double()  # in this order: MPS devices have no float64
+    parts = on_host.split(counts)
+    return [part.numpy().reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def points_to_cells(layers: Sequence[MapLayer], points: np.ndarray, margin: int = 0) -> np.ndarray:
@@ -56,41 +120,43 @@ def _stacked(layers: Sequence[MapLayer]) -> tuple[np.ndarray, np.ndarray, np.nda
     return factor[:, None], shift[:, None], peak_shift[:, None, None]
 
 
-def read_tags_around(
+def tags_around(
     layers: Sequence[MapLayer], joint: np.ndarray, points: np.ndarray, radius: int
-) -> np.ndarray:
-    """(N, cells, T) tags in the square of (2 radius + 1)^2 cells around each of N points (N, 2).
+) -> Reading:
+    """Reads (N, cells, T) tags in the square of (2 radius + 1)^2 cells around each of N points.
 
-    joint: (N,) whose tag map is read. The middle cell is the one at which training supervises the
-    tag. Cells of mirrored layers are in the order of the others.
+    points: (N, 2). joint: (N,) whose tag map is read. The middle cell is the one at which training
+    supervises the tag. Cells of mirrored layers are in the order of the others.
     """
     steps = np.arange(-radius, radius + 1)
-    num_cells = len(steps) ** 2
-    tags = np.empty((len(points), num_cells, len(layers)))
-
-    for index, (layer, cells) in enumerate(
-        zip(layers, points_to_cells(layers, points), strict=True)
-    ):
+    wanted = []
+    for layer, cells in zip(layers, points_to_cells(layers, points), strict=True):
         height, width = layer.maps.shape[-2:]
         direction = 1 if layer.factor[0] > 0 else -1
         rows = np.clip(cells[:, 1, None] + steps, 0, height - 1)
         columns = np.clip(cells[:, 0, None] + direction * steps, 0, width - 1)
         channel = layer.channel[joint]
-        found = read_cells(
-            layer.maps, channel[:, None, None], rows[:, :, None], columns[:, None, :]
+        wanted.append(
+            Cells(layer.maps, channel[:, None, None], rows[:, :, None], columns[:, None, :])
         )
-        tags[..., index] = found.reshape(len(points), num_cells)
-    return tags
+
+    def calculate(values: Sequence[np.ndarray]) -> np.ndarray:
+        tags = np.empty((len(points), len(steps) ** 2, len(layers)))
+        for index, found in enumerate(values):
+            tags[..., index] = found.reshape(tags.shape[:2])
+        return tags
+
+    return Reading(wanted, calculate)
 
 
-def read_offsets(
+def predicted_targets(
     layers: Sequence[MapLayer],
     edge: np.ndarray,
     peak: np.ndarray,
     points: np.ndarray,
     weight: np.ndarray,
-) -> np.ndarray:
-    """(N, 2) x, y: predicted target positions of N pairs of an edge and a peak.
+) -> Reading:
+    """Reads (N, 2) x, y: predicted target positions of N pairs of an edge and a peak.
 
     edge: (N,) index in the `OffsetLayout`. peak: (N,) index in `points` (M, 2), where its offsets
     are read. weight: (M, layers), rows add up to 1. All points are in the merged input frame.
@@ -100,18 +166,24 @@ def read_offsets(
     predictions are averaged with `weight`.
     """
     if not layers:
-        return np.zeros((len(edge), 2))
+        return Reading([], lambda _: np.zeros((len(edge), 2)))
 
     cells = points_to_cells(layers, points)[:, peak]
-    targets = cells.astype(np.float64)
+    wanted = []
     for index, layer in enumerate(layers):
         channel = 2 * layer.channel[edge, None] + [1, 0]  # x, then y
         column = cells[index, :, :1]
         row = cells[index, :, 1:]
-        targets[index] += layer.unit * read_cells(layer.maps, channel, row, column)
+        wanted.append(Cells(layer.maps, channel, row, column))
 
-    layer_weight = weight[peak].T
-    return (layer_weight[..., None] * cells_to_points(layers, targets)).sum(axis=0)
+    def calculate(values: Sequence[np.ndarray]) -> np.ndarray:
+        targets = cells.astype(np.float64)
+        for index, (layer, offset) in enumerate(zip(layers, values, strict=True)):
+            targets[index] += layer.unit * offset
+        layer_weight = weight[peak].T
+        return (layer_weight[..., None] * cells_to_points(layers, targets)).sum(axis=0)
+
+    return Reading(wanted, calculate)
 
 
 def count_window_overlaps(

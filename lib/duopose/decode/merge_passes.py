@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from duopose.device_tensors import constant, send
 from duopose.geometry import Affine, InputFrame, MapFrame
 from duopose.skeletons import OffsetLayout, Skeleton
 from duopose.types import STRIDES, MapLayer, NetworkOutput, PoseMaps
@@ -137,8 +138,8 @@ def _mean_heatmaps(passes: Sequence[Pass], merged: InputFrame, skeleton: Skeleto
         for stride, batch in zip(STRIDES, one.output.heatmaps, strict=True):
             maps = _to_contiguous(batch[0])
             if one.mirrored:
-                channel = torch.as_tensor(_channel_index(one, skeleton), device=maps.device)
-                maps = maps[channel].flip(-1)
+                channels = tuple(_channel_index(one, skeleton).tolist())
+                maps = maps[constant(channels, torch.int64, maps.device)].flip(-1)
             key = (frame.width, frame.height, frame.affine.matrix.tobytes(), stride)
             sums[key] = sums[key] + maps if key in sums else maps
             affines[key] = _merged_to_map_cells(merged, frame, stride)
@@ -208,6 +209,6 @@ def _resample(maps: torch.Tensor, size: tuple[int, int], affine: Affine) -> torc
     height, width = maps.shape[-2:]
     # `grid_sample` takes -1 .. 1 from edge to edge of the map
     normalised = (affine.apply(cells) + 0.5) * (2 / np.array([width, height])) - 1
-    grid = torch.as_tensor(normalised, dtype=maps.dtype, device=maps.device)
+    grid = send(torch.from_numpy(normalised).to(maps.dtype), maps.device)
     batch = functional.grid_sample(maps[None], grid[None], mode="bilinear", align_corners=False)
     return batch[0]

@@ -11,15 +11,19 @@ wide. No person starts from a suppressed peak, but a person who lacks the joint 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
 from torch.nn import functional
 
-from duopose.decode.map_reading import read_cells
+from duopose.decode.map_reading import Cells, read_cells
 from duopose.errors import NotFiniteError
 
 SQUARE_3X3 = np.ones((3, 3), np.uint8)
+# Candidates that are copied from a GPU at once. A photograph of 30 people has about 1000.
+MAX_COPIED = 4096
 
 
 def find_peak_cells(
@@ -34,11 +38,12 @@ def find_peak_cells(
     last, and higher scores first. ValueError naming the channel where a heatmap holds NaN or
     +infinity.
     """
-    cells = find_candidates(heatmaps, threshold)
-    scores = read_cells(heatmaps, *cells.T)
+    cells, squares = find_candidates(heatmaps, threshold, int(radius.max()))
+    middle = squares.shape[1] // 2
+    scores = squares[:, middle, middle]
     _check_scores(cells, scores)
 
-    beaten_within = _chebyshev_distance_to_winner(heatmaps, cells, scores, int(radius.max()))
+    beaten_within = _chebyshev_distance_to_winner(cells, squares, heatmaps.shape[1:])
     is_peak = beaten_within > 1
     nms_suppressed = beaten_within <= radius[cells[:, 0]]
 
@@ -50,26 +55,59 @@ def find_peak_cells(
     return cells[order], scores[order], nms_suppressed[order]
 
 
-def find_candidates(heatmaps: torch.Tensor, threshold: float) -> np.ndarray:
-    """(M, 3) int channel, row, column, in reading order, of the candidates as defined above.
+def find_candidates(
+    heatmaps: torch.Tensor, threshold: float, radius: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The candidates as defined above, in reading order, and the heatmap around each.
+
+    Cells (M, 3) int channel, row, column; squares (M, 2 radius + 1, 2 radius + 1) float64. A cell
+    of a square that lies outside the map is replaced by the nearest one inside.
 
     NaN and +infinity are among them, so that the caller finds them: the conditions are written as
     negations because every comparison with NaN is false.
     """
-    if heatmaps.device.type == "cpu":
-        return candidates_by_dilation(heatmaps.detach().numpy(), threshold)
-    return candidates_by_pooling(heatmaps, threshold)
+    if heatmaps.device.type != "cpu":
+        return candidates_by_pooling(heatmaps, threshold, radius)
+    cells = candidates_by_dilation(heatmaps.detach().numpy(), threshold)
+    return cells, _read_squares(heatmaps, cells, radius)
 
 
-def candidates_by_pooling(heatmaps: torch.Tensor, threshold: float) -> np.ndarray:
-    """`find_candidates` by max pooling, on the device of the heatmaps."""
+def candidates_by_pooling(
+    heatmaps: torch.Tensor, threshold: float, radius: int, limit: int = MAX_COPIED
+) -> tuple[np.ndarray, np.ndarray]:
+    """`find_candidates` on the device of the heatmaps.
+
+    `limit` cells with their squares come in one copy together with the number of candidates. Only
+    if there are more, they are read anew.
+    """
+    heatmaps = heatmaps.detach()
     largest = functional.max_pool2d(heatmaps[None], kernel_size=3, stride=1, padding=1)[0]
     candidate = ~((heatmaps <= threshold) | (heatmaps < largest))
-    return candidate.nonzero().cpu().numpy()
+    first = torch.nonzero_static(candidate, size=limit, fill_value=0)
+
+    height, width = heatmaps.shape[1:]
+    steps = torch.arange(-radius, radius + 1, device=heatmaps.device)
+    channel, row, column = (one[:, None, None] for one in first.unbind(dim=1))
+    rows = (row + steps[:, None]).clamp(0, height - 1)
+    columns = (column + steps).clamp(0, width - 1)
+    squares = heatmaps[channel, rows, columns].float()
+
+    # One tensor, and so one copy: the bits of the float32 values travel as int32.
+    bits = squares.view(torch.int32).flatten(1)
+    number = candidate.sum().to(torch.int32).expand(limit, 1)
+    packed = torch.cat([first.to(torch.int32), bits, number], dim=1).cpu().numpy()
+    found = int(packed[0, -1])
+    if found > limit:
+        cells = candidate.nonzero().cpu().numpy()
+        return cells, _read_squares(heatmaps, cells, radius)
+
+    cells = packed[:found, :3].astype(np.int64)
+    values = np.ascontiguousarray(packed[:found, 3:-1]).view(np.float32)
+    return cells, values.astype(np.float64).reshape(found, *squares.shape[1:])
 
 
 def candidates_by_dilation(heatmaps: np.ndarray, threshold: float) -> np.ndarray:
-    """`find_candidates` by OpenCV, which takes a tenth of the time of max pooling on the CPU.
+    """The cells of `find_candidates` by OpenCV, on the CPU ten times as fast as max pooling.
 
     Only the rows between the first and the last cell above the threshold are dilated.
     """
@@ -104,22 +142,43 @@ def _check_scores(cells: np.ndarray, scores: np.ndarray) -> None:
 
 
 def _chebyshev_distance_to_winner(
-    heatmaps: torch.Tensor, cells: np.ndarray, scores: np.ndarray, max_distance: int
+    cells: np.ndarray, squares: np.ndarray, map_size: Sequence[int]
 ) -> np.ndarray:
     """(M,) int: distance max(|rows|, |columns|) to the nearest cell that beats each of `cells`.
 
-    max_distance + 1 where no cell within `max_distance` does.
+    squares: (M, 2 max_distance + 1, 2 max_distance + 1) values around them. map_size: height,
+    width. max_distance + 1 where no cell within `max_distance` does.
     """
+    max_distance = squares.shape[1] // 2
     steps = np.arange(-max_distance, max_distance + 1)
-    channel, row, column = cells.T[:, :, None, None]
-    # a cell outside the map is replaced by one at the border, which is in the square anyway
-    height, width = heatmaps.shape[1:]
-    rows = np.clip(row + steps[:, None], 0, height - 1)
-    columns = np.clip(column + steps, 0, width - 1)
-    values = read_cells(heatmaps, channel, rows, columns)
+    _, row, column = cells.T[:, :, None, None]
+    _, width = map_size
+    rows, columns = _square_cells(cells, max_distance, map_size)
 
-    own = scores[:, None, None]
+    own = squares[:, max_distance, max_distance, None, None]
     earlier = rows * width + columns < row * width + column
-    beats = (values > own) | ((values == own) & earlier)
+    beats = (squares > own) | ((squares == own) & earlier)
     distance = np.maximum(np.abs(steps)[:, None], np.abs(steps))
     return np.where(beats, distance, max_distance + 1).min(axis=(1, 2), initial=max_distance + 1)
+
+
+def _read_squares(heatmaps: torch.Tensor, cells: np.ndarray, radius: int) -> np.ndarray:
+    """(M, 2 radius + 1, 2 radius + 1) heatmap values around each of the cells (M, 3)."""
+    rows, columns = _square_cells(cells, radius, heatmaps.shape[1:])
+    channel = cells[:, 0, None, None]
+    return read_cells([Cells(heatmaps, channel, rows, columns)])[0]
+
+
+def _square_cells(
+    cells: np.ndarray, radius: int, map_size: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (M, 2 radius + 1, 1) and columns (M, 1, 2 radius + 1) around each of the cells (M, 3).
+
+    A cell outside the map is replaced by one at the border, which is in the square anyway.
+    """
+    steps = np.arange(-radius, radius + 1)
+    _, row, column = cells.T[:, :, None, None]
+    height, width = map_size
+    rows = np.clip(row + steps[:, None], 0, height - 1)
+    columns = np.clip(column + steps, 0, width - 1)
+    return rows, columns

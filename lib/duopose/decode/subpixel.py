@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from duopose.decode.map_reading import cells_to_points, points_to_cells, read_cells
+from duopose.decode.map_reading import Cells, Reading, cells_to_points, points_to_cells
 from duopose.types import MapLayer
 
 # Scores are clipped here before the logarithm, and smaller curvatures count as flat. It is far
@@ -39,24 +39,39 @@ MAX_SHIFT = 1.5
 NEIGHBOURHOOD = np.array([[0, 0], [1, 0], [0, 1], [-1, 0], [0, -1]])
 
 
-def refine_subpixel(
+def subpixel_positions(
     layers: Sequence[MapLayer], joint: np.ndarray, points: np.ndarray, limit: float
-) -> np.ndarray:
-    """Sub-pixel positions (M, 2) of peaks of joints (M,) found at `points` (M, 2).
+) -> Reading:
+    """Reads sub-pixel positions (M, 2) of peaks of joints (M,) found at `points` (M, 2).
 
     Merged input frame. limit: largest correction per axis, in pixels.
     """
     if not layers:
-        return points
+        return Reading([], lambda _: points)
 
     cells = points_to_cells(layers, points, margin=1)
     around = cells + NEIGHBOURHOOD[:, None, None]  # (5, layers, M, 2)
-    scores = np.empty(around.shape[:-1])
+    wanted = []
     for index, layer in enumerate(layers):
         x = around[:, index, :, 0]
         y = around[:, index, :, 1]
-        scores[:, index] = read_cells(layer.maps, layer.channel[joint], y, x)
+        wanted.append(Cells(layer.maps, layer.channel[joint], y, x))
 
+    def calculate(values: Sequence[np.ndarray]) -> np.ndarray:
+        scores = np.stack(values, axis=1)  # (5, layers, M)
+        return _refine(layers, cells, scores, points, limit)
+
+    return Reading(wanted, calculate)
+
+
+def _refine(
+    layers: Sequence[MapLayer],
+    cells: np.ndarray,
+    scores: np.ndarray,
+    points: np.ndarray,
+    limit: float,
+) -> np.ndarray:
+    """The positions (M, 2), from the cells (layers, M, 2) and scores (5, layers, M) around them."""
     shift, weight = _fit_parabola(np.maximum(scores, EPSILON))
     peak_shift = np.array([layer.peak_shift for layer in layers])
     positions = cells_to_points(layers, cells + shift + peak_shift[:, None, None])

@@ -17,6 +17,9 @@ from duopose.runtime import pick_device
 
 # Other ranks wait this long for the one that validates or builds an index of the data set.
 TIMEOUT = timedelta(hours=2)
+# For the gradients, batch statistics and losses of the other ranks. A rank that hangs ends the run
+# after this time.
+STEP_TIMEOUT = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def init_distributed(
         store=store or _torchrun_store(rank, world_size),
         rank=rank,
         world_size=world_size,
-        timeout=TIMEOUT,
+        timeout=STEP_TIMEOUT,
     )
     control_group = dist.new_group(backend="gloo", timeout=TIMEOUT)
     return DistributedContext(device, rank, world_size, local_rank, local_world_size, control_group)

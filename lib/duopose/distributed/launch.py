@@ -131,7 +131,7 @@ def explain_error(error: BaseException) -> str | None:
         return (
             f"the GPU's memory is full ({first_line}); lower TRAIN.IMAGES_PER_GPU, or set "
             "FP16.ENABLED True or MODEL.CHECKPOINT_ACTIVATIONS True; --dry-run prints the largest "
-            "batch that fits"
+            "batch that fits; in an evaluation lower TEST.IMAGES_PER_GPU"
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = error.filename or "while writing"

@@ -1,8 +1,8 @@
 """All images of a data set through a predictor: reading, network and decoding overlap.
 
 Worker processes read and resize the images, the calling thread runs the network, and a second
-thread merges and decodes. Batches are planned from the annotated image sizes, so that a batch has
-one input size.
+thread merges and decodes, on a GPU in a stream of its own: it does not wait for the next batch.
+Batches are planned from the annotated image sizes, so that a batch has one input size.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -17,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.loader import BatchLoader
 from duopose.datasets.workers import prepare_worker
+from duopose.decode.merge_passes import Pass
 from duopose.errors import UserError
 from duopose.inference.predictor import (
     InputTransform,
@@ -28,7 +31,8 @@ from duopose.inference.predictor import (
 )
 from duopose.types import ImageResult
 
-MAX_WAITING = 8  # images whose maps wait for the decoder; bounds the memory that maps take
+# Images whose maps wait for the decoder, or one batch; bounds the memory that maps take.
+MAX_WAITING = 8
 
 OnImage = Callable[[ImageResult], object]
 
@@ -133,18 +137,39 @@ def predict_dataset(
             results.append(result)
             on_image(result)
 
+    on_own_stream = own_stream(predictor.device)
+
+    def decode(image: PreparedImage, passes: Sequence[Pass]) -> ImageResult:
+        with on_own_stream():
+            return predictor.decode(image, passes, times)
+
     with ThreadPoolExecutor(1, thread_name_prefix="decode") as decoding:
         for batch in _timed(load_batches(images, batches, workers, timeout), times):
             with times.stage("network"):
                 passes = predictor.forward(batch)
-                if predictor.device.type == "cuda":
-                    torch.cuda.synchronize(predictor.device)
+                wait_for_network(predictor.device)
             for image, image_passes in zip(batch, passes, strict=True):
-                waiting.append(decoding.submit(predictor.decode, image, image_passes, times))
-            collect(max_waiting=max(MAX_WAITING - len(batch), 0))
+                waiting.append(decoding.submit(decode, image, image_passes))
+            # The images of one batch are decoded while the network computes the next one.
+            collect(max_waiting=max(MAX_WAITING - len(batch), len(batch)))
         collect(max_waiting=0)
 
     return sorted(results, key=lambda result: order[result.image_id])
+
+
+def own_stream(device: torch.device) -> Callable[[], AbstractContextManager[object]]:
+    """Contexts in which a GPU's work is queued in one stream of its own."""
+    if device.type != "cuda":
+        return nullcontext
+    return partial(torch.cuda.stream, torch.cuda.Stream(device))
+
+
+def wait_for_network(device: torch.device) -> None:
+    """Wait until a GPU has done the work of this thread's stream; the CPU is free meanwhile."""
+    if device.type == "cuda":
+        event = torch.cuda.Event(blocking=True)
+        event.record()
+        event.synchronize()
 
 
 def _timed(

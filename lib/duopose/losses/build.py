@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from yacs.config import CfgNode
 
+from duopose.device_tensors import constant
 from duopose.losses.criterion import Criterion, LossFunction
 from duopose.losses.heatmap_loss import heatmap_loss
 from duopose.losses.offset_loss import dense_offsets, whole_map_offset_loss, window_offset_loss
@@ -46,11 +47,10 @@ def _heatmap_function(cfg: CfgNode, skeleton: Skeleton) -> LossFunction:
     channel_weights = [1.0] * skeleton.num_keypoints
     if _is_double_embedding(cfg):
         channel_weights.append(float(cfg.LOSS.CENTER_WEIGHT))
-    channel_weight = torch.tensor(channel_weights)
     foreground_weight = float(cfg.LOSS.FOREGROUND_WEIGHT)
 
     def heatmap_terms(output: NetworkOutput, targets: Targets) -> dict[str, torch.Tensor]:
-        weight = channel_weight.to(output.tags.device, non_blocking=True)
+        weight = constant(tuple(channel_weights), torch.float32, output.tags.device)
         levels = zip(STRIDES, output.heatmaps, targets.heatmaps, targets.masks, strict=True)
         return {
             f"heatmap_{stride}": heatmap_loss(maps, target, mask, weight, foreground_weight)

@@ -125,7 +125,7 @@ def synthetic_batch(
     for stride in STRIDES:
         side = size // stride
         masks.append(torch.ones(num_images, side, side, dtype=torch.uint8, device=device))
-    return Batch(images.to(device), keypoints.to(device), tuple(masks), list(range(num_images)))
+    return Batch(images.to(device), keypoints, tuple(masks), list(range(num_images)))
 
 
 def synthetic_output(

@@ -8,23 +8,28 @@ import torch
 from yacs.config import CfgNode
 
 from duopose.config import offset_strides
+from duopose.device_tensors import send
 from duopose.geometry import MapFrame
 from duopose.skeletons import OffsetLayout, Skeleton
 from duopose.targets.heatmaps import render_heatmaps
-from duopose.targets.offsets import offset_targets
+from duopose.targets.offsets import find_windows, offset_targets
 from duopose.targets.points import append_centres, tag_targets, to_map_points
-from duopose.types import STRIDES, Batch, OffsetTargets, Targets
+from duopose.types import STRIDES, Batch, TagTargets, Targets
 
 TAG_STRIDE = STRIDES[0]
 
 
 @dataclass(frozen=True)
 class TargetBuilder:
-    """Makes the targets of a batch on the device of its keypoints."""
+    """Makes the targets of a batch on the device of its images.
+
+    Where the keypoints lie on the maps is calculated on the CPU, so that their number is known
+    there and nothing waits for the device. Heatmaps and windows are then filled in on the device.
+    """
 
     sigma: float  # of the Gaussians, in cells
     legacy_alignment: bool  # HigherHRNet's alignment: Gaussians on the floored cell
-    with_centre: bool
+    with_centre: bool  # True where there is a layout
     layout: OffsetLayout | None  # None: no offset targets (the baseline)
     offset_strides: tuple[int, ...]  # strides of the offset maps
     radius: int  # of the offset windows, in cells
@@ -34,12 +39,14 @@ class TargetBuilder:
 
         Of `batch.images` only the size is used.
         """
-        with torch.autocast(batch.keypoints.device.type, enabled=False):
+        with torch.autocast(batch.images.device.type, enabled=False):
             return self._build(batch)
 
     def _build(self, batch: Batch) -> Targets:
-        with_centre = append_centres(batch.keypoints)
-        heatmap_keypoints = with_centre if self.with_centre else batch.keypoints
+        device = batch.images.device
+        keypoints = batch.keypoints.cpu()  # they are there already, `move_to_device` leaves them
+        if self.with_centre:
+            keypoints = append_centres(keypoints)
         input_height, input_width = batch.images.shape[-2:]
 
         heatmaps = []
@@ -49,26 +56,18 @@ class TargetBuilder:
             height = input_height // stride
             width = input_width // stride
 
-            points = to_map_points(heatmap_keypoints, frame, height, width)
-            heatmaps.append(render_heatmaps(points, height, width, self.sigma))
+            points = to_map_points(keypoints, frame, height, width)
+            heatmaps.append(render_heatmaps(points, height, width, self.sigma, device))
             if stride == TAG_STRIDE:
-                tags = tag_targets(points, width)
+                cells, valid = tag_targets(points, width)
+                tags = TagTargets(send(cells, device), send(valid, device))
             if self.layout is not None and stride in self.offset_strides:
-                offsets.append(self._offsets(with_centre, frame, height, width, self.layout))
+                windows = find_windows(keypoints, points, self.layout, device)
+                targets = offset_targets(windows, frame, height, width, self.radius)
+                offsets.append(targets)
 
         masks = tuple(mask.float() for mask in batch.masks)
         return Targets(tuple(heatmaps), masks, tags, tuple(offsets))
-
-    def _offsets(
-        self,
-        keypoints: torch.Tensor,
-        frame: MapFrame,
-        height: int,
-        width: int,
-        layout: OffsetLayout,
-    ) -> OffsetTargets:
-        points = to_map_points(keypoints, frame, height, width)
-        return offset_targets(keypoints, points, layout, frame, height, width, self.radius)
 
 
 def build_targets(cfg: CfgNode, skeleton: Skeleton) -> TargetBuilder:

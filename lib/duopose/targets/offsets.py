@@ -10,7 +10,10 @@ how the method describes it. (The public code overwrites the value and divides a
 An edge is only supervised where its target is labelled; the public code points to (0, 0) then.
 
 Only window cells are stored, not dense maps. A cell of n overlapping windows is stored n times
-with weight 1/n, so the weights of an image sum up to its number of supervised cells.
+with weight 1/n, so the weights of an image sum up to its number of supervised cells. Every window
+has the same number of cells: those outside the map are moved to its border, into the same window,
+and have weight 0. So the number of cells follows from the number of windows, which is known on the
+CPU, and the device need not be asked for it.
 """
 
 from __future__ import annotations
@@ -19,103 +22,99 @@ from typing import NamedTuple
 
 import torch
 
+from duopose.device_tensors import send
 from duopose.geometry import MapFrame
 from duopose.skeletons import OffsetLayout
 from duopose.targets.points import MapPoints
 from duopose.types import OffsetTargets
 
 
-class _Windows(NamedTuple):
-    """W windows, one for each labelled pair of source and target; D = 2 radius + 1."""
+class Windows(NamedTuple):
+    """W windows, one for each labelled pair of source and target."""
 
     image: torch.Tensor  # (W,) int64
     edge: torch.Tensor  # (W,) int64
-    rows: torch.Tensor  # (W, D) int64 cells; some may lie outside the map
-    columns: torch.Tensor  # (W, D) int64
+    centre: torch.Tensor  # (W, 2) int64 x, y: the cell of the source joint, inside the map
     target: torch.Tensor  # (W, 2) float32 x, y of the target in input pixels
+    batch_size: int
+    num_edges: int
 
 
-def offset_targets(
-    keypoints: torch.Tensor,
-    points: MapPoints,
-    layout: OffsetLayout,
-    frame: MapFrame,
-    height: int,
-    width: int,
-    radius: int,
-) -> OffsetTargets:
-    """The window cells of all images, people and edges.
+def find_windows(
+    keypoints: torch.Tensor, points: MapPoints, layout: OffsetLayout, device: torch.device
+) -> Windows:
+    """The windows of every edge whose source is on the map and whose target is labelled.
 
-    keypoints: (B, P, K+1, 3) input frame, with centres. points: the same keypoints on the map of
-    `frame`, which has height x width cells. radius: of the windows, in cells.
+    keypoints: (B, P, K+1, 3) input frame, with centres. points: the same keypoints on the map.
+    Both are on the CPU; the windows are on `device`.
     """
-    windows = _find_windows(keypoints, points, layout, radius)
-    cell, offset, is_inside = _window_cells(windows, frame, height, width)
-
-    kept = is_inside.flatten().nonzero().squeeze(1)
-    cells_per_window = is_inside[0].numel() if len(is_inside) else 1
-    window = kept // cells_per_window
-    image = windows.image[window]
-    edge = windows.edge[window]
-    cell = cell.flatten()[kept]
-    offset = offset.reshape(-1, 2)[kept]
-
-    map_index = (image * layout.num_edges + edge) * (height * width) + cell
-    map_size = len(keypoints) * layout.num_edges * height * width
-    offset, weight = _mean_over_people(map_index, offset, map_size)
-    return OffsetTargets(image, edge, cell, offset, weight)
-
-
-def _find_windows(
-    keypoints: torch.Tensor, points: MapPoints, layout: OffsetLayout, radius: int
-) -> _Windows:
-    """The windows of every edge whose source is on the map and whose target is labelled."""
-    source = torch.from_numpy(layout.source).to(keypoints.device)
-    target = torch.from_numpy(layout.target).to(keypoints.device)
+    source = torch.from_numpy(layout.source)
+    target = torch.from_numpy(layout.target)
 
     # As in the public code, a keypoint outside the map is no target, but a centre outside is.
     is_target = torch.cat([points.valid[:, :, :-1], keypoints[:, :, -1:, 2] > 0], dim=2)
     is_supervised = points.valid[:, :, source] & is_target[:, :, target]  # (B, P, E)
     image, person, edge = is_supervised.nonzero(as_tuple=True)
 
-    window_centre = points.cell[image, person, source[edge]]
-    steps = torch.arange(-radius, radius + 1, device=keypoints.device)
-    return _Windows(
-        image=image,
-        edge=edge,
-        rows=window_centre[:, 1:] + steps,
-        columns=window_centre[:, :1] + steps,
-        target=keypoints[image, person, target[edge], :2],
+    centre = points.cell[image, person, source[edge]]
+    target_position = keypoints[image, person, target[edge], :2]
+    return Windows(
+        image=send(image, device),
+        edge=send(edge, device),
+        centre=send(centre, device),
+        target=send(target_position, device),
+        batch_size=len(keypoints),
+        num_edges=layout.num_edges,
     )
 
 
+def offset_targets(
+    windows: Windows, frame: MapFrame, height: int, width: int, radius: int
+) -> OffsetTargets:
+    """The (2 radius + 1)^2 cells of each window, on a map of height x width cells of `frame`."""
+    cell, offset, is_inside = _window_cells(windows, frame, height, width, radius)
+    image = windows.image[:, None, None].expand_as(cell).flatten()
+    edge = windows.edge[:, None, None].expand_as(cell).flatten()
+    cell = cell.flatten()
+
+    map_index = (image * windows.num_edges + edge) * (height * width) + cell
+    map_size = windows.batch_size * windows.num_edges * height * width
+    inside = is_inside.flatten().to(offset.dtype)
+    offset, weight = _mean_over_people(map_index, offset.view(-1, 2), inside, map_size)
+    return OffsetTargets(image, edge, cell, offset, weight)
+
+
 def _window_cells(
-    windows: _Windows, frame: MapFrame, height: int, width: int
+    windows: Windows, frame: MapFrame, height: int, width: int, radius: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of each window: flat cells (W, D, D), offsets (W, D, D, 2) y, x, is inside (W, D, D)."""
-    rows = windows.rows.unsqueeze(2)
-    columns = windows.columns.unsqueeze(1)
-    cell = rows * width + columns
+    """Of each window: flat cells (W, D, D), offsets (W, D, D, 2) y, x, is inside (W, D, D).
 
-    row_is_inside = (rows >= 0) & (rows < height)
-    column_is_inside = (columns >= 0) & (columns < width)
+    D = 2 radius + 1.
+    """
+    steps = torch.arange(-radius, radius + 1, device=windows.centre.device)
+    columns = windows.centre[:, :1] + steps
+    rows = windows.centre[:, 1:] + steps
+    map_columns = columns.clamp(0, width - 1)
+    map_rows = rows.clamp(0, height - 1)
 
-    target_x = windows.target[:, 0, None, None]
-    target_y = windows.target[:, 1, None, None]
-    offset_y = target_y - frame.to_input(rows.to(torch.float32))
-    offset_x = target_x - frame.to_input(columns.to(torch.float32))
-    offset = torch.stack(torch.broadcast_tensors(offset_y, offset_x), dim=-1)
-    return cell, offset, row_is_inside & column_is_inside
+    cell = map_rows.unsqueeze(2) * width + map_columns.unsqueeze(1)
+    is_inside = (rows == map_rows).unsqueeze(2) & (columns == map_columns).unsqueeze(1)
+
+    offset_x = windows.target[:, :1] - frame.to_input(map_columns.to(torch.float32))
+    offset_y = windows.target[:, 1:] - frame.to_input(map_rows.to(torch.float32))
+    both = torch.broadcast_tensors(offset_y.unsqueeze(2), offset_x.unsqueeze(1))
+    return cell, torch.stack(both, dim=-1), is_inside
 
 
 def _mean_over_people(
-    map_index: torch.Tensor, offset: torch.Tensor, map_size: int
+    map_index: torch.Tensor, offset: torch.Tensor, inside: torch.Tensor, map_size: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean offset (N, 2) and weight (N,) of window cells that may share a cell of the map.
 
-    map_index: (N,) cell of the dense maps, of `map_size` cells in all.
+    map_index: (N,) cell of the dense maps, of `map_size` cells in all. inside: (N,) 1, and 0 for
+    cells that do not count; their own window has the cell, too, so it is counted at least once.
     """
-    ones = offset.new_ones(len(offset))
-    count = offset.new_zeros(map_size).index_add_(0, map_index, ones)[map_index]
-    total = offset.new_zeros(map_size, 2).index_add_(0, map_index, offset)[map_index]
-    return total / count.unsqueeze(1), 1 / count
+    count = offset.new_zeros(map_size).index_add_(0, map_index, inside)[map_index]
+    counted_offset = offset * inside.unsqueeze(1)
+    total = offset.new_zeros(map_size, 2).index_add_(0, map_index, counted_offset)[map_index]
+    return total / count.unsqueeze(1), inside / count

@@ -190,13 +190,21 @@ class AveragedWeights:
         averages = _detached(self.network.parameters())
         torch._foreach_lerp_(averages, _detached(network.parameters()), 1 - decay)
 
-        buffers = _detached(self.network.buffers())
-        if buffers:
-            torch._foreach_copy_(buffers, _detached(network.buffers()))
+        sources = _lists_by_dtype(network.buffers())
+        for dtype, buffers in _lists_by_dtype(self.network.buffers()).items():
+            torch._foreach_copy_(buffers, sources[dtype])
 
 
 def _detached(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
     return [tensor.detach() for tensor in tensors]
+
+
+def _lists_by_dtype(tensors: Iterable[torch.Tensor]) -> dict[torch.dtype, list[torch.Tensor]]:
+    """The tensors by type: a list of several types would be copied tensor by tensor on a GPU."""
+    lists: dict[torch.dtype, list[torch.Tensor]] = {}
+    for tensor in tensors:
+        lists.setdefault(tensor.dtype, []).append(tensor.detach())
+    return lists
 
 
 def linearly_scaled_rate(rate: float, recipe_batch_size: int, batch_size: int) -> float:

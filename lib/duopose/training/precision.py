@@ -180,7 +180,7 @@ class FiniteCheck:
         if is_finite.device.type == "cuda":
             self.flag = torch.empty((), dtype=torch.bool, pin_memory=True)
             self.flag.copy_(is_finite, non_blocking=True)
-            self.event = torch.cuda.Event()
+            self.event = torch.cuda.Event(blocking=True)  # the host sleeps, it does not spin
             self.event.record()
         else:
             self.flag = is_finite

@@ -102,6 +102,7 @@ def _train_or_resume(
             log_header(run, [*messages, *components.notices])
             if content is not None:
                 resume(run, content, is_own)
+            del prepared, content  # as large as weights and optimizer, for the whole run
 
             is_complete = _train_with_limits(run)
 

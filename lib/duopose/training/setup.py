@@ -21,6 +21,7 @@ from duopose.datasets import build_dataset
 from duopose.datasets.loader import KeyedDataset, collate
 from duopose.datasets.transforms import normalise
 from duopose.distributed.context import DistributedContext
+from duopose.distributed.sync_batch_norm import convert_batch_norm
 from duopose.errors import UserError, counted
 from duopose.inference.evaluation import check_test_split, evaluate_split
 from duopose.inference.predictor import Predictor
@@ -31,6 +32,7 @@ from duopose.run_folder import RunFolder
 from duopose.skeletons import Skeleton, skeleton_to_dict
 from duopose.targets import build_targets
 from duopose.training.checkpoint import TrainState
+from duopose.training.compiled_network import CompiledNetwork
 from duopose.training.log import RunLog, SpeedMeter
 from duopose.training.optim import (
     AveragedWeights,
@@ -255,7 +257,7 @@ def build_partition(cfg: CfgNode, context: DistributedContext, num_images: int) 
 def build_state(cfg: CfgNode, network: nn.Module, context: DistributedContext) -> TrainState:
     """Network on its device and in its memory format, optimizer, precision, averaged weights."""
     if cfg.MODEL.SYNC_BN and _is_multi_gpu(context):
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        network = convert_batch_norm(network)
     network = network.to(context.device, memory_format=memory_format(cfg))  # type: ignore[call-overload]
 
     averaged = AveragedWeights(network, cfg.TRAIN.EMA) if cfg.TRAIN.EMA else None
@@ -292,7 +294,9 @@ def wrap_network(cfg: CfgNode, network: nn.Module, context: DistributedContext) 
 
     Batch statistics stay each rank's own and rank 0's are saved, unless MODEL.SYNC_BN.
     """
-    model: nn.Module = torch.compile(network) if cfg.TRAIN.COMPILE else network  # type: ignore[assignment]
+    model = network
+    if cfg.TRAIN.COMPILE:
+        model = CompiledNetwork(network, cfg.TRAIN.IMAGES_PER_GPU)
     if context.world_size == 1:
         return model
 
@@ -310,6 +314,11 @@ def setting_notices(
     notices = []
     if cfg.MODEL.SYNC_BN and not _is_multi_gpu(context):
         notices.append("MODEL.SYNC_BN has no effect here: it needs more than one GPU process")
+    if cfg.MODEL.SYNC_BN and cfg.TRAIN.COMPILE and _is_multi_gpu(context):
+        notices.append(
+            "TRAIN.COMPILE gains little with MODEL.SYNC_BN: at each normalisation the ranks "
+            "exchange statistics, which cannot be compiled; one of the two is enough"
+        )
     if cfg.FP16.ENABLED and context.device.type == "cpu":
         notices.append(
             f"{cfg.FP16.DTYPE} on a CPU is for trying out; it is usually slower than "

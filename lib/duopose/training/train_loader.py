@@ -182,10 +182,13 @@ class TrainLoader:
 
 
 def move_to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch on the device; from pinned memory the copies do not block the host."""
+    """The batch on the device; from pinned memory the copies do not block the host.
+
+    The keypoints stay on the CPU, where the targets are prepared.
+    """
     return Batch(
         images=batch.images.to(device, non_blocking=True),
-        keypoints=batch.keypoints.to(device, non_blocking=True),
+        keypoints=batch.keypoints,
         masks=tuple(mask.to(device, non_blocking=True) for mask in batch.masks),
         image_ids=batch.image_ids,
     )
