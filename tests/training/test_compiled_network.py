@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.devices.pretended_cuda import DEVICE, HostWaits
 from tests.devices.runs import tiny_config
 from torch import nn
 
@@ -40,9 +41,9 @@ def test_only_full_batches_run_compiled(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_compiling_with_sync_bn_gives_a_notice(ranks: int) -> None:
+def test_compiling_with_sync_bn_gives_a_notice(ranks: int, host_waits: HostWaits) -> None:
     cfg = tiny_config("MODEL.SYNC_BN", True, "TRAIN.COMPILE", True)
-    context = DistributedContext(torch.device("cuda", 0), world_size=ranks)
+    context = DistributedContext(DEVICE, world_size=ranks)
     partition = EpochPartition(num_images=100, batch_size=2, world_size=ranks)
     notices = setting_notices(cfg, context, partition)
     assert any("TRAIN.COMPILE" in notice for notice in notices) == (ranks > 1)

@@ -11,6 +11,8 @@ from tests.training.tiny_train import train_here
 from torch import nn
 from torch.multiprocessing.spawn import spawn
 
+from duopose.distributed.sync_batch_norm import SyncBatchNorm, convert_batch_norm
+
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(
@@ -41,7 +43,8 @@ def normalised(rank: int, folder: str) -> None:
     Two processes share one GPU by gloo, because NCCL needs a GPU for each.
     """
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    norm = nn.SyncBatchNorm.convert_sync_batchnorm(nn.BatchNorm2d(3)).cuda().train()
+    norm = convert_batch_norm(nn.BatchNorm2d(3)).cuda().train()
+    assert isinstance(norm, SyncBatchNorm) and norm.running_mean is not None
     half = whole_batch()[2 * rank : 2 * rank + 2].cuda()
     torch.save((norm(half).cpu(), norm.running_mean.cpu()), Path(folder) / f"{rank}.pth")
     dist.destroy_process_group()

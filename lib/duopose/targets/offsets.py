@@ -79,8 +79,8 @@ def offset_targets(
 
     map_index = (image * windows.num_edges + edge) * (height * width) + cell
     map_size = windows.batch_size * windows.num_edges * height * width
-    inside = is_inside.flatten().to(offset.dtype)
-    offset, weight = _mean_over_people(map_index, offset.view(-1, 2), inside, map_size)
+    counts = is_inside.flatten().to(offset.dtype)
+    offset, weight = _mean_over_people(map_index, offset.view(-1, 2), counts, map_size)
     return OffsetTargets(image, edge, cell, offset, weight)
 
 
@@ -107,14 +107,14 @@ def _window_cells(
 
 
 def _mean_over_people(
-    map_index: torch.Tensor, offset: torch.Tensor, inside: torch.Tensor, map_size: int
+    map_index: torch.Tensor, offset: torch.Tensor, counts: torch.Tensor, map_size: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean offset (N, 2) and weight (N,) of window cells that may share a cell of the map.
 
-    map_index: (N,) cell of the dense maps, of `map_size` cells in all. inside: (N,) 1, and 0 for
+    map_index: (N,) cell of the dense maps, of `map_size` cells in all. counts: (N,) 1, and 0 for
     cells that do not count; their own window has the cell, too, so it is counted at least once.
     """
-    count = offset.new_zeros(map_size).index_add_(0, map_index, inside)[map_index]
-    counted_offset = offset * inside.unsqueeze(1)
+    count = offset.new_zeros(map_size).index_add_(0, map_index, counts)[map_index]
+    counted_offset = offset * counts.unsqueeze(1)
     total = offset.new_zeros(map_size, 2).index_add_(0, map_index, counted_offset)[map_index]
-    return total / count.unsqueeze(1), inside / count
+    return total / count.unsqueeze(1), counts / count
