@@ -56,23 +56,21 @@ def read_together(*readings: Reading) -> list[np.ndarray]:
 
 def read_cells(wanted: Sequence[Cells]) -> list[np.ndarray]:
     """The values of each, float64."""
-    if any(cells.maps.device.type != "cpu" for cells in wanted):
-        return _read_from_device(wanted)
-    return [_read_on_cpu(cells) for cells in wanted]
+    if all(_is_for_numpy(cells.maps) for cells in wanted):
+        return [_read_by_numpy(cells) for cells in wanted]
+    return _read_by_torch(wanted)
 
 
-def _read_on_cpu(cells: Cells) -> np.ndarray:
-    maps = cells.maps.detach()
-    if maps.dtype == torch.float32:
-        values = maps.numpy()[cells.channel, cells.row, cells.column]
-        return values.astype(np.float64)
-
-    index = [torch.as_tensor(one) for one in cells[1:]]
-    found = maps[index[0], index[1], index[2]]
-    return found.double().numpy()
+def _is_for_numpy(maps: torch.Tensor) -> bool:
+    return maps.device.type == "cpu" and maps.dtype == torch.float32
 
 
-def _read_from_device(wanted: Sequence[Cells]) -> list[np.ndarray]:
+def _read_by_numpy(cells: Cells) -> np.ndarray:
+    maps = cells.maps.detach().numpy()
+    return maps[cells.channel, cells.row, cells.column].astype(np.float64)
+
+
+def _read_by_torch(wanted: Sequence[Cells]) -> list[np.ndarray]:
     """All indices go to the device in one copy, and all values come back in one."""
     shapes = []
     indices = []
