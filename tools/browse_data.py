@@ -2,8 +2,8 @@
 
 python tools/browse_data.py --cfg X.yaml [--ids ID,ID] [--number N] [--out FOLDER] [KEY VALUE ...]
 
-Three images per sample: <id>_people.png (annotations, mirrored, augmented; ignored regions red),
-<id>_heatmaps.png and <id>_offsets.png (targets of the augmented sample). Check that joints have the
+Three images per sample: <place>_<id>_people.png (annotations, mirrored, augmented; ignored regions
+red), _heatmaps.png and _offsets.png (targets of the augmented sample). Check that joints have the
 right names, the person's left limbs are the light ones, arrows end at parents and centres, and the
 red regions cover crowds.
 """
@@ -14,7 +14,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 from yacs.config import CfgNode
 
@@ -27,6 +26,7 @@ from duopose.datasets.loader import collate
 from duopose.datasets.transforms import mirror_sample
 from duopose.errors import UserError, path_errors_as_user_errors
 from duopose.geometry import MapFrame
+from duopose.image_files import output_stem, write_image
 from duopose.targets import build_targets
 from duopose.types import STRIDES, Sample
 from duopose.visualize.maps import (
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
             args.out.mkdir(parents=True, exist_ok=True)
             for index in dataset.choose(ids, args.number):
                 images = draw_images(cfg, dataset, index, args.epoch)
-                write_images(args.out, dataset.image_ids[index], images)
+                write_images(args.out, output_stem(index, dataset.image_ids[index]), images)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -127,11 +127,11 @@ def draw_targets(cfg: CfgNode, dataset: CocoFormatDataset, sample: Sample) -> di
     return {"heatmaps": heatmaps, "offsets": make_grid(list(images.values()), list(images))}
 
 
-def write_images(folder: Path, image_id: int | str, images: dict[str, np.ndarray]) -> None:
-    """Write <id>_<name>.png for each grid, and print the paths."""
+def write_images(folder: Path, stem: str, images: dict[str, np.ndarray]) -> None:
+    """Write <stem>_<name>.png for each grid, and print the paths."""
     for name, image in images.items():
-        path = folder / f"{image_id}_{name}.png"
-        cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        path = folder / f"{stem}_{name}.png"
+        write_image(path, image)
         print(path)
 
 

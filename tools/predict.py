@@ -19,11 +19,12 @@ from pathlib import Path
 from duopose.config.settings import SETTINGS
 from duopose.console import run_tool
 from duopose.errors import UserError, counted, path_errors_as_user_errors
+from duopose.image_files import safe_stem
 from duopose.inference.model import Model, load
 from duopose.network.model_file import default_model_file
 from duopose.predict.outputs import free_folder, make_output_folder
 from duopose.predict.predict_items import Options, Outcome, predict
-from duopose.predict.sources import find_items, safe_stem
+from duopose.predict.sources import find_items
 from duopose.predict.window import Window
 from duopose.runtime import configure_torch
 

@@ -29,6 +29,19 @@ class NotFiniteError(UserError):
     """Values that must be finite hold NaN or infinity."""
 
 
+class BadSample(UserError):
+    """One image, or its record in an annotation file, that cannot be used.
+
+    With DATASET.ON_BAD_SAMPLE skip it is left out and counted; otherwise it ends the program as
+    any UserError.
+    """
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        """kind: the same words for all such images, by default the message up to a parenthesis."""
+        super().__init__(message)
+        self.kind = kind or message.partition(" (")[0]
+
+
 def counted(number: int, noun: str, plural: str = "") -> str:
     """The number with its noun: "1 image", "2 images", "3 people"."""
     word = noun if number == 1 else plural or f"{noun}s"

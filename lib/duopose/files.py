@@ -27,7 +27,8 @@ def write_atomically(
     chunks = [content] if isinstance(content, bytes | memoryview) else content
 
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)  # of a process that was killed, or a link to elsewhere
+        with temporary.open("xb") as file:
             file.writelines(chunks)
             file.flush()
             os.fsync(file.fileno())

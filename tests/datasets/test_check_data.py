@@ -348,8 +348,8 @@ def test_images_missing_unreadable_truncated_resized_rotated_unused(
     code, text = check(tmp_path, capsys)
     assert code == 1
     for fragments in (
-        ("JPEG", "(1 image: 10 (p10.jpg))"),
-        ("cannot be read", "(1 image: 20 (p20.jpg))"),
+        ("JPEG", "1 image: 10 (p10.jpg)"),
+        ("cannot be read", "1 image: 20 (p20.jpg)"),
         ("width and height are swapped", "(1 image: 30 (p30.jpg))"),
         ("'width' and 'height'", "(1 image: 40 (p40.jpg))"),
         (f"{VAL}", "(1 image: 110 (v110.png))"),

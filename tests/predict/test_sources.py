@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 from tests.predict.conftest import WriteImage
 
+from duopose import image_files
 from duopose.errors import UserError
-from duopose.predict import sources
-from duopose.predict.sources import ImageItem, VideoItem, find_items, safe_stem
+from duopose.image_files import ImageLimits, safe_stem
+from duopose.predict.sources import ImageItem, VideoItem, find_items
 
 
 def names(*given: object) -> list[str]:
@@ -72,16 +73,13 @@ def test_zip_is_read_in_memory(write_image: WriteImage, tmp_path: Path) -> None:
     assert not list(tmp_path.parent.parent.glob("escaped*"))
 
 
-def test_large_member_of_a_zip(
-    write_image: WriteImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_member_of_a_zip(write_image: WriteImage, tmp_path: Path) -> None:
     path = tmp_path / "images.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.write(write_image("a.jpg"), "a.jpg")
-    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 100)
     item = find_items([str(path)])[0]
-    with pytest.raises(UserError, match="100"):
-        assert isinstance(item, ImageItem) and item.read()
+    with pytest.raises(UserError, match="bytes"):
+        assert isinstance(item, ImageItem) and item.read(ImageLimits(max_bytes=100))
 
 
 @pytest.mark.parametrize("name", ["empty", "texts", "none/*.jpg", "missing.jpg", "broken.zip"])
@@ -108,10 +106,10 @@ def test_truncated_jpeg_also_with_a_thumbnail(tmp_path: Path) -> None:
     _, encoded = cv2.imencode(".jpg", noise, [cv2.IMWRITE_JPEG_QUALITY, 95])
     whole = encoded.tobytes()
     with_thumbnail = whole[:2] + b"\xff\xe1\x00\x06\xff\xd9\x00\x00" + whole[2:]
-    assert len(whole) > 1 << 17 and sources.decode_upright(with_thumbnail).shape == (400, 400, 3)
+    assert len(whole) > 1 << 17 and image_files.decode_image(with_thumbnail).shape == (400, 400, 3)
     for content in (whole[:-2000], with_thumbnail[:-2000]):
         with pytest.raises(UserError):
-            sources.decode_upright(content)
+            image_files.decode_image(content)
 
 
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:
@@ -128,9 +126,11 @@ def test_panoramas_are_refused_before_they_are_decoded(width: int, height: int) 
     size = width.to_bytes(4, "big") + height.to_bytes(4, "big")
     fields = header[12:16] + size + header[24:29]  # the size is in the header, without pixels
     content = header[:12] + fields + zlib.crc32(fields).to_bytes(4, "big") + header[33:]
-    with pytest.raises(UserError, match="million" if height == width else f"{width} x {height}"):
-        sources.decode_upright(content)
-    sources.check_size(20_000, 2_000)
+    item = ImageItem("panorama", lambda max_bytes: content)
+    with pytest.raises(UserError, match="long side" if height != width else "million"):
+        item.read(ImageLimits(max_pixels=300_000_000))
+    image_files.check_aspect(20_000, 2_000, 12)
+    image_files.check_size(20_000, 2_000, ImageLimits())
 
 
 @pytest.mark.parametrize(

@@ -264,6 +264,14 @@ DATASET = (
         "Skeleton: coco, crowdpose, mpii or the path of a yaml (docs/own_data.md). '': the "
         "skeleton of DATASET.DATASET.",
     ),
+    Setting(
+        "DATASET.ON_BAD_SAMPLE",
+        "stop",
+        one_of("stop", "skip"),
+        "An image that is missing, unreadable, too large or not of the annotated size, or a record "
+        "that cannot be used. stop: an error. skip: a counted warning; in training the next image "
+        "of the list takes its place, in evaluation the image counts as one without people found.",
+    ),
     Setting("DATASET.LIMIT", 0, NOT_NEGATIVE, "Use only the first n images of a split. 0: all."),
     Setting(
         "DATASET.MAX_NUM_PEOPLE",

@@ -13,6 +13,7 @@ from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.split_files import ImageSource, Layout, find_annotations, find_images
 from duopose.datasets.transforms import Augmentation
 from duopose.errors import UserError
+from duopose.image_files import ImageLimits
 from duopose.skeletons import Skeleton
 
 
@@ -65,8 +66,18 @@ def find_files(
 
     root = Path(data.ROOT)
     annotations = find_annotations(root, layout, split, given_annotations)
-    images = find_images(root, layout, split, data.DATA_FORMAT, given_images)
+    limits = build_image_limits(cfg)
+    images = find_images(root, layout, split, data.DATA_FORMAT, given_images, limits)
     return annotations, images
+
+
+def build_image_limits(cfg: CfgNode) -> ImageLimits:
+    """The bounds on image files of the LIMITS settings."""
+    return ImageLimits(
+        max_pixels=int(cfg.LIMITS.IMAGE_MEGAPIXELS * 1e6),
+        max_bytes=int(cfg.LIMITS.IMAGE_MB * 2**20),
+        outside_links=cfg.LIMITS.OUTSIDE_LINKS,
+    )
 
 
 def build_augmentation(cfg: CfgNode) -> Augmentation:

@@ -13,7 +13,7 @@ from duopose.datasets.ignore_mask import RunLengthCode, decode_mask, encode_regi
 from duopose.datasets.mosaic import NUM_TILES, compose_mosaic
 from duopose.datasets.split_files import ImageSource, read_image
 from duopose.datasets.transforms import Augmentation, augment
-from duopose.errors import UserError
+from duopose.errors import BadSample, UserError
 from duopose.skeletons import Skeleton
 from duopose.types import Sample
 
@@ -66,19 +66,11 @@ class CocoFormatDataset(Dataset[Sample]):
     def load(self, index: int) -> Sample:
         """The unchanged image with all its labelled people, largest first (image frame).
 
-        UserError where the file is missing, unreadable, or its size differs from the annotations'.
+        BadSample where the file or a record of the image cannot be used.
         """
         image_id = self.people.image_ids[index]
         width, height = self.people.sizes[index].tolist()
         image = self.read(index)
-        if image.shape[:2] != (height, width):
-            raise UserError(
-                f"image {self.people.file_names[index]} (id {image_id}) is "
-                f"{image.shape[1]} x {image.shape[0]} pixels, but {width} x {height} in "
-                f"{self.annotation_path}; was it resized or rotated? "
-                "tools/check_data.py lists all such images"
-            )
-
         mask = decode_mask(self._region_code(index), width, height)
         keypoints = self.people.of_image(index)
         return Sample(image=image, keypoints=keypoints, mask=mask, image_id=image_id)
@@ -116,8 +108,22 @@ class CocoFormatDataset(Dataset[Sample]):
         return [index_of[image_id] for image_id in ids]
 
     def read(self, index: int) -> np.ndarray:
-        """The image alone, (H, W, 3) uint8 RGB."""
-        return read_image(self.images, self.people.file_names[index], self.people.image_ids[index])
+        """The image alone, (H, W, 3) uint8 RGB.
+
+        BadSample where the file is missing, unreadable, or its size differs from the annotations'.
+        """
+        name = self.people.file_names[index]
+        image_id = self.people.image_ids[index]
+        image = read_image(self.images, name, image_id)
+
+        width, height = self.people.sizes[index].tolist()
+        if image.shape[:2] != (height, width):
+            raise BadSample(
+                f"image {name} (id {image_id}) is {image.shape[1]} x {image.shape[0]} pixels, "
+                f"but {width} x {height} in {self.annotation_path}; was it resized or rotated? "
+                "tools/check_data.py lists all such images"
+            )
+        return image
 
     def _region_code(self, index: int) -> RunLengthCode | None:
         """The ignored region, cached: a few hundred bytes an image."""
@@ -128,7 +134,7 @@ class CocoFormatDataset(Dataset[Sample]):
         try:
             code = encode_regions(self.people.ignored_regions[index], width, height)
         except (TypeError, ValueError, KeyError) as error:
-            raise UserError(
+            raise BadSample(
                 f"image id {self.people.image_ids[index]} in {self.annotation_path}: "
                 f"a 'segmentation' cannot be used ({error}); tools/check_data.py lists all of them"
             ) from error

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 
-from duopose.errors import UserError
+from duopose.errors import BadSample, UserError
+from duopose.image_files import ImageLimits, decode_image
+from duopose.regular_files import FolderReader, open_regular, reason_of
+from duopose.zip_members import ZipMemberError, read_member
 
 # Patterns of COCO's own layout, which other benchmarks accept, too.
 COCO_ANNOTATIONS = (
@@ -24,15 +26,6 @@ COCO_ANNOTATIONS = (
     "annotations/image_info_{split}.json",
 )
 COCO_IMAGES = ("images/{images}", "{images}")
-
-# EXIF orientation is ignored: annotations refer to the stored pixels (HigherHRNet ignores it, too).
-BGR_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-RGB_FLAGS = (  # None before OpenCV 4.10, which then needs a conversion of its own
-    cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    if hasattr(cv2, "IMREAD_COLOR_RGB")
-    else None
-)
-
 
 # ---- where the files are ----
 
@@ -65,7 +58,12 @@ def find_annotations(root: Path, layout: Layout, split: str, given: str = "") ->
 
 
 def find_images(
-    root: Path, layout: Layout, split: str, data_format: str, given: str = ""
+    root: Path,
+    layout: Layout,
+    split: str,
+    data_format: str,
+    given: str = "",
+    limits: ImageLimits | None = None,
 ) -> ImageSource:
     """The folder (data_format 'jpg') or zip ('zip') of a split; UserError with the paths tried.
 
@@ -79,9 +77,9 @@ def find_images(
     candidates = [root / name for name in names]
     for path in candidates:
         if is_zip and path.is_file():
-            return ZipImages(path)
+            return ZipImages(path, limits)
         if not is_zip and path.is_dir():
-            return FolderImages(path)
+            return FolderImages(path, limits)
 
     kind = "zip" if is_zip else "folder"
     what = f"{kind} of images of split '{split}'"
@@ -113,9 +111,14 @@ class ImageSource(Protocol):
     """Where images come from. Both kinds can be sent to forked or spawned processes."""
 
     path: Path
+    limits: ImageLimits
 
     def read_bytes(self, name: str) -> bytes:
-        """The content of a file; OSError or KeyError where it does not exist."""
+        """The content of a file.
+
+        KeyError or FileNotFoundError where it does not exist, another OSError or ZipMemberError
+        where it cannot be read, is no regular file, lies outside, or is too large.
+        """
         ...
 
     def names(self) -> set[str]:
@@ -128,32 +131,46 @@ class ImageSource(Protocol):
 
 
 class FolderImages:
-    """Images that are files below a folder."""
+    """Images that are regular files below a folder; nothing outside it is opened."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: ImageLimits | None = None) -> None:
         self.path = path
+        self.limits = limits or ImageLimits()
+        self._folder = FolderReader(path, self.limits.outside_links)
 
     def read_bytes(self, name: str) -> bytes:
-        """The content of a file; OSError where it does not exist."""
-        return (self.path / name).read_bytes()
+        """The content of a file; OSError where it cannot be used."""
+        return self._folder.read(name, self.limits.max_bytes)
 
     def names(self) -> set[str]:
-        """Paths relative to the folder, with forward slashes."""
-        found: set[str] = set()
-        for folder, _, files in os.walk(self.path):
-            relative = Path(folder).relative_to(self.path).as_posix()
-            prefix = "" if relative == "." else f"{relative}/"
-            found.update(f"{prefix}{file}" for file in files)
-        return found
+        """Paths relative to the folder, with forward slashes; also of links and FIFOs."""
+        return set(self._listed())
 
     def missing(self, names: Sequence[str]) -> list[str]:
-        """Those of `names` that are no files.
+        """Those of `names` that are no regular files inside the folder.
 
-        The folder is listed once; only names that are not in the list (they may lead through
-        links) are looked up one by one.
+        The folder is listed once; only names that are not regular files in the list are looked up
+        one by one: they may lead through links.
         """
-        listed = self.names()
-        return [name for name in names if name not in listed and not (self.path / name).is_file()]
+        listed = self._listed()
+        return [name for name in names if not listed.get(name) and not self._folder.is_file(name)]
+
+    def _listed(self) -> dict[str, bool]:
+        """Path relative to the folder -> whether it is a regular file, and no link."""
+        found: dict[str, bool] = {}
+        folders = [""]
+        while folders:
+            prefix = folders.pop()
+            try:
+                with os.scandir(self.path / prefix) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            folders.append(f"{prefix}{entry.name}/")
+                        else:
+                            found[prefix + entry.name] = entry.is_file(follow_symlinks=False)
+            except OSError:  # a folder without permission: its files are missing
+                continue
+        return found
 
 
 class ZipImages:
@@ -162,15 +179,16 @@ class ZipImages:
     Each process opens the file itself, because forked processes would share one file position.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: ImageLimits | None = None) -> None:
         self.path = path
+        self.limits = limits or ImageLimits()
         # Process id -> open zip and {name: name inside the zip}.
         self._opened: dict[int, tuple[zipfile.ZipFile, dict[str, str]]] = {}
 
     def read_bytes(self, name: str) -> bytes:
-        """The content of a file; KeyError where it does not exist."""
+        """The content of a file; KeyError where it does not exist, ZipMemberError if damaged."""
         archive, full_names = self._open()
-        return archive.read(full_names[name])
+        return read_member(archive, full_names[name], self.limits.max_bytes)
 
     def names(self) -> set[str]:
         """Names of the files, without the zip's only folder."""
@@ -186,15 +204,22 @@ class ZipImages:
         process_id = os.getpid()
         if process_id in self._opened:
             return self._opened[process_id]
-        try:
-            archive = zipfile.ZipFile(self.path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise UserError(f"{self.path} cannot be opened as a zip of images: {error}") from error
+        archive = open_zip(self.path)
         self._opened = {process_id: (archive, _full_names(archive))}
         return self._opened[process_id]
 
     def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path, "_opened": {}}
+        return {"path": self.path, "limits": self.limits, "_opened": {}}
+
+
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """A zip of images; UserError where it cannot be opened as one."""
+    try:
+        return zipfile.ZipFile(open_regular(path))
+    except Exception as error:  # zipfile raises many kinds for a damaged directory
+        raise UserError(
+            f"{path} cannot be opened as a zip of images: {reason_of(error)}"
+        ) from error
 
 
 def _full_names(archive: zipfile.ZipFile) -> dict[str, str]:
@@ -207,30 +232,21 @@ def _full_names(archive: zipfile.ZipFile) -> dict[str, str]:
 
 
 def read_image(source: ImageSource, name: str, image_id: int | str) -> np.ndarray:
-    """The image (H, W, 3) uint8 RGB; UserError naming file and id where it is missing or broken."""
+    """The image (H, W, 3) uint8 RGB; BadSample naming file and id where it cannot be used."""
     where = f"image {name} (id {image_id}) in {source.path}"
     try:
         content = source.read_bytes(name)
-    except (OSError, KeyError) as error:
-        raise UserError(f"{where} is missing; tools/check_data.py lists all that are") from error
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{where} is damaged: {error}") from error
+    except (FileNotFoundError, KeyError) as error:
+        raise BadSample(f"{where} is missing; tools/check_data.py lists all that are") from error
+    except ZipMemberError as error:
+        raise BadSample(f"{where} {error}") from error
+    except OSError as error:
+        reason = reason_of(error)
+        raise BadSample(
+            f"{where} cannot be read ({reason}); tools/check_data.py lists all such files"
+        ) from error
 
-    image = decode_image(content)
-    if image is None:
-        raise UserError(
-            f"{where} cannot be read as an image ({len(content)} bytes); "
-            "tools/check_data.py lists all such files"
-        )
-    return image
-
-
-def decode_image(content: bytes) -> np.ndarray | None:
-    """(H, W, 3) uint8 RGB of the bytes of a JPEG, PNG ... file; None if they are not."""
-    if not content:
-        return None
-    buffer = np.frombuffer(content, dtype=np.uint8)
-    if RGB_FLAGS is not None:
-        return cv2.imdecode(buffer, RGB_FLAGS)
-    image = cv2.imdecode(buffer, BGR_FLAGS)
-    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    try:
+        return decode_image(content, source.limits)
+    except BadSample as error:
+        raise BadSample(f"{where} {error}; tools/check_data.py lists all such files") from error

@@ -73,7 +73,7 @@ class Calibration:
 
     @staticmethod
     def from_dict(content: Mapping[str, Any]) -> Calibration:
-        """Inverse of `to_dict`; ValueError where fields are missing or unknown."""
+        """Inverse of `to_dict`; ValueError where fields are missing, unknown, or no numbers."""
         names = {field.name for field in fields(Calibration)}
         if set(content) != names:
             different = ", ".join(sorted(names ^ set(content)))
@@ -82,7 +82,35 @@ class Calibration:
         values: dict[str, Any] = {}
         for name, value in content.items():
             values[name] = _to_tuples(value) if isinstance(value, list) else value
-        return Calibration(**values)
+        calibration = Calibration(**values)
+        calibration.check()
+        return calibration
+
+    def check(self) -> None:
+        """ValueError where a field is no finite number, or a list of another length."""
+        num_joints = len(self.joint_distance)
+        lengths = {
+            "peak_log_odds": (len(SCORE_KNOTS),),
+            "joint_distance": (num_joints,),
+            "limbs": (len(self.limbs), 2),
+            "limb_limit": (len(self.limbs),),
+            "limb_scale": (len(self.limbs),),
+            "person_weights": (NUM_FEATURES,),
+            "sigma_of_score": (len(SCORE_KNOTS),),
+            "sigma_of_kind": (FILLED_BY_OFFSETS + 1,),
+            "sigma_of_joint": (num_joints,),
+        }
+        for field in fields(self):
+            values = np.asarray(getattr(self, field.name))
+            shape = lengths.get(field.name, ())
+            is_numeric = values.dtype.kind in "iuf" or not values.size
+            has_shape = values.shape == shape or (not values.size and 0 in shape)
+            if not is_numeric or not has_shape or not np.isfinite(values.astype(float)).all():
+                raise ValueError(f"'{field.name}' is no list of {shape or 'one'} finite numbers")
+
+        joints = np.asarray(self.limbs, dtype=float).reshape(-1)
+        if self.num_tags < 1 or (joints < 0).any() or (joints >= num_joints).any():
+            raise ValueError("'num_tags' or 'limbs' are out of range")
 
     def for_num_tags(self, num_tags: int) -> Calibration:
         """For a test with another number of tags, over which squared differences are summed."""

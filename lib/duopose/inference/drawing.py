@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from duopose.datasets.dataset import CocoFormatDataset
 from duopose.errors import counted
 from duopose.geometry import Affine
+from duopose.image_files import output_stem, write_image
 from duopose.skeletons import Skeleton
 from duopose.types import ImageResult, Poses
 from duopose.visualize.draw import draw_ground_truth, draw_people
@@ -46,8 +46,8 @@ class DrawnImages:
     ) -> tuple[Path, ...]:
         """Write PNG files and return their paths. results: in the order of the data set.
 
-        folder: gets files <id>.png; for other choices than `first` a folder beside it, FOLDER_worst
-        or FOLDER_random, and for `worst` the files begin with the rank.
+        folder: gets files <place in the data set>_<id>.png; for other choices than `first` a folder
+        beside it, FOLDER_worst or FOLDER_random, and for `worst` the files begin with the rank.
         """
         if self.choice != "first":
             folder = folder.with_name(f"{folder.name}_{self.choice}")
@@ -57,10 +57,8 @@ class DrawnImages:
         written = []
         for rank, index in enumerate(chosen, start=1):
             prefix = f"{rank:0{width}}_" if self.choice == "worst" else ""
-            path = folder / f"{prefix}{results[index].image_id}.png"
-            drawn = self._draw_image(dataset, index, results[index].poses)
-            folder.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+            path = folder / f"{prefix}{output_stem(index, results[index].image_id)}.png"
+            write_image(path, self._draw_image(dataset, index, results[index].poses))
             written.append(path)
         return tuple(written)
 

@@ -23,10 +23,11 @@ from yacs.config import CfgNode
 
 from duopose.config import config_from_text
 from duopose.config.load import override_keys
-from duopose.datasets.split_files import decode_image
+from duopose.datasets.build import build_image_limits
 from duopose.decode.calibration import Calibration
-from duopose.errors import UserError, counted
+from duopose.errors import BadSample, UserError, counted
 from duopose.evaluate.results import to_entries
+from duopose.image_files import ImageLimits, decode_image
 from duopose.inference.predictor import Predictor, PreparedImage, group_by_key, prepare_image
 from duopose.network import LoadReport, build_network, load_weights, read_model_file
 from duopose.network.build import open_exported_network
@@ -37,6 +38,7 @@ from duopose.network.exported_file import (
     read_weight_file,
 )
 from duopose.network.model_file import default_model_file
+from duopose.regular_files import read_regular, reason_of
 from duopose.runtime import pick_device
 from duopose.skeletons import Skeleton, skeleton_from_dict
 from duopose.types import ImageResult, Poses
@@ -103,7 +105,7 @@ def read_calibration(path: str | Path) -> Calibration | None:
         return None
     try:
         return Calibration.from_dict(content)
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}: its calibration cannot be used ({error}); repeat tools/calibrate.py, "
             "or set TEST.CALIBRATION off"
@@ -288,11 +290,16 @@ class Model:
     def _predict(self, images: Sequence[ImageLike], batch_size: int, is_list: bool) -> list[People]:
         """The people of each image. Images are read as they are needed, not all at once."""
 
+        limits = build_image_limits(self.cfg)
+
         def prepared_images() -> Iterator[PreparedImage]:
             for index, image in enumerate(images):
                 where = f"image {index} of the list" if is_list else "the image"
-                pixels = to_rgb_array(image, where)
-                yield prepare_image(pixels, index, self.predictor.transform)
+                pixels = to_rgb_array(image, where, limits)
+                try:
+                    yield prepare_image(pixels, index, self.predictor.transform)
+                except BadSample as error:
+                    raise UserError(f"{_named(image, where)} {error}") from error
 
         found: dict[int, People] = {}
         for batch in group_by_key(prepared_images(), lambda one: one.input_shapes, batch_size):
@@ -323,7 +330,9 @@ def _read_network(
     return network, load_weights(network, path, strict=True)
 
 
-def to_rgb_array(image: ImageLike, where: str = "the image") -> np.ndarray:
+def to_rgb_array(
+    image: ImageLike, where: str = "the image", limits: ImageLimits | None = None
+) -> np.ndarray:
     """An image as (H, W, 3) uint8 RGB.
 
     - A path: any file that OpenCV reads. - An array must be (H, W, 3) uint8 RGB already.
@@ -332,8 +341,9 @@ def to_rgb_array(image: ImageLike, where: str = "the image") -> np.ndarray:
       PIL image give the same people.
     where: names the image in errors (UserError).
     """
+    limits = limits or ImageLimits()
     if isinstance(image, (str, Path)):
-        return _read_file(Path(image), where)
+        return _read_file(Path(image), where, limits)
     if isinstance(image, Image.Image):
         return _from_pil(image, where)
     if not isinstance(image, np.ndarray):
@@ -349,16 +359,19 @@ def to_rgb_array(image: ImageLike, where: str = "the image") -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def _read_file(path: Path, where: str) -> np.ndarray:
+def _read_file(path: Path, where: str, limits: ImageLimits) -> np.ndarray:
     try:
-        content = path.read_bytes()
+        content = read_regular(path, limits.max_bytes)
+        return decode_image(content, limits)
     except OSError as error:
-        reason = (error.strerror or "unknown reason").lower()
-        raise UserError(f"{where}, '{path}', cannot be opened ({reason})") from error
-    image = decode_image(content)
-    if image is None:
-        raise UserError(f"{where}, '{path}', cannot be read as an image ({len(content)} bytes)")
-    return image
+        raise UserError(f"{_named(path, where)} cannot be opened ({reason_of(error)})") from error
+    except BadSample as error:
+        raise UserError(f"{_named(path, where)} {error}") from error
+
+
+def _named(image: ImageLike, where: str) -> str:
+    """'image 3 of the list', and its path where it has one."""
+    return f"{where}, '{image}'," if isinstance(image, (str, Path)) else where
 
 
 def _from_pil(image: Image.Image, where: str) -> np.ndarray:

@@ -20,7 +20,7 @@ from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.loader import BatchLoader
 from duopose.datasets.workers import prepare_worker
 from duopose.decode.merge_passes import Pass
-from duopose.errors import UserError
+from duopose.errors import BadSample, UserError
 from duopose.inference.predictor import (
     InputTransform,
     Predictor,
@@ -49,12 +49,16 @@ class InputImages(Dataset[PreparedImage | UserError]):
 
     def __getitem__(self, index: int) -> PreparedImage | UserError:
         """A prepared image, or the error as a value: a worker process can return it unchanged."""
+        image_id = self.source.image_ids[index]
         try:
             image = self.source.read(index)
         except UserError as error:
             return error
-        image_id = self.source.image_ids[index]
-        return prepare_image(image, image_id, self.transform)
+        try:
+            return prepare_image(image, image_id, self.transform)
+        except BadSample as error:
+            name = self.source.people.file_names[index]
+            return BadSample(f"image {name} (id {image_id}) {error}")
 
 
 def plan_batches(

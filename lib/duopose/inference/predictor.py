@@ -33,6 +33,7 @@ from duopose.decode.merge_passes import Pass
 from duopose.device_tensors import send
 from duopose.errors import NotFiniteError
 from duopose.geometry import InputFrame, resize_for_test
+from duopose.image_files import check_aspect, check_side
 from duopose.inference.protocol import scales_and_flip
 from duopose.runtime import AUTOCAST_DTYPES, autocast, no_cudnn_benchmark
 from duopose.skeletons import Skeleton
@@ -48,6 +49,7 @@ class InputTransform:
     input_size: int  # DATASET.INPUT_SIZE: the short side at scale 1, pixels
     scales: tuple[float, ...] = (1.0,)
     legacy_alignment: bool = False  # HigherHRNet's half-pixel convention (HEATMAP_CENTRES rounded)
+    max_aspect: float = 12.0  # LIMITS.ASPECT: long side over short side of an image
 
     def frames(self, width: int, height: int) -> tuple[InputFrame, ...]:
         """The input frame of each scale, for an image of that size in pixels."""
@@ -82,8 +84,13 @@ class PreparedImage:
 def prepare_image(
     image: np.ndarray, image_id: int | str, transform: InputTransform
 ) -> PreparedImage:
-    """Resize an image, (H, W, 3) uint8 RGB, for every scale; the padding is black."""
+    """Resize an image, (H, W, 3) uint8 RGB, for every scale; the padding is black.
+
+    BadSample for a strip longer than `transform.max_aspect`, or larger than OpenCV transforms.
+    """
     height, width = image.shape[:2]
+    check_side(width, height)
+    check_aspect(width, height, transform.max_aspect)
     inputs = []
     for frame in transform.frames(width, height):
         size = (frame.width, frame.height)
@@ -165,7 +172,9 @@ class Predictor:
             network=network.to(device).eval(),
             merge=build_merger(cfg, skeleton),
             decoder=build_decoder(cfg, skeleton, calibration),
-            transform=InputTransform(cfg.DATASET.INPUT_SIZE, scales, legacy_alignment),
+            transform=InputTransform(
+                cfg.DATASET.INPUT_SIZE, scales, legacy_alignment, cfg.LIMITS.ASPECT
+            ),
             flip_test=flip_test,
             device=device,
             autocast_dtype=AUTOCAST_DTYPES[cfg.FP16.DTYPE] if cfg.FP16.ENABLED else None,

@@ -32,6 +32,7 @@ DECISIVE_KEYS = ("MODEL.OFFSET_UNIT", "MODEL.UPSAMPLE", "DATASET.HEATMAP_CENTRES
 DECISIVE_FIELDS = ("keypoints", "parents", "torso", "centre_only")
 SKELETON_KEY = "DATASET.SKELETON"
 MAX_REPORTED = 8  # differing settings in a notice
+MAX_SHOWN = 1000  # characters of a value in a file
 DOUBLE_EMBEDDING = "pose_higher_hrnet_de"
 
 
@@ -132,12 +133,14 @@ def _skeleton_difference(
     """One sentence where the maps of the file are of other joints or in another order."""
     now = skeleton_to_dict(skeleton)
     fields = [name for name in DECISIVE_FIELDS if saved.get(name) != now[name]]
-    has_other_number = len(saved.get("keypoints", ())) != skeleton.num_keypoints
+    keypoints = saved.get("keypoints")
+    has_other_number = isinstance(keypoints, list) and len(keypoints) != skeleton.num_keypoints
     if not fields or (for_training and has_other_number):
         return []
     name = fields[0]
+    in_file = str(saved.get(name))[:MAX_SHOWN]
     return [
-        f"{SKELETON_KEY}: {name} {saved.get(name)} in the file ('{saved.get('name')}'), "
+        f"{SKELETON_KEY}: {name} {in_file} in the file ('{str(saved.get('name'))[:MAX_SHOWN]}'), "
         f"{now[name]} now ('{skeleton.name}')"
     ]
 

@@ -6,7 +6,6 @@ A Duopose model file is a torch file with `state_dict`, `config` (yaml), `skelet
 from __future__ import annotations
 
 import io
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,8 @@ import torch
 
 from duopose.errors import UserError
 from duopose.files import write_atomically
+from duopose.network.torch_files import TorchFileError, read_torch_content
+from duopose.regular_files import open_regular, reason_of
 
 # Prefixes that wrappers add to names: DataParallel, torch.compile, and the fp16 mode of the public
 # HigherHRNet code, Sequential(to_fp16, network).
@@ -36,6 +37,7 @@ DEFAULT_MODEL_PATTERN = "duopose_*.pth"  # the first in the order of names
 
 # A zip of today's torch, a pickle of earlier ones.
 TORCH_FILE_STARTS = (b"PK", b"\x80")
+MAX_CONFIG_TEXT = 1_000_000  # characters; the settings of a run have 3,000
 
 StateDict = dict[str, torch.Tensor]
 
@@ -108,9 +110,27 @@ def read_model_file(path: str | Path) -> ModelFile:
             f"name the settings yourself (--cfg FILE.yaml TEST.MODEL_FILE {path})"
         )
 
-    return ModelFile(
-        content["state_dict"], content["config"], content["skeleton"], content.get("extra", {})
-    )
+    state = content["state_dict"]
+    skeleton = content["skeleton"]
+    extra = content.get("extra", {})
+    config = content["config"]
+    _check_entries(path, {"state_dict": state, "skeleton": skeleton, "extra": extra})
+    if not isinstance(config, str) or len(config) > MAX_CONFIG_TEXT:
+        raise UserError(
+            f"{path}: 'config' is no yaml text of at most {MAX_CONFIG_TEXT} characters; the file "
+            "is damaged or not from Duopose"
+        )
+    return ModelFile(find_state_dict(state, path), config, skeleton, extra)
+
+
+def _check_entries(path: str | Path, entries: Mapping[str, Any]) -> None:
+    """UserError where one of these entries of a model file is no dictionary with texts as keys."""
+    for name, entry in entries.items():
+        if not isinstance(entry, dict) or not all(isinstance(key, str) for key in entry):
+            raise UserError(
+                f"{path}: '{name}' is no dictionary with names as keys; the file is damaged or "
+                "not from Duopose"
+            )
 
 
 def read_torch_file(path: str | Path) -> dict[str, Any]:
@@ -123,19 +143,10 @@ def read_torch_file(path: str | Path) -> dict[str, Any]:
     problem = weight_file_problem(path)
     if problem:
         raise UserError(problem)
-
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"weight file '{path}' holds objects other than tensors and plain values, or is "
-            "damaged; such a file can execute code and is not loaded. "
-            f"If you trust it, save its tensors alone. ({_first_line(error)})"
-        ) from error
-    except Exception as error:  # a damaged file can raise anything in the unpickler
-        raise UserError(
-            f"weight file '{path}' cannot be read; is it complete? ({_first_line(error)})"
-        ) from error
+        content = read_torch_content(path)
+    except TorchFileError as error:
+        raise UserError(f"weight file '{path}' {error}") from error
 
     if not isinstance(content, dict):
         type_name = type(content).__name__
@@ -150,11 +161,13 @@ def weight_file_problem(path: Path) -> str:
         found = [path / name for name in names if (path / name).is_file()]
         example = found[0] if found else path / names[0]
         return f"'{path}' is a folder; give the weight file in it, e.g. {example}"
-    if not path.is_file():
+    if not path.exists():
         return f"weight file '{path}' does not exist (looked for {path.absolute()}).\n{SOURCES}"
-
-    with path.open("rb") as file:
-        start = file.read(2)
+    try:
+        with open_regular(path) as file:
+            start = file.read(2)
+    except OSError as error:
+        return f"weight file '{path}' cannot be read ({reason_of(error)})"
     if start.startswith(TORCH_FILE_STARTS):
         return ""
     content = f"it begins with {start!r}" if start else "it is empty"
@@ -173,15 +186,23 @@ def find_state_dict(content: Mapping[str, Any], path: str | Path) -> StateDict:
     for candidate in (content, *entries):
         all_tensors = all(isinstance(value, torch.Tensor) for value in candidate.values())
         if candidate and all_tensors:
-            return {WRAPPER_PREFIXES.sub("", str(name)): t for name, t in candidate.items()}
+            return _without_prefixes(candidate, path)
 
-    first_entries = ", ".join(str(name) for name in list(content)[:8])
+    first_entries = ", ".join(str(name)[:60] for name in list(content)[:8])
     raise UserError(
         f"weight file '{path}' holds no weights: neither it nor one of its entries "
         f"{', '.join(STATE_KEYS)} is a dictionary of tensors; its entries are {first_entries}"
     )
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
+def _without_prefixes(state: Mapping[Any, torch.Tensor], path: str | Path) -> StateDict:
+    renamed: StateDict = {}
+    for name, tensor in state.items():
+        new_name = WRAPPER_PREFIXES.sub("", str(name))
+        if new_name in renamed:
+            raise UserError(
+                f"weight file '{path}' holds '{new_name}' twice, with and without the prefix of a "
+                "wrapper; it is not known which one is meant"
+            )
+        renamed[new_name] = tensor
+    return renamed

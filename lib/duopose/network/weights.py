@@ -133,6 +133,7 @@ def load_weights(network: nn.Module, path: str | Path, strict: bool = False) -> 
         for name in network.state_dict()
         if name in state and name not in mismatched
     }
+    _check_values(loadable, network, path)
     network.load_state_dict(loadable, strict=False)
     return report
 
@@ -145,6 +146,22 @@ def _missing_counters(state: StateDict, network: nn.Module) -> StateDict:
         if name.endswith(COUNTER) and name not in state and has_statistics:
             counters[name] = torch.tensor(0)
     return counters
+
+
+def _check_values(state: StateDict, network: nn.Module, path: str | Path) -> None:
+    """UserError where a tensor has NaN or infinite values, or numbers of another kind."""
+    own = network.state_dict()
+    for name, tensor in state.items():
+        if tensor.is_floating_point() != own[name].is_floating_point() or tensor.is_complex():
+            raise UserError(
+                f"{path}: '{name}' holds {tensor.dtype}, the network has {own[name].dtype}; the "
+                "file is damaged or of another network"
+            )
+        if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+            raise UserError(
+                f"{path}: '{name}' holds values that are NaN or infinite; the training that wrote "
+                "it has diverged, or the file is damaged. Use the weights of an earlier epoch"
+            )
 
 
 def _compare(network: nn.Module, state: StateDict, path: str, origin: str) -> LoadReport:

@@ -48,7 +48,8 @@ class PredictionFiles:
         self._people = _Records(folder / f".people.{os.getpid()}.tmp")
         self._table: TextIO | None = None
         if self.csv is not None:
-            self._table = self.csv.open("w", newline="", encoding="utf-8")
+            self.csv.unlink(missing_ok=True)  # a link of that name must not be followed
+            self._table = self.csv.open("x", newline="", encoding="utf-8")
             csv.writer(self._table).writerow(_columns(skeleton))
 
     def add(
@@ -111,7 +112,8 @@ class _Records:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = path.open("wb")
+        path.unlink(missing_ok=True)
+        self._file = path.open("xb")
         self._separator = b""
 
     def add(self, record: dict[str, Any]) -> None:

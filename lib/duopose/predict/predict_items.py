@@ -13,11 +13,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from duopose.datasets.build import build_image_limits
 from duopose.errors import UserError, counted
 from duopose.files import write_atomically
+from duopose.image_files import output_stem, safe_stem
 from duopose.inference.model import Model, People
 from duopose.predict.outputs import PredictionFiles
-from duopose.predict.sources import ImageItem, Item, VideoItem, safe_stem
+from duopose.predict.sources import ImageItem, Item, VideoItem
 from duopose.predict.tracking import PoseTracker
 from duopose.predict.video import VideoReader, VideoWriter
 
@@ -87,6 +89,7 @@ class Run:
         self.options = options
         self.outcome = Outcome()
         self.position = 0  # of the item among all, from 1; the first part of its output's name
+        self._limits = build_image_limits(model.cfg)
         self._image_tracker = self._new_tracker(MAX_MISSED_IMAGES)
 
     def process(self, items: Sequence[Item]) -> Outcome:
@@ -122,7 +125,8 @@ class Run:
         for item in items:
             self.position += 1
             try:
-                readable.append((self.position, item, item.read()))
+                image = item.read(self._limits, self.model.cfg.LIMITS.ASPECT)
+                readable.append((self.position, item, image))
             except UserError as error:
                 self.outcome.problems.append(f"{item.name}: {error}")
         if not readable:
@@ -139,7 +143,7 @@ class Run:
 
     def _write_image(self, image: np.ndarray, position: int, name: str) -> None:
         suffix = ".png" if name.lower().endswith(".png") else ".jpg"
-        path = self.folder / f"{position:06d}_{safe_stem(name)}{suffix}"
+        path = self.folder / f"{output_stem(position, name)}{suffix}"
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         try:
             quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
@@ -157,12 +161,12 @@ class Run:
     def _process_video(self, item: VideoItem) -> None:
         """One video, frame by frame; a video that ends early is a problem, its frames are kept."""
         try:
-            reader = VideoReader(item)
+            reader = VideoReader(item, self._limits, self.model.cfg.LIMITS.ASPECT)
         except UserError as error:
             self.outcome.problems.append(f"{item.name}: {error}")
             return
 
-        path = self.folder / f"{self.position:06d}_{safe_stem(item.name)}.mp4"
+        path = self.folder / f"{output_stem(self.position, item.name)}.mp4"
         writer = VideoWriter(path, reader.rate, item.is_live) if self.options.draw else None
         try:
             with writer or nullcontext():

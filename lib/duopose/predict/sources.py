@@ -7,21 +7,26 @@ of a camera, or the url of a stream. Images are opened one at a time, when they 
 from __future__ import annotations
 
 import glob
-import io
 import os
 import re
-import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit, urlunsplit
 
-import cv2
 import numpy as np
-from PIL import Image
 
+from duopose.datasets.split_files import open_zip
 from duopose.errors import UserError
+from duopose.image_files import ImageLimits, check_aspect, decode_image, read_header
+from duopose.regular_files import FolderReader, read_regular, reason_of
+from duopose.zip_members import ZipMemberError, read_member
+
+# LIMITS.ASPECT by default. The network's input has the shape of the image, with a short side of
+# DATASET.INPUT_SIZE, so that memory and time grow with this ratio, however small the image is.
+MAX_ASPECT = 12.0
 
 # fmt: off
 IMAGE_SUFFIXES = frozenset((
@@ -35,33 +40,30 @@ VIDEO_SUFFIXES = frozenset((
 # fmt: on
 STREAM_SCHEMES = frozenset(("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp"))
 
-# Pixels of an image: 170 million are 510 MB, and as much again for the drawn copy. PIL, which reads
-# the headers, refuses 179 million.
-MAX_PIXELS = 170_000_000
-# Long side over short side. The network's input has the same shape, with a short side of
-# DATASET.INPUT_SIZE, so that memory and time grow with this ratio, however small the image is.
-MAX_ASPECT = 12
-MAX_FILE_BYTES = 1 << 30  # of a member of a zip, unpacked
-MAX_EXIF_BYTES = 1 << 16  # a segment of a JPEG file has at most so many
-
-# As the photographer saw it: the orientation in the EXIF data is applied.
-RGB_FLAGS = cv2.IMREAD_COLOR_RGB if hasattr(cv2, "IMREAD_COLOR_RGB") else None
-
 
 @dataclass(frozen=True)
 class ImageItem:
     """An image that has not been opened yet."""
 
     name: str  # as written into the results
-    read_bytes: Callable[[], bytes]
+    read_bytes: Callable[[int], bytes]  # of at most so many bytes
 
-    def read(self) -> np.ndarray:
-        """The image (H, W, 3) uint8 RGB, upright; UserError where it cannot be used."""
+    def read(self, limits: ImageLimits | None = None, max_aspect: float = MAX_ASPECT) -> np.ndarray:
+        """The image (H, W, 3) uint8 RGB, turned as its EXIF data says: as the photographer saw it.
+
+        UserError where it cannot be used.
+        """
+        limits = limits or ImageLimits()
         try:
-            content = self.read_bytes()
-        except (OSError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
-            raise UserError(f"cannot be opened ({_reason(error)})") from error
-        return decode_upright(content)
+            content = self.read_bytes(limits.max_bytes)
+        except OSError as error:
+            raise UserError(f"cannot be opened ({reason_of(error)})") from error
+        except ZipMemberError as error:
+            raise UserError(str(error)) from error
+
+        header = read_header(content)
+        check_aspect(header.width, header.height, max_aspect)
+        return decode_image(content, limits, upright=True)
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,14 @@ def find_items(sources: Sequence[str]) -> list[Item]:
 
 def _items_of(source: str) -> list[Item]:
     path = Path(source)
+    if "\0" in source:
+        raise UserError(f"source {source!r} is no file name")
     if path.is_dir():
         return _folder_items(path)
-    if path.exists():
+    if path.is_file():
         return _zip_items(path) if path.suffix.lower() == ".zip" else [_file_item(path)]
+    if path.exists():
+        raise UserError(f"source '{source}' is neither a file nor a folder; give one of them")
     if source.isdecimal():
         return [VideoItem(f"camera {int(source)}", int(source), is_live=True)]
     if urlsplit(source).scheme.lower() in STREAM_SCHEMES:
@@ -101,8 +107,21 @@ def _items_of(source: str) -> list[Item]:
 
 def _file_item(path: Path) -> Item:
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        return VideoItem(str(path), str(path), is_live=False)
-    return ImageItem(str(path), path.read_bytes)
+        return VideoItem(_readable(path), str(path), is_live=False)
+    return ImageItem(_readable(path), partial(read_regular, path))
+
+
+def _item_in_folder(path: Path, reader: FolderReader) -> Item:
+    """A file below a folder that the user has named; links out of the folder are not followed."""
+    name = str(path.relative_to(reader.root))
+    if path.suffix.lower() in VIDEO_SUFFIXES and reader.is_file(name):
+        return VideoItem(_readable(path), str(path), is_live=False)
+    return ImageItem(_readable(path), partial(reader.read, name))
+
+
+def _readable(path: Path) -> str:
+    """The path as a text that json can hold, also where its bytes are not UTF-8."""
+    return os.fsencode(path).decode("utf-8", errors="replace")
 
 
 def _folder_items(folder: Path) -> list[Item]:
@@ -116,7 +135,9 @@ def _folder_items(folder: Path) -> list[Item]:
     if not chosen:
         what = f"{len(paths)} other files" if paths else "no files at all"
         raise UserError(f"folder '{folder}' holds no image or video ({what}); {_accepted()}")
-    return [_file_item(path) for path in sorted(chosen, key=lambda path: natural_key(str(path)))]
+    chosen.sort(key=lambda path: natural_key(str(path)))
+    reader = FolderReader(folder)
+    return [_item_in_folder(path, reader) for path in chosen]
 
 
 def _glob_items(pattern: str) -> list[Item]:
@@ -132,16 +153,15 @@ def _glob_items(pattern: str) -> list[Item]:
 
 def _zip_items(path: Path) -> list[Item]:
     """The images in a zip. They are read in memory, so that no name in it can leave a folder."""
-    try:
-        archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"'{path}' cannot be opened as a zip ({_reason(error)})") from error
-
+    archive = open_zip(path)
     members = [info for info in archive.infolist() if _is_image_member(info)]
     if not members:
         raise UserError(f"zip '{path}' holds no images; {_accepted()}")
     members.sort(key=lambda info: natural_key(info.filename))
-    return [ImageItem(f"{path}/{info.filename}", _member_reader(archive, info)) for info in members]
+    return [
+        ImageItem(f"{path}/{info.filename}", partial(read_member, archive, info))
+        for info in members
+    ]
 
 
 def _is_image_member(info: zipfile.ZipInfo) -> bool:
@@ -151,92 +171,10 @@ def _is_image_member(info: zipfile.ZipInfo) -> bool:
     return is_image and not info.is_dir() and not is_hidden and "__MACOSX" not in parts
 
 
-def _member_reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], bytes]:
-    def read() -> bytes:
-        if info.file_size > MAX_FILE_BYTES:
-            raise OSError(f"{info.file_size} bytes when unpacked; at most {MAX_FILE_BYTES}")
-        return archive.read(info)
-
-    return read
-
-
-def decode_upright(content: bytes) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of the bytes of an image file, turned as its EXIF data says.
-
-    UserError where they are no image, or the image is too large or too long.
-    """
-    if not content:
-        raise UserError("is empty (0 bytes)")
-    if _is_truncated_jpeg(content):
-        raise UserError(f"is truncated: a JPEG file without an end ({len(content)} bytes)")
-    check_size(*_size_in_header(content))
-
-    buffer = np.frombuffer(content, dtype=np.uint8)
-    try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR if RGB_FLAGS is None else RGB_FLAGS)
-    except cv2.error as error:
-        raise UserError(f"cannot be read as an image ({error.err})") from error
-    if image is None:
-        raise UserError(f"cannot be read as an image ({len(content)} bytes)")
-
-    check_size(image.shape[1], image.shape[0])
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if RGB_FLAGS is None else image
-
-
-def check_size(width: int, height: int) -> None:
-    """UserError where an image would need memory without bound."""
-    if width * height > MAX_PIXELS:
-        raise _too_many_pixels(f"{width} x {height}")
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise UserError(
-            f"has {width} x {height} pixels; the long side may be {MAX_ASPECT} times the short "
-            "one at most: cut it into parts"
-        )
-
-
-def _too_many_pixels(size: str) -> UserError:
-    return UserError(
-        f"has {size} pixels; at most {MAX_PIXELS // 1_000_000} million are accepted: "
-        "make it smaller, or cut it into parts"
-    )
-
-
-def _is_truncated_jpeg(content: bytes) -> bool:
-    """OpenCV would fill the missing part of the image with grey.
-
-    A thumbnail in the EXIF data, within the first MAX_EXIF_BYTES, has an end marker of its own.
-    """
-    if not content.startswith(b"\xff\xd8"):
-        return False
-    end = content.rfind(b"\xff\xd9")
-    return end < 0 or (end < MAX_EXIF_BYTES and len(content) > 2 * MAX_EXIF_BYTES)
-
-
-def _size_in_header(content: bytes) -> tuple[int, int]:
-    """Width and height without decoding; 1 x 1 where the header cannot be read."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as header:
-                return header.size
-    except Image.DecompressionBombError as error:
-        raise _too_many_pixels("too many") from error
-    except (OSError, ValueError, SyntaxError):
-        return 1, 1
-
-
 def natural_key(name: str) -> list[tuple[int, str]]:
     """Sorts frame_2 before frame_10."""
     parts = re.split(r"(\d+)", name)
     return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in parts]
-
-
-def safe_stem(name: str) -> str:
-    """The last part of a name without its suffix, of letters, digits, - and _ alone."""
-    last_part = re.split(r"[/\\]", name.rstrip("/\\"))[-1]
-    stem = last_part.rsplit(".", 1)[0] if "." in last_part[1:] else last_part
-    cleaned = re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_")
-    return cleaned[:60] or "image"
 
 
 def _has_known_suffix(name: str) -> bool:
@@ -252,8 +190,3 @@ def _without_password(url: str) -> str:
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, "", ""))
-
-
-def _reason(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return (text or type(error).__name__).lower()

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from duopose.errors import UserError
-from duopose.predict.sources import VideoItem, check_size
+from duopose.image_files import ImageLimits, check_aspect, check_size
+from duopose.predict.sources import MAX_ASPECT, VideoItem
 
 CODEC = "mp4v"  # MPEG-4 part 2: in every build of OpenCV; H.264 is not
 DEFAULT_RATE = 25.0  # frames a second, where a camera does not say
@@ -28,8 +29,12 @@ MAX_REPEATED_SECONDS = 5.0  # of a live video, where the source pauses
 class VideoReader:
     """The frames of a video as (H, W, 3) uint8 RGB; iterate once."""
 
-    def __init__(self, item: VideoItem) -> None:
+    def __init__(
+        self, item: VideoItem, limits: ImageLimits | None = None, max_aspect: float = MAX_ASPECT
+    ) -> None:
         self.item = item
+        self._limits = limits or ImageLimits()
+        self._max_aspect = max_aspect
         self._capture = _open(item)
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = rate if math.isfinite(rate) and 0 < rate <= MAX_RATE else DEFAULT_RATE
@@ -48,7 +53,8 @@ class VideoReader:
             if not is_read:
                 return
             if not self.num_read:
-                check_size(bgr.shape[1], bgr.shape[0])
+                check_size(bgr.shape[1], bgr.shape[0], self._limits)
+                check_aspect(bgr.shape[1], bgr.shape[0], self._max_aspect)
             self.num_read += 1
             yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
@@ -152,6 +158,7 @@ class VideoWriter:
 
     def _new_writer(self) -> cv2.VideoWriter:
         code = cv2.VideoWriter.fourcc(*CODEC)
+        self.path.unlink(missing_ok=True)  # a link of that name must not be followed
         writer = cv2.VideoWriter(str(self.path), code, self.rate, self._size)
         if not writer.isOpened():
             raise UserError(

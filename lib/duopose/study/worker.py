@@ -26,6 +26,7 @@ from typing import Any
 from duopose.distributed.launch import ExitCode
 from duopose.json_files import read_json
 from duopose.locks import heartbeats
+from duopose.regular_files import open_to_append
 from duopose.study.jobs import Attempt, Claim, Job, JobFolder
 from duopose.study.plan import FOLDER, STEPS
 
@@ -106,7 +107,7 @@ class Worker:
         start = time.monotonic()
         cpu_start = _cpu_seconds_of_children()
 
-        with log.open("ab") as output:
+        with os.fdopen(open_to_append(log), "ab") as output:
             self.process = subprocess.Popen(
                 complete_command(claim.job, self.folder.root, self.threads),
                 stdout=output,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from duopose.errors import UserError
 from duopose.files import write_atomically
 from duopose.locks import FolderLock
 from duopose.network import translate_state_dict
+from duopose.network.torch_files import NoTorchFile, TorchFileError, read_torch_content
 from duopose.run_folder import EARLIER, RunFolder
 from duopose.runtime import get_rng_states, set_rng_states
 from duopose.training.finite import ADVICE, first_not_finite
@@ -96,27 +96,53 @@ class TrainState:
         }
 
     def restore(self, content: dict[str, Any], context: DistributedContext) -> None:
-        """Load the content of a checkpoint.
+        """Load the content of a checkpoint, as `checkpoint_content.check_content` accepts it.
 
-        Ranks that the run did not have when it was saved keep their own random states.
+        Ranks that the run did not have when it was saved keep their own random states. UserError
+        where the content is not that of this network or optimizer.
         """
         self.position = Position(**content["position"])
         self.best = Best(**content["best"])
         _load_weights(self.network, content["network"])
         load_optimizer(self.optimizer, content["optimizer"])
-        self.precision.load_state_dict(content["precision"])
+        try:
+            self.precision.load_state_dict(content["precision"])
+        except (TypeError, ValueError, RuntimeError, KeyError) as error:
+            raise UserError(
+                f"the loss scale in the checkpoint is damaged ({error}); resume from another one"
+            ) from error
         if self.averaged is not None:
             _load_weights(self.averaged.network, content["averaged"] or content["network"])
 
         if context.rank < len(content["ranks"]):
             own = content["ranks"][context.rank]
-            set_rng_states(own["random"])
             self.meter.load_state_dict(own["meter"])
+            try:
+                set_rng_states(own["random"])
+            except (TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
+                raise UserError(
+                    f"the random states in the checkpoint are damaged ({error}); resume from "
+                    "another checkpoint"
+                ) from error
 
 
 def _load_weights(network: nn.Module, weights: dict[str, torch.Tensor]) -> None:
     """Load the weights of a checkpoint; older ones have other names for the same tensors."""
-    network.load_state_dict(translate_state_dict(weights, network))
+    translated = translate_state_dict(weights, network)
+    own = network.state_dict()
+    different = set(translated) ^ set(own)
+    different |= {
+        name
+        for name in set(own) & set(translated)
+        if own[name].shape != translated[name].shape or own[name].dtype != translated[name].dtype
+    }
+    if different:
+        raise UserError(
+            f"{len(different)} tensors of the checkpoint are not those of this network, first "
+            f"'{min(different)[:200]}'; set MODEL.* as it was, or start from its weights "
+            "(MODEL.PRETRAINED)"
+        )
+    network.load_state_dict(translated)
 
 
 # ---- files ----
@@ -180,19 +206,15 @@ def read_checkpoint(path: Path) -> LoadedCheckpoint:
     """
     notices: list[str] = []
     for candidate in (path, previous_path(path)):
-        if not candidate.is_file():
+        if not candidate.exists():
             continue
         try:
             content = _read(candidate)
             return LoadedCheckpoint(content, candidate, tuple(notices))
         except UserError as error:  # whole, but no checkpoint
             notices.append(str(error))
-        except Exception as error:  # a damaged file can make the reader raise anything
-            reason = str(error).partition("\n")[0][:200]
-            notices.append(
-                f"checkpoint {candidate} is damaged and is not used "
-                f"({type(error).__name__}: {reason})"
-            )
+        except TorchFileError as error:
+            notices.append(f"checkpoint {candidate} is damaged and is not used: it {error}")
 
     missing = (
         f"there is no checkpoint {path}; tools/dist_train.py writes checkpoint.pth into the "
@@ -202,15 +224,14 @@ def read_checkpoint(path: Path) -> LoadedCheckpoint:
 
 
 def _read(path: Path) -> CheckpointContent:
-    """UserError where the file is whole and something else; any error where it is damaged."""
-    if path.stat().st_size and not zipfile.is_zipfile(path) and not _begins_as_zip(path):
-        raise UserError(f"{path} is not a checkpoint: it is no file of torch.save; {_WHICH_FILE}")
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()  # torch.load does not compare checksums
-    if damaged:
-        raise ValueError(f"checksum of {damaged} is wrong")
+    """UserError where the file is whole and something else; TorchFileError where it is damaged."""
+    try:
+        content: CheckpointContent = read_torch_content(path)
+    except NoTorchFile as error:
+        if path.stat().st_size == 0:
+            raise
+        raise UserError(f"{path} is not a checkpoint: it {error}; {_WHICH_FILE}") from error
 
-    content: CheckpointContent = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(content, dict) or "format" not in content:
         raise UserError(
             f"{path} is a file of weights, not a checkpoint from which a training can resume; "
@@ -219,7 +240,7 @@ def _read(path: Path) -> CheckpointContent:
     if content["format"] != FORMAT:
         raise UserError(
             f"{path} is a checkpoint of another version of Duopose (format "
-            f"{content['format']}, not {FORMAT}); resume it with that version"
+            f"{str(content['format'])[:20]}, not {FORMAT}); resume it with that version"
         )
     not_finite = first_not_finite(content["network"])
     if not_finite:
@@ -234,17 +255,11 @@ def torchrun_id_in(path: Path) -> str:
     """
     for candidate in (path, previous_path(path)):
         try:
-            content = torch.load(candidate, map_location="cpu", weights_only=True, mmap=True)
-            return str(content.get("torchrun", ""))
-        except Exception:  # `read_checkpoint` says what is wrong
+            content = read_torch_content(candidate, with_tensors=False)
+        except TorchFileError:  # `read_checkpoint` says what is wrong
             continue
+        return str(content.get("torchrun", ""))[:200] if isinstance(content, dict) else ""
     return ""
-
-
-def _begins_as_zip(path: Path) -> bool:
-    """Whether it may be a file of torch.save of which the end is missing."""
-    with path.open("rb") as file:
-        return file.read(2) == b"PK"
 
 
 def checkpoint_to_resume(

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from duopose.distributed.context import DistributedContext
+from duopose.regular_files import open_to_append
 from duopose.run_folder import RunFolder
 from duopose.types import LossTerms
 
@@ -109,6 +111,10 @@ class RunLog:
 
 
 class _LogFileHandler(logging.FileHandler):
+    def _open(self) -> TextIOWrapper:
+        """Without following a link that somebody has put in the place of the file."""
+        return os.fdopen(open_to_append(Path(self.baseFilename)), "a", encoding="utf-8")
+
     def handleError(self, record: logging.LogRecord) -> None:
         """Raise, where logging would print a traceback and go on: a full disk ends the run."""
         error = sys.exc_info()[1]
@@ -142,7 +148,7 @@ class MetricsFile:
             lines.insert(0, CSV_HEADER)
         data = "".join(lines).encode()
 
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        descriptor = open_to_append(self.path)
         try:
             if os.write(descriptor, data) < len(data):
                 raise OSError(errno.ENOSPC, "only a part was written", str(self.path))
@@ -156,7 +162,11 @@ class MetricsFile:
     def truncate(self, size: int) -> None:
         """Remove what lies beyond `size` bytes."""
         if self.size() > size:
-            os.truncate(self.path, size)
+            descriptor = open_to_append(self.path)
+            try:
+                os.truncate(descriptor, size)
+            finally:
+                os.close(descriptor)
 
 
 class LossMeter:

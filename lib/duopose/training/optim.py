@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 
 from duopose.errors import UserError
 
+ADAM_STATE = {"step", "exp_avg", "exp_avg_sq"}  # of each parameter, in torch
 OPTIMIZERS = ("adam", "adamw", "sgd")  # values of TRAIN.OPTIMIZER
 
 
@@ -87,12 +88,13 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
     """
     saved_groups = state["param_groups"]
     own_groups = optimizer.state_dict()["param_groups"]
-    if _kind(saved_groups) != _kind(own_groups):
+    if not saved_groups or _kind(saved_groups) != _kind(own_groups):
         raise UserError(
             "TRAIN.OPTIMIZER: the checkpoint was written with another optimizer, whose moments "
             f"{type(optimizer).__name__} cannot use; set it as it was, or start anew from the "
             "weights with MODEL.PRETRAINED model_best.pth"
         )
+    _check_moments(optimizer, state)
     groups = [
         own | {"params": saved["params"]}
         for own, saved in zip(own_groups, saved_groups, strict=True)
@@ -102,16 +104,64 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
 
     for parameter, parameter_state in optimizer.state.items():
         for name, value in parameter_state.items():
-            if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameter.shape:
-                raise UserError(  # the fused kernels would read beyond its end
-                    f"the optimizer's {name} in the checkpoint has the shape {tuple(value.shape)}, "
-                    f"its parameter has {tuple(parameter.shape)}: the checkpoint is damaged or of "
-                    "another network; begin from weights with MODEL.PRETRAINED"
-                )
             is_moment = isinstance(value, torch.Tensor) and value.shape == parameter.shape
             if is_moment and value.stride() != parameter.stride():
                 moment = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
                 parameter_state[name] = moment.copy_(value)
+
+
+def _check_moments(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """UserError where parameters, moments or shapes are not those of the optimizer.
+
+    The fused kernels would read and write beyond the end of a moment.
+    """
+    groups = [group["params"] for group in optimizer.param_groups]
+    saved_groups = [group["params"] for group in state["param_groups"]]
+    if [len(group) for group in groups] != [len(group) for group in saved_groups]:
+        raise UserError(
+            f"the checkpoint's optimizer has {sum(map(len, saved_groups))} parameters in "
+            f"{len(saved_groups)} groups, this network {sum(map(len, groups))} in {len(groups)}; "
+            "set TRAIN.OPTIMIZER and the MODEL settings as they were"
+        )
+
+    indices = [index for group in saved_groups for index in group]
+    parameters = [parameter for group in groups for parameter in group]
+    by_index = {
+        index: parameter
+        for index, parameter in zip(indices, parameters, strict=True)
+        if isinstance(index, int)
+    }
+    is_adam = isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW)
+    required: set[str] = ADAM_STATE if is_adam else set()
+    for index, moments in state["state"].items():
+        parameter = by_index.get(index)
+        missing = required - set(moments)
+        problem = f"{', '.join(sorted(missing))} is missing" if missing else ""
+        if parameter is None:
+            problem = "there is no such parameter"
+        elif not missing:
+            problem = _misfit(moments, parameter)
+        if problem:
+            raise UserError(
+                f"the moments of parameter {str(index)[:20]} in the checkpoint's optimizer do not "
+                f"fit: {problem}; the checkpoint is damaged, or of another network or "
+                "TRAIN.OPTIMIZER. Begin from weights with MODEL.PRETRAINED"
+            )
+
+
+def _misfit(moments: dict[str, Any], parameter: torch.Tensor) -> str:
+    """Which moment has not the parameter's shape, '' where all have; `step` is one number."""
+    for name, value in moments.items():
+        if name == "step" and isinstance(value, int | float):
+            continue
+        if value is None and name == "momentum_buffer":
+            continue
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            return f"{str(name)[:20]} is no tensor of real numbers"
+        shape = () if name == "step" else tuple(parameter.shape)
+        if tuple(value.shape) != shape:
+            return f"{str(name)[:20]} has the shape {tuple(value.shape)}, not {shape}"
+    return ""
 
 
 def _kind(groups: list[dict[str, Any]]) -> tuple[bool, int]:

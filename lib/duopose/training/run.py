@@ -29,6 +29,7 @@ from duopose.training.checkpoint import (
     move_earlier_run,
     read_checkpoint,
 )
+from duopose.training.checkpoint_content import check_content
 from duopose.training.dry_run import dry_run
 from duopose.training.log import RunLog
 from duopose.training.loop import format_position, train
@@ -174,6 +175,7 @@ def _checkpoint_content(
     messages: list[str] = []
     if resume_path:
         loaded = read_checkpoint(resume_path)
+        check_content(loaded.content, loaded.path)
         messages += loaded.notices
         messages += check_settings(cfg, loaded, options.resume_anyway)
         messages.append(f"resuming from {loaded.path}")
@@ -186,6 +188,11 @@ def resume(run: TrainingRun, content: CheckpointContent, is_own: bool) -> None:
 
     is_own: the checkpoint is in this run's folder; metrics.csv then loses what came after it.
     """
+    if content["position"]["seen"] > run.partition.num_images:
+        raise UserError(
+            f"the checkpoint has used {content['position']['seen']} images of its epoch, "
+            f"DATASET.TRAIN has {run.partition.num_images}; resume with the same data"
+        )
     run.state.restore(content, run.context)
     if run.context.world_size > 2 and run.state.position.step:
         with preserve_rng_states():

@@ -23,13 +23,12 @@ from duopose.datasets.check.records import (
     check_lists,
     check_people,
 )
-from duopose.datasets.split_files import ImageSource, decode_image
-from duopose.errors import UserError
+from duopose.datasets.split_files import ImageSource
+from duopose.errors import BadSample, UserError
+from duopose.image_files import decode_image
+from duopose.regular_files import reason_of
 from duopose.skeletons import Skeleton
-
-START_OF_JPEG = b"\xff\xd8"
-END_OF_JPEG = b"\xff\xd9"
-END_SEARCH_BYTES = 2048  # some cameras write a few bytes after the end marker
+from duopose.zip_members import ZipMemberError
 
 # Ranges of people per image in the summary; the last has no upper limit.
 PEOPLE_RANGES = ((0, 0), (1, 1), (2, 4), (5, 9), (10, 29), (30, None))
@@ -148,37 +147,40 @@ def check_files(
         pairs = zip(file.images, problems, strict=True)
         for done, (image, problem) in enumerate(pairs, start=1):
             if problem:
-                findings.problem(problem, "image", f"{image.get('id')} ({image.get('file_name')})")
+                message, detail = problem
+                where = f"{image.get('id')} ({image.get('file_name')})"
+                findings.problem(message, "image", f"{where} {detail}".rstrip())
             if progress:
                 progress(done, len(file.images))
 
 
-def _image_problem(image: Record, images: ImageSource) -> str:
-    """A message, empty for a good file and for a missing one (see `check_files_exist`)."""
+def _image_problem(image: Record, images: ImageSource) -> tuple[str, str] | None:
+    """A message and its detail; None for a good file and a missing one (`check_files_exist`)."""
     name = image.get("file_name")
     if not isinstance(name, str):
-        return ""
+        return None
     try:
         content = images.read_bytes(name)
-    except (OSError, KeyError, UserError):
-        return ""
-    except Exception:  # zipfile raises many kinds for a damaged file
-        return "the file of an image cannot be unpacked"
+    except (FileNotFoundError, KeyError, UserError):
+        return None
+    except ZipMemberError as error:
+        return "the file of an image cannot be unpacked", str(error)
+    except OSError as error:
+        return "the file of an image cannot be opened", reason_of(error)
 
-    is_jpeg = content[:2] == START_OF_JPEG
-    if is_jpeg and END_OF_JPEG not in content[-END_SEARCH_BYTES:]:
-        return "the file is truncated: a JPEG without its end"
-    decoded = decode_image(content)
-    if decoded is None:
-        return "the file cannot be read as an image"
+    try:
+        decoded = decode_image(content, images.limits)
+    except BadSample as error:
+        return f"the file of an image {error.kind}", str(error).removeprefix(error.kind)
 
     height, width = decoded.shape[:2]
     annotated = (image.get("width"), image.get("height"))
     if annotated == (width, height):
-        return ""
+        return None
     if annotated == (height, width):
-        return "width and height are swapped between file and annotation (EXIF orientation?)"
-    return "the file does not have the annotated 'width' and 'height'"
+        message = "width and height are swapped between file and annotation (EXIF orientation?)"
+        return message, ""
+    return "the file does not have the annotated 'width' and 'height'", ""
 
 
 # ---- summary ----

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import orjson
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from duopose.coco_annotations import Record
 from duopose.datasets.annotations import person_category_record
@@ -24,6 +24,7 @@ from duopose.datasets.prepare.mpii_mat import MpiiImage, MpiiPerson
 from duopose.errors import UserError
 from duopose.files import write_atomically
 from duopose.geometry import PIXEL_STD
+from duopose.regular_files import FolderReader, is_outside_name
 from duopose.skeleton_tables import MPII_FILE_KEYPOINTS
 from duopose.skeletons import MPII
 
@@ -31,6 +32,8 @@ from duopose.skeletons import MPII
 PERSON_TO_BOX_AREA = 0.53
 # MPII joint id of each keypoint of our skeleton.
 JOINT_IDS = [MPII_FILE_KEYPOINTS.index(name) for name in MPII.keypoints]
+
+IMAGE_FORMATS = ("JPEG", "PNG")  # MPII's images are JPEG files
 
 Groups = list[list[list[int]]]  # image, group, annorect index
 Sizes = dict[str, tuple[int, int]]  # image name -> width, height
@@ -52,15 +55,15 @@ def image_sizes(
 ) -> Sizes:
     """Sizes of the images that exist in the folder, from their headers; UserError if none does.
 
+    Names that lead out of the folder, FIFOs and files that are no images are left out.
     advance: called with 1 for each name, for a progress bar.
     """
     sizes: Sizes = {}
+    reader = FolderReader(folder)
     for name in names:
-        try:
-            with Image.open(folder / name) as image:
-                sizes[name] = image.size
-        except (FileNotFoundError, UnidentifiedImageError):
-            pass
+        size = _size_of_image(reader, name)
+        if size is not None:
+            sizes[name] = size
         advance(1)
 
     if not sizes and names:
@@ -69,6 +72,17 @@ def image_sizes(
             "give the folder of MPII's images with --images"
         )
     return sizes
+
+
+def _size_of_image(reader: FolderReader, name: str) -> tuple[int, int] | None:
+    """Width and height from the header; None where there is no such image in the folder."""
+    if is_outside_name(name):
+        return None
+    try:
+        with reader.open(name) as file, Image.open(file, formats=IMAGE_FORMATS) as image:
+            return image.size
+    except Exception:  # PIL's readers raise many kinds for damaged headers
+        return None
 
 
 def split_images(

@@ -1,0 +1,172 @@
+"""Opening files of others: regular files alone, with a limit of bytes, and inside their folder.
+
+A FIFO would block for ever, /dev/zero never ends, and a name such as ../../secret or a link leads
+out of the folder of a data set. Everything here raises OSError, whose `strerror` says why.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+_READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_READ |= getattr(os, "O_NONBLOCK", 0)  # a FIFO without a writer is opened at once, then refused
+_READ |= getattr(os, "O_NOCTTY", 0)
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def open_regular(path: str | Path, max_bytes: int | None = None) -> BinaryIO:
+    """The regular file, opened for reading; links are followed.
+
+    OSError where it is a FIFO, a device, a socket or a folder, larger than `max_bytes`, or where
+    the system does not open it.
+    """
+    descriptor = _open_regular(os.fspath(path), _READ, max_bytes)
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: str | Path, max_bytes: int) -> bytes:
+    """The content of a regular file of at most `max_bytes`; OSError as in `open_regular`."""
+    return _read_all(_open_regular(os.fspath(path), _READ, max_bytes), os.fspath(path), max_bytes)
+
+
+class FolderReader:
+    """The files of one folder by their relative names; nothing outside the folder is opened.
+
+    The folder itself may be a link, which the user has named. follow_links: links below it may
+    lead to other places. Can be used by several threads and sent to other processes.
+    """
+
+    def __init__(self, root: str | Path, follow_links: bool = False) -> None:
+        self.root = Path(root)
+        self.follow_links = follow_links
+        self._real_parents: dict[str, str] = {}  # folder as in the names -> real path
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """The content of a file; OSError as in `open`."""
+        descriptor = self._open(name, max_bytes)
+        return _read_all(descriptor, name, max_bytes)
+
+    def open(self, name: str, max_bytes: int | None = None) -> BinaryIO:
+        """The file, opened for reading.
+
+        OSError as in `open_regular`, and where the name, with all links resolved, leads out of
+        the folder.
+        """
+        return os.fdopen(self._open(name, max_bytes), "rb")
+
+    def is_file(self, name: str) -> bool:
+        """Whether `open` would find a regular file inside the folder; the file is not opened."""
+        try:
+            return stat.S_ISREG(os.stat(self._real_path(name)).st_mode)
+        except OSError:
+            return False
+
+    def _open(self, name: str, max_bytes: int | None) -> int:
+        parent, last = os.path.split(name)
+        real_parent = self._real_parents.get(parent)
+        if real_parent is None:
+            real_parent = self._real_path(parent)
+            self._real_parents[parent] = real_parent
+
+        path = f"{real_parent}{os.sep}{last}"
+        try:
+            return _open_regular(path, _READ | _NO_LINK, max_bytes)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.EMLINK):  # a link, on Linux and on BSD
+                raise
+        return _open_regular(self._real_path(name), _READ | _NO_LINK, max_bytes)
+
+    def _real_path(self, name: str) -> str:
+        """The path without links; OSError where it does not exist or lies outside the folder."""
+        root = os.path.realpath(self.root, strict=True)
+        try:
+            path = os.path.realpath(os.path.join(root, name), strict=True)
+        except ValueError as error:  # a zero byte, or half of a surrogate pair
+            raise OSError(errno.EINVAL, "is no file name", name) from error
+
+        inside = path == root or path.startswith(root.rstrip(os.sep) + os.sep)
+        if not inside and not self.follow_links:
+            reason = f"leads out of the folder {self.root}"
+            raise OSError(errno.EPERM, reason, name)
+        return path
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"root": self.root, "follow_links": self.follow_links, "_real_parents": {}}
+
+
+def is_outside_name(name: str) -> bool:
+    """Whether a name, as text, may lead out of a folder: absolute, or with `..` in it."""
+    parts = name.replace("\\", "/").split("/")
+    return name.startswith(("/", "\\")) or ".." in parts or name[1:2] == ":" or "\0" in name
+
+
+def open_to_append(path: Path) -> int:
+    """A descriptor to append to a file, which is made where it is missing.
+
+    OSError where the path is a link: somebody else may have put it there to lead elsewhere.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_LINK | getattr(os, "O_CLOEXEC", 0)
+    try:
+        return os.open(path, flags, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EMLINK):
+            raise
+        raise OSError(errno.EPERM, "is a link, remove it", str(path)) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a file could not be opened, in lower case: 'no such file or directory'."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = text or type(error).__name__
+    return text[:1].lower() + text[1:]
+
+
+def _open_regular(path: str, flags: int, max_bytes: int | None) -> int:
+    try:
+        descriptor = os.open(path, flags)
+    except ValueError as error:  # a zero byte, or half of a surrogate pair
+        raise OSError(errno.EINVAL, "is no file name", repr(path)) from error
+
+    try:
+        status = os.fstat(descriptor)
+        kind = stat.S_IFMT(status.st_mode)
+        if kind != stat.S_IFREG:
+            raise OSError(errno.EINVAL, f"is {_KINDS.get(kind, 'no file')}", path)
+        if max_bytes is not None and status.st_size > max_bytes:
+            raise _too_large(path, status.st_size, max_bytes)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _read_all(descriptor: int, path: str, max_bytes: int) -> bytes:
+    """The content, and close; also of files whose size is not known before, as those of /proc."""
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        size = os.fstat(descriptor).st_size
+        content = file.read(size) if size else file.read(max_bytes + 1)
+        parts = [content or b""]
+        while parts[-1] and sum(map(len, parts)) < size:  # a read may give less than asked for
+            parts.append(file.read(size) or b"")
+
+    whole = parts[0] if len(parts) == 1 else b"".join(parts)
+    if len(whole) > max_bytes:
+        raise _too_large(path, len(whole), max_bytes)
+    return whole
+
+
+def _too_large(path: str, size: int, max_bytes: int) -> OSError:
+    megabytes = max_bytes / 2**20
+    return OSError(errno.EFBIG, f"has {size} bytes, the limit is {megabytes:g} MB", path)
