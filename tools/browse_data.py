@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
             args.out.mkdir(parents=True, exist_ok=True)
             for index in dataset.choose(ids, args.number):
                 images = draw_images(cfg, dataset, index, args.epoch)
-                write_images(args.out, output_stem(index, dataset.image_ids[index]), images)
+                write_images(args.out, output_stem(index + 1, dataset.image_ids[index]), images)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

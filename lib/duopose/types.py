@@ -36,6 +36,8 @@ class Sample:
     image_id: int | str
     # After the transforms: the mask at each map stride, (H/4, W/4) and (H/2, W/2)
     masks: tuple[np.ndarray, ...] = ()
+    # Why images in whose place this one came cannot be used: DATASET.ON_BAD_SAMPLE skip
+    skipped: tuple[str, ...] = ()
 
 
 class Batch(NamedTuple):
@@ -46,6 +48,7 @@ class Batch(NamedTuple):
     keypoints: torch.Tensor
     masks: tuple[torch.Tensor, ...]  # per map stride (B, h, w) uint8
     image_ids: list[int | str]
+    skipped: tuple[str, ...] = ()  # of all samples
 
 
 # ---- network ----

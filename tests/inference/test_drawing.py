@@ -82,7 +82,7 @@ def test_files_hold_prediction_and_truth_side_by_side(
     dataset: CocoFormatDataset, tmp_path: Path
 ) -> None:
     written = drawing("first").draw(dataset, results(dataset), tmp_path / "images")
-    assert [path.name for path in written] == ["10.png", "20.png"]
+    assert [path.name for path in written] == ["000001_10.png", "000002_20.png"]
     factor = DRAWN_SIDE // WIDTH
     sheet = cv2.imread(str(written[0]))
     assert sheet is not None
@@ -90,8 +90,8 @@ def test_files_hold_prediction_and_truth_side_by_side(
 
     worst = drawing("worst").draw(dataset, results(dataset), tmp_path / "images")
     assert [path.relative_to(tmp_path).as_posix() for path in worst] == [
-        "images_worst/1_30.png",
-        "images_worst/2_20.png",
+        "images_worst/1_000003_30.png",
+        "images_worst/2_000002_20.png",
     ]
 
 

@@ -100,7 +100,7 @@ def _images(
     edit_maps: EditMaps | None,
 ) -> Iterator[ImagePeaks]:
     for index in indices:
-        sample = dataset.load(index)
+        sample = dataset.load_usable(index)
         prepared = prepare_image(sample.image, sample.image_id, predictor.transform)
         passes = predictor.forward([prepared])[0]
         frame = predictor.transform.merged_frame(prepared.width, prepared.height)

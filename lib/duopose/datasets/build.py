@@ -53,6 +53,7 @@ def build_dataset(
         seed=cfg.SEED,
         mosaic=cfg.DATASET.MOSAIC,
         notice=notice,
+        skip_bad=cfg.DATASET.ON_BAD_SAMPLE == "skip",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -18,6 +18,7 @@ from duopose.skeletons import Skeleton
 from duopose.types import Sample
 
 MAX_NAMED = 3  # missing files that a message names
+MAX_SKIPPED_IN_A_ROW = 100  # more images that cannot be used are no accident
 SampleKey = int | tuple[int, int]  # index, or (epoch, index)
 
 
@@ -39,6 +40,7 @@ class CocoFormatDataset(Dataset[Sample]):
     seed: int = 0
     mosaic: float = 0.0  # probability that an augmented item is a mosaic with three other images
     notice: str = ""  # about the annotations, for the log
+    skip_bad: bool = False  # DATASET.ON_BAD_SAMPLE skip
     _region_codes: dict[int, RunLengthCode | None] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -51,17 +53,41 @@ class CocoFormatDataset(Dataset[Sample]):
 
     def __getitem__(self, key: SampleKey) -> Sample:
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        sample = self.load(index)
+        sample = self.load_usable(index)
         if self.augmentation is None:
             return sample
 
         rng = np.random.default_rng([self.seed, epoch, index])
         flip_index = self.skeleton.flip_index
+        samples = [sample]
         if self.mosaic and rng.random() < self.mosaic:
             others = rng.integers(len(self), size=NUM_TILES - 1).tolist()
-            samples = [sample, *(self.load(other) for other in others)]
-            return compose_mosaic(samples, rng, self.augmentation, flip_index, self.max_people)
-        return augment(sample, rng, self.augmentation, flip_index, self.max_people)
+            samples += [self.load_usable(other) for other in others]
+            made = compose_mosaic(samples, rng, self.augmentation, flip_index, self.max_people)
+        else:
+            made = augment(sample, rng, self.augmentation, flip_index, self.max_people)
+        return replace(made, skipped=tuple(text for one in samples for text in one.skipped))
+
+    def load_usable(self, index: int) -> Sample:
+        """`load`; with `skip_bad` the next image of the list that can be used, in its place.
+
+        Which one depends on the data alone, so that a resumed run sees the same images. UserError
+        where MAX_SKIPPED_IN_A_ROW images in a row cannot be used.
+        """
+        if not self.skip_bad:
+            return self.load(index)
+        skipped: list[str] = []
+        for following in range(index, index + min(len(self), MAX_SKIPPED_IN_A_ROW)):
+            try:
+                sample = self.load(following % len(self))
+            except BadSample as error:
+                skipped.append(str(error))
+                continue
+            return replace(sample, skipped=tuple(skipped)) if skipped else sample
+        raise UserError(
+            f"{len(skipped)} images of {self.annotation_path} in a row cannot be used, the last: "
+            f"{skipped[-1]}"
+        )
 
     def load(self, index: int) -> Sample:
         """The unchanged image with all its labelled people, largest first (image frame).
@@ -75,19 +101,25 @@ class CocoFormatDataset(Dataset[Sample]):
         keypoints = self.people.of_image(index)
         return Sample(image=image, keypoints=keypoints, mask=mask, image_id=image_id)
 
-    def check_files(self) -> None:
-        """UserError where image files are missing, by one listing of the folder or zip."""
+    def check_files(self) -> str:
+        """UserError where image files are missing, by one listing of the folder or zip.
+
+        With `skip_bad` the sentence is returned as a notice, '' where no file is missing.
+        """
         missing = set(self.images.missing(self.people.file_names))
         if not missing:
-            return
+            return ""
         pairs = zip(self.people.image_ids, self.people.file_names, strict=True)
         named = [f"{name} (id {image_id})" for image_id, name in pairs if name in missing]
         more = " ..." if len(named) > MAX_NAMED else ""
-        raise UserError(
+        message = (
             f"{len(named)} of the {len(self)} images of {self.annotation_path} are not in "
             f"{self.images.path}: {', '.join(named[:MAX_NAMED])}{more}; tools/check_data.py lists "
             "all of them"
         )
+        if self.skip_bad and len(named) < len(self):
+            return message
+        raise UserError(message)
 
     def choose(self, ids: Sequence[str], number: int) -> list[int]:
         """Indices of the given image ids; without ids, of the `number` images with most people.

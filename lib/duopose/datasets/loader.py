@@ -37,7 +37,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
     masks_by_stride = zip(*(sample.masks for sample in samples), strict=True)
     masks = tuple(torch.from_numpy(np.stack(of_stride)) for of_stride in masks_by_stride)
-    return Batch(images, keypoints, masks, [sample.image_id for sample in samples])
+    skipped = tuple(reason for sample in samples for reason in sample.skipped)
+    return Batch(images, keypoints, masks, [sample.image_id for sample in samples], skipped)
 
 
 class KeyedDataset(Protocol):

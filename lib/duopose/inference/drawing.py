@@ -18,7 +18,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from duopose.datasets.dataset import CocoFormatDataset
-from duopose.errors import counted
+from duopose.errors import BadSample, counted
 from duopose.geometry import Affine
 from duopose.image_files import output_stem, write_image
 from duopose.skeletons import Skeleton
@@ -46,7 +46,7 @@ class DrawnImages:
     ) -> tuple[Path, ...]:
         """Write PNG files and return their paths. results: in the order of the data set.
 
-        folder: gets files <place in the data set>_<id>.png; for other choices than `first` a folder
+        folder: gets files <place in the list>_<id>.png; for other choices than `first` a folder
         beside it, FOLDER_worst or FOLDER_random, and for `worst` the files begin with the rank.
         """
         if self.choice != "first":
@@ -57,8 +57,14 @@ class DrawnImages:
         written = []
         for rank, index in enumerate(chosen, start=1):
             prefix = f"{rank:0{width}}_" if self.choice == "worst" else ""
-            path = folder / f"{prefix}{output_stem(index, results[index].image_id)}.png"
-            write_image(path, self._draw_image(dataset, index, results[index].poses))
+            try:
+                drawn = self._draw_image(dataset, index, results[index].poses)
+            except BadSample:
+                if dataset.skip_bad:
+                    continue
+                raise
+            path = folder / f"{prefix}{output_stem(index + 1, results[index].image_id)}.png"
+            write_image(path, drawn)
             written.append(path)
         return tuple(written)
 

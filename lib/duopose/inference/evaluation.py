@@ -23,14 +23,14 @@ from duopose.datasets import build_dataset
 from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.split_files import find_annotations
 from duopose.distributed.context import DistributedContext
-from duopose.errors import NotFiniteError
+from duopose.errors import NotFiniteError, counted
 from duopose.evaluate.ground_truth import open_annotations
 from duopose.evaluate.metrics import Metrics, write_metrics
 from duopose.evaluate.results import check_results_file, write_results
 from duopose.files import sha256_of_file
 from duopose.inference.drawing import DrawnImages
 from duopose.inference.model import Model
-from duopose.inference.predict_dataset import InputImages, predict_dataset
+from duopose.inference.predict_dataset import InputImages, SkippedImage, predict_dataset
 from duopose.inference.predictor import Predictor, StageTimes
 from duopose.inference.protocol import data_record, protocol, scoring_protocol
 from duopose.inference.unfinished import UnfinishedFile, key_of, take_over
@@ -39,6 +39,8 @@ from duopose.runtime import configure_torch, seed_everything
 from duopose.skeletons import Skeleton
 from duopose.types import ImageResult
 
+MAX_NAMED = 10  # skipped images in the log
+SKIPPED_KEY = "skipped_images"  # of the protocol
 logger = logging.getLogger("duopose")
 
 
@@ -103,9 +105,9 @@ def check_test_split(cfg: CfgNode, skeleton: Skeleton) -> str:
     """
     layout = build_benchmark(cfg).layout
     dataset = build_dataset(cfg, skeleton, layout, cfg.DATASET.TEST, train=False)
-    dataset.check_files()
+    missing = dataset.check_files()
     check_truth(cfg, skeleton, dataset.annotation_path, dataset.image_ids)
-    return dataset.notice
+    return "; ".join(notice for notice in (dataset.notice, missing) if notice)
 
 
 def evaluate_split(
@@ -133,15 +135,18 @@ def evaluate_split(
         record = protocol(cfg, weights, len(dataset), skeleton, predictor.network)
         record |= {"test_data": data_record(cfg, train=False)}
 
+    images = InputImages(dataset, predictor.transform)
     if goes_on:
-        results = _go_on(predictor, dataset, cfg, context, times, record, folder)
+        results = _go_on(predictor, images, cfg, context, times, record, folder)
     else:
-        own_results = _predict_own_images(predictor, dataset, cfg, context, times)
+        own_results = _predict_own_images(predictor, images, cfg, context, times)
         results = gather_results(own_results, context)
     results = in_dataset_order(dataset, results)
+    skipped = [image for part in context.all_gather_object(images.skipped) for image in part]
     metrics: Metrics | None = None
     drawn: tuple[Path, ...] = ()
     if context.is_main_process:
+        record |= _record_of_skipped(skipped)
         metrics = _write_and_score(cfg, skeleton, dataset, results, folder, record)
         drawn = _drawn_images(cfg).draw(dataset, results, folder / "images")
         remove_unfinished(folder)
@@ -158,7 +163,7 @@ def evaluate_split(
 
 def _go_on(
     predictor: Predictor,
-    dataset: CocoFormatDataset,
+    images: InputImages,
     cfg: CfgNode,
     context: DistributedContext,
     times: StageTimes,
@@ -176,7 +181,7 @@ def _go_on(
         UnfinishedFile(folder, key, context.rank) if is_on_first_machine else nullcontext() as file
     ):
         keep = None if file is None else file.append
-        own = _predict_own_images(predictor, dataset, cfg, context, times, skipped, keep)
+        own = _predict_own_images(predictor, images, cfg, context, times, skipped, keep)
         return [*finished, *gather_results(own, context)]
 
 
@@ -209,9 +214,22 @@ def gather_results(
     return results
 
 
+def _record_of_skipped(skipped: Sequence[SkippedImage]) -> dict[str, int]:
+    """Warn of images that could not be used; their number for the protocol, where there are any."""
+    for image in skipped[:MAX_NAMED]:
+        logger.warning("skipped: %s", image.reason)
+    if not skipped:
+        return {}
+    logger.warning(
+        "%s could not be used and counted as without people found (DATASET.ON_BAD_SAMPLE skip)",
+        counted(len(skipped), "image"),
+    )
+    return {SKIPPED_KEY: len(skipped)}
+
+
 def _predict_own_images(
     predictor: Predictor,
-    dataset: CocoFormatDataset,
+    images: InputImages,
     cfg: CfgNode,
     context: DistributedContext,
     times: StageTimes,
@@ -224,9 +242,9 @@ def _predict_own_images(
     Rank 0 shows the progress. An error about one image is returned: the other ranks wait for the
     results of this one.
     """
-    left = [index for index, image_id in enumerate(dataset.image_ids) if image_id not in skipped]
+    ids = images.source.image_ids
+    left = [index for index, image_id in enumerate(ids) if image_id not in skipped]
     indices = left[context.rank :: context.world_size]
-    images = InputImages(dataset, predictor.transform)
 
     show_progress = cfg.TEST.LOG_PROGRESS and cfg.VERBOSE and context.is_main_process
     with tqdm(
@@ -328,5 +346,8 @@ def _write_and_score(
     evaluate = build_evaluator(cfg, skeleton)
     metrics = evaluate(results_file, dataset.annotation_path, dataset.image_ids)
     record |= {"results_sha256": sha256_of_file(results_file)}
+    if SKIPPED_KEY in record:
+        note = f"{counted(record[SKIPPED_KEY], 'image')} could not be used, see the warnings"
+        metrics = replace(metrics, notes=(*metrics.notes, note))
     write_metrics(folder / "metrics.json", metrics, record)
     return metrics

@@ -11,8 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -29,7 +31,8 @@ from duopose.inference.predictor import (
     group_by_key,
     prepare_image,
 )
-from duopose.types import ImageResult
+from duopose.skeletons import Skeleton
+from duopose.types import ImageResult, Poses
 
 # Images whose maps wait for the decoder, or one batch; bounds the memory that maps take.
 MAX_WAITING = 8
@@ -37,28 +40,45 @@ MAX_WAITING = 8
 OnImage = Callable[[ImageResult], object]
 
 
-class InputImages(Dataset[PreparedImage | UserError]):
+@dataclass(frozen=True)
+class SkippedImage:
+    """An image that cannot be used: DATASET.ON_BAD_SAMPLE skip."""
+
+    image_id: int | str
+    reason: str  # a sentence with file and id
+
+
+class InputImages(Dataset[PreparedImage | SkippedImage | UserError]):
     """The images of a data set as network inputs."""
 
     def __init__(self, source: CocoFormatDataset, transform: InputTransform) -> None:
         self.source = source
         self.transform = transform
+        self.skipped: list[SkippedImage] = []  # by `predict_dataset`
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> PreparedImage | UserError:
+    def __getitem__(self, index: int) -> PreparedImage | SkippedImage | UserError:
         """A prepared image, or the error as a value: a worker process can return it unchanged."""
-        image_id = self.source.image_ids[index]
         try:
-            image = self.source.read(index)
+            return self._prepared(index)
+        except BadSample as error:
+            if self.source.skip_bad:
+                return SkippedImage(self.source.image_ids[index], str(error))
+            return error
         except UserError as error:
             return error
+
+    def _prepared(self, index: int) -> PreparedImage:
+        """BadSample where the image cannot be used."""
+        image = self.source.read(index)
+        image_id = self.source.image_ids[index]
         try:
             return prepare_image(image, image_id, self.transform)
         except BadSample as error:
             name = self.source.people.file_names[index]
-            return BadSample(f"image {name} (id {image_id}) {error}")
+            raise BadSample(f"image {name} (id {image_id}) {error}") from error
 
 
 def plan_batches(
@@ -82,7 +102,7 @@ def load_batches(
     image that cannot be read. timeout: seconds that a worker may take for a batch, 0 for no limit.
     """
     num_workers = min(workers, len(batches))
-    loader: BatchLoader[list[PreparedImage]] = BatchLoader(
+    loader: BatchLoader[list[PreparedImage | SkippedImage]] = BatchLoader(
         DataLoader(
             images,
             batch_sampler=batches,  # type: ignore[arg-type]
@@ -93,14 +113,16 @@ def load_batches(
         )
     )
     for batch in loader:
-        yield from group_by_key(batch, lambda image: image.input_shapes, len(batch))
+        images.skipped += [image for image in batch if isinstance(image, SkippedImage)]
+        prepared = [image for image in batch if isinstance(image, PreparedImage)]
+        yield from group_by_key(prepared, lambda image: image.input_shapes, len(batch))
 
 
 def _images_or_error(
-    images: Sequence[PreparedImage | UserError],
-) -> list[PreparedImage] | UserError:
+    images: Sequence[PreparedImage | SkippedImage | UserError],
+) -> list[PreparedImage | SkippedImage] | UserError:
     """The images of a batch, or the first error among them."""
-    usable: list[PreparedImage] = []
+    usable: list[PreparedImage | SkippedImage] = []
     for image in images:
         if isinstance(image, UserError):
             return image
@@ -120,6 +142,7 @@ def predict_dataset(
 ) -> list[ImageResult]:
     """The people of the images at `indices`, in the order of `indices`.
 
+    Images that are skipped have no people; `images.skipped` lists them.
     on_image: called in this thread with each result, e.g. for a progress bar.
     timeout: seconds that a worker may take for a batch, 0 for no limit.
     times: the time of each stage is added; stages overlap, so the sum may exceed the wall time.
@@ -158,7 +181,18 @@ def predict_dataset(
             collect(max_waiting=max(MAX_WAITING - len(batch), len(batch)))
         collect(max_waiting=0)
 
+    results += [_no_people(image, images.source.skeleton) for image in images.skipped]
     return sorted(results, key=lambda result: order[result.image_id])
+
+
+def _no_people(image: SkippedImage, skeleton: Skeleton) -> ImageResult:
+    num_keypoints = skeleton.num_keypoints
+    poses = Poses(
+        keypoints=np.zeros((0, num_keypoints, 3)),
+        scores=np.zeros(0),
+        filled=np.zeros((0, num_keypoints), dtype=bool),
+    )
+    return ImageResult(image.image_id, poses)
 
 
 def own_stream(device: torch.device) -> Callable[[], AbstractContextManager[object]]:

@@ -32,6 +32,7 @@ from duopose.training.finite import ADVICE, first_not_finite
 from duopose.training.log import LossMeter
 from duopose.training.optim import AveragedWeights, load_optimizer
 from duopose.training.precision import Precision
+from duopose.training.skipped_samples import SkippedSamples
 
 CheckpointContent = dict[str, Any]
 FORMAT = 1  # of the checkpoint file; other values are not read
@@ -75,6 +76,7 @@ class TrainState:
     position: Position = field(default_factory=Position)
     best: Best = field(default_factory=Best)
     meter: LossMeter = field(default_factory=LossMeter)
+    skipped: SkippedSamples = field(default_factory=SkippedSamples)
 
     @property
     def inference_network(self) -> nn.Module:
@@ -83,7 +85,11 @@ class TrainState:
 
     def checkpoint_content(self, context: DistributedContext) -> dict[str, Any]:
         """Tensors and plain values. All ranks must call it: each has its own random states."""
-        own = {"random": get_rng_states(), "meter": self.meter.state_dict()}
+        own = {
+            "random": get_rng_states(),
+            "meter": self.meter.state_dict(),
+            "skipped": self.skipped.count,
+        }
         averaged = self.averaged.network.state_dict() if self.averaged else None
         return {
             "position": asdict(self.position),
@@ -117,6 +123,7 @@ class TrainState:
         if context.rank < len(content["ranks"]):
             own = content["ranks"][context.rank]
             self.meter.load_state_dict(own["meter"])
+            self.skipped.count = own.get("skipped", 0)  # older checkpoints have none
             try:
                 set_rng_states(own["random"])
             except (TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:

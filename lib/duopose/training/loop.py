@@ -136,6 +136,8 @@ def train_step(run: TrainingRun, batches: list[Batch]) -> None:
     position = state.position
     run.learning_rate = run.schedule.apply(state.optimizer, progress(run), position.step)
 
+    for batch in batches:
+        state.skipped.add(batch.skipped)
     weights = run.partition.step_weights(position.seen)
     terms_of_batches = run.step(batches, weights, format_position(run))
     for terms, weight in zip(terms_of_batches, weights, strict=True):
@@ -159,6 +161,9 @@ def finish_epoch(run: TrainingRun) -> None:
     train_cfg = run.cfg.TRAIN
     position.epoch += 1
     position.seen = 0
+    if run.cfg.DATASET.ON_BAD_SAMPLE == "skip":
+        total = run.state.skipped.end_epoch(run.context)
+        run.log.log_scalars(position.step, progress(run), "train", {"skipped_samples": total})
 
     is_last = position.epoch == run.end_epoch
     if train_cfg.VAL_EVERY and run.components.validate:

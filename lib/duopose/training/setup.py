@@ -105,7 +105,7 @@ def build_components(cfg: CfgNode, context: DistributedContext, folder: RunFolde
     dataset = build_dataset(cfg, skeleton, layout, cfg.DATASET.TRAIN, train=True)
     notices = [dataset.notice]
     if context.is_main_process:
-        dataset.check_files()
+        notices.append(dataset.check_files())
         if cfg.TRAIN.VAL_EVERY:
             notices.append(check_test_split(cfg, skeleton))
 

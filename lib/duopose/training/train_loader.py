@@ -191,4 +191,5 @@ def move_to_device(batch: Batch, device: torch.device) -> Batch:
         keypoints=batch.keypoints,
         masks=tuple(mask.to(device, non_blocking=True) for mask in batch.masks),
         image_ids=batch.image_ids,
+        skipped=batch.skipped,
     )
