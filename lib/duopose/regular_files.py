@@ -44,12 +44,16 @@ def read_regular(path: str | Path, max_bytes: int) -> bytes:
 class FolderReader:
     """The files of one folder by their relative names; nothing outside the folder is opened.
 
-    The folder itself may be a link, which the user has named. follow_links: links below it may
-    lead to other places. Can be used by several threads and sent to other processes.
+    The folder itself may be a link, which the user has named. Links below it may lead to other
+    places in the folder and in `linked_root`, and anywhere with `follow_links`. Can be used by
+    several threads and sent to other processes.
     """
 
-    def __init__(self, root: str | Path, follow_links: bool = False) -> None:
+    def __init__(
+        self, root: str | Path, linked_root: str | Path | None = None, follow_links: bool = False
+    ) -> None:
         self.root = Path(root)
+        self.linked_root = Path(root if linked_root is None else linked_root)
         self.follow_links = follow_links
         self._real_parents: dict[str, str] = {}  # folder as in the names -> real path
 
@@ -91,19 +95,25 @@ class FolderReader:
     def _real_path(self, name: str) -> str:
         """The path without links; OSError where it does not exist or lies outside the folder."""
         root = os.path.realpath(self.root, strict=True)
+        named = os.path.normpath(os.path.join(root, name))
         try:
             path = os.path.realpath(os.path.join(root, name), strict=True)
+            linked_root = os.path.realpath(self.linked_root, strict=True)
         except ValueError as error:  # a zero byte, or half of a surrogate pair
             raise OSError(errno.EINVAL, "is no file name", name) from error
 
-        inside = path == root or path.startswith(root.rstrip(os.sep) + os.sep)
-        if not inside and not self.follow_links:
+        is_inside = _lies_in(path, root) or _lies_in(path, linked_root) or self.follow_links
+        if not _lies_in(named, root) or not is_inside:
             reason = f"leads out of the folder {self.root}"
             raise OSError(errno.EPERM, reason, name)
         return path
 
     def __getstate__(self) -> dict[str, object]:
-        return {"root": self.root, "follow_links": self.follow_links, "_real_parents": {}}
+        return {**self.__dict__, "_real_parents": {}}
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def is_outside_name(name: str) -> bool:

@@ -79,7 +79,7 @@ def find_images(
         if is_zip and path.is_file():
             return ZipImages(path, limits)
         if not is_zip and path.is_dir():
-            return FolderImages(path, limits)
+            return FolderImages(path, limits, root if path.is_relative_to(root) else None)
 
     kind = "zip" if is_zip else "folder"
     what = f"{kind} of images of split '{split}'"
@@ -133,10 +133,13 @@ class ImageSource(Protocol):
 class FolderImages:
     """Images that are regular files below a folder; nothing outside it is opened."""
 
-    def __init__(self, path: Path, limits: ImageLimits | None = None) -> None:
+    def __init__(
+        self, path: Path, limits: ImageLimits | None = None, data_root: Path | None = None
+    ) -> None:
+        """data_root: DATASET.ROOT; links below `path` may lead to other places in it."""
         self.path = path
         self.limits = limits or ImageLimits()
-        self._folder = FolderReader(path, self.limits.outside_links)
+        self._folder = FolderReader(path, data_root, self.limits.outside_links)
 
     def read_bytes(self, name: str) -> bytes:
         """The content of a file; OSError where it cannot be used."""
