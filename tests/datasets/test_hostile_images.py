@@ -17,6 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from duopose.coco_annotations import AnnotationFile
+from duopose.datasets.check.findings import Findings
+from duopose.datasets.check.splits import check_files, check_files_exist
 from duopose.datasets.split_files import FolderImages, ZipImages, read_image
 from duopose.errors import BadSample, UserError
 from duopose.image_files import (
@@ -234,6 +237,18 @@ def test_a_file_without_permission(folder: Path) -> None:
         pytest.skip("this user may read everything")
     with pytest.raises(BadSample, match="permission"):
         read_image(FolderImages(folder), "a.png", 7)
+
+
+def test_check_data_finds_what_cannot_be_opened(folder: Path) -> None:
+    names = ["a.png", "dangling.png", "loop.png", "fifo.png", "outer_link.png", "gone.png"]
+    sizes = {"width": 40, "height": 30}
+    images = [{"id": n, "file_name": name, **sizes} for n, name in enumerate(names)]
+    file = AnnotationFile(folder / "a.json", images, [], [])
+    findings = Findings("train")
+    check_files_exist(file, FolderImages(folder), findings)
+    check_files(file, FolderImages(folder), findings)
+    text = "\n".join(findings.lines())
+    assert "a.png)" not in text and all(f"({name})" in text for name in names[1:])
 
 
 # ---- zips ----

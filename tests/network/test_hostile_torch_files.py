@@ -110,7 +110,7 @@ def own_list() -> list[Any]:
 
 def ordered_dict_with_methods() -> Any:
     state = OrderedDict(a=torch.zeros(3))
-    state.__dict__["items"] = "no method"
+    state.__dict__["values"] = "no method"
     return state
 
 
@@ -213,7 +213,7 @@ def test_ordered_dicts_lose_their_attributes(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(saved(ordered_dict_with_methods()))
     content = read_torch_content(path)
-    assert type(content) is dict and next(iter(content.items()))[0] == "a"
+    assert type(content) is dict and len(list(content.values())) == 1
 
 
 @pytest.mark.parametrize("name", ["fifo", "folder", "missing", "loop", "/dev/zero"])

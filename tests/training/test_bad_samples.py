@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,15 @@ from duopose.datasets.dataset import CocoFormatDataset
 from duopose.datasets.loader import make_data_loader
 from duopose.distributed.context import DistributedContext
 from duopose.errors import BadSample, UserError
+from duopose.image_files import write_image
 from duopose.inference.predict_dataset import InputImages, load_batches
 from duopose.inference.predictor import InputTransform
 from duopose.run_folder import RunFolder
 from duopose.skeletons import COCO
+from duopose.training import loop
 from duopose.training.run import Options, run_training
-from duopose.training.setup import Components
+from duopose.training.setup import Components, TrainingRun
+from duopose.types import Batch
 
 CPU = DistributedContext(torch.device("cpu"))
 SKIP = ("DATASET.ON_BAD_SAMPLE", "skip")
@@ -101,8 +105,24 @@ def train(root: Path, *settings: object) -> None:
     run_training(cfg, Options("tiny.yaml"), CPU, build)
 
 
+class Killed(Exception):
+    """Ends a run in the middle of an epoch."""
+
+
+def step_until(end: int) -> Callable[[TrainingRun, list[Batch]], None]:
+    """A `train_step` that ends the run after `end` steps."""
+    make_step = loop.train_step
+
+    def step(run: TrainingRun, batches: list[Batch]) -> None:
+        if run.state.position.step == end:
+            raise Killed
+        make_step(run, batches)
+
+    return step
+
+
 def test_training_counts_at_the_end_of_each_epoch_and_resumes_exactly(
-    root: Path, caplog: pytest.LogCaptureFixture
+    root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with caplog.at_level(logging.WARNING):
         train(root)
@@ -117,8 +137,11 @@ def test_training_counts_at_the_end_of_each_epoch_and_resumes_exactly(
     other = root.parent / "other" / "data"
     write_tiny(other, tiny_content())
     (other / "images/train2017/p20.png").write_bytes(b"")
-    train(other, "TRAIN.END_STEP", 2)
-    train(other, "TRAIN.END_STEP", 6, "AUTO_RESUME", True)
+    monkeypatch.setattr(loop, "train_step", step_until(2))
+    with pytest.raises(Killed):
+        train(other, "TRAIN.CHECKPOINT_EVERY", 1)
+    monkeypatch.undo()
+    train(other, "AUTO_RESUME", True)
     resumed = folder_of(other.parent)
     again = torch.load(resumed.model_final, weights_only=True)["state_dict"]
     assert all(torch.equal(weights[name], again[name]) for name in weights)
@@ -146,16 +169,41 @@ def test_evaluation_skips_or_stops(root: Path) -> None:
 
 def test_a_strip_cannot_be_evaluated_but_trained_on(tmp_path: Path) -> None:
     content = tiny_content()
-    root = write_tiny(tmp_path, content)
-    for image in content["images"]:
-        image["width"], image["height"] = 20_000, 20
-    (root / "annotations/person_keypoints_train2017.json").write_text(json.dumps(content))
     content["annotations"] = content["annotations"][:2]
+    root = write_tiny(tmp_path, content)
+    content["images"][0] |= {"width": 20_000, "height": 20}
     (root / "annotations/person_keypoints_train2017.json").write_text(json.dumps(content))
-    from PIL import Image
-
-    Image.new("RGB", (20_000, 20)).save(root / "images/train2017/p10.png")
+    write_image(root / "images/train2017/p10.png", np.zeros((20, 20_000, 3), np.uint8))
     assert dataset_of(root)[(0, 0)].image.shape == (64, 64, 3)
     images = InputImages(dataset_of(root, train=False), InputTransform(64))
     with pytest.raises(BadSample, match=r"p10\.png \(id 10\)"):
         list(load_batches(images, [[0]], 0))
+
+
+def test_odd_visibilities(tmp_path: Path) -> None:
+    content = tiny_content()
+    odd = [-1, 0, 0.5, 1, 2, 3, 1e9, -1e9]
+    content["annotations"][1]["keypoints"][2 : 3 * len(odd) : 3] = odd
+    dataset = dataset_of(write_tiny(tmp_path, content))
+    visibility = dataset.load(0).keypoints[0, : len(odd), 2]
+    assert (visibility > 0).tolist() == [value > 0 for value in odd]
+    assert visibility.max() <= 2
+
+
+def test_five_hundred_people(tmp_path: Path) -> None:
+    content = tiny_content()
+    people = content["annotations"][:1] * 500
+    areas = [{"id": number, "area": 100 + number} for number in range(500)]
+    content["annotations"] = [dict(one, **area) for one, area in zip(people, areas, strict=True)]
+    dataset = dataset_of(write_tiny(tmp_path, content), "DATASET.MAX_NUM_PEOPLE", 30)
+    assert len(dataset.load(0).keypoints) == 500
+    assert len(dataset[(0, 0)].keypoints) <= 30
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "1e999", "-1e39", "1e39"])
+def test_keypoints_that_are_no_numbers(tmp_path: Path, text: str) -> None:
+    root = write_tiny(tmp_path, tiny_content())
+    path = root / "annotations/person_keypoints_train2017.json"
+    path.write_text(path.read_text().replace('"keypoints": [30, 5', f'"keypoints": [{text}, 5'))
+    with pytest.raises(UserError, match=r"person_keypoints_train2017\.json"):
+        dataset_of(root)

@@ -30,6 +30,7 @@ from duopose.skeletons import Skeleton
 
 # Longest plausible side in pixels. JPEG's limit is 65,535; larger values are mistakes of the file.
 MAX_IMAGE_SIDE = 100_000
+MAX_VISIBILITY = 2  # visible; more is read as that
 
 
 @dataclass(frozen=True)
@@ -202,13 +203,20 @@ def _read_keypoints(path: Path, annotation: Record, skeleton: Skeleton) -> np.nd
             f"(x, y, visibility of {skeleton.num_keypoints}); is DATASET.SKELETON right?"
         )
     try:
-        keypoints = np.array(flat, dtype=np.float32).reshape(-1, 3)
-    except (TypeError, ValueError) as error:
+        with np.errstate(over="ignore"):  # what is too large becomes infinite
+            keypoints = np.array(flat, dtype=np.float32).reshape(-1, 3)
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"annotation file {path}: 'keypoints' of annotation {annotation_id} are not all numbers"
         ) from error
 
+    if not np.isfinite(keypoints).all():
+        raise UserError(
+            f"annotation file {path}: 'keypoints' of annotation {annotation_id} are not all finite "
+            "numbers"
+        )
     keypoints[keypoints[:, 2] <= 0] = 0
+    keypoints[:, 2] = np.minimum(keypoints[:, 2], MAX_VISIBILITY)
     return keypoints
 
 
