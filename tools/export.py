@@ -18,7 +18,7 @@ from duopose.console import run_tool
 from duopose.errors import UserError, path_errors_as_user_errors
 from duopose.export.export_formats import FORMATS
 from duopose.export.export_model import NUM_DRAWN, ExportResult, export_model, images_in
-from duopose.inference.model import ImageLike
+from duopose.inference.image_inputs import ImageLike
 
 
 def parse(arguments: list[str]) -> Namespace:

@@ -19,7 +19,7 @@ from PIL import Image
 import duopose
 from duopose.config import config_text, load_config
 from duopose.errors import UserError
-from duopose.inference.model import to_rgb_array
+from duopose.inference.image_inputs import to_rgb_array
 from duopose.network.model_file import default_model_file
 from duopose.skeletons import COCO, get_skeleton
 

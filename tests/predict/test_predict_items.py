@@ -15,7 +15,8 @@ from pycocotools.coco import COCO as CocoFile
 from tests.predict.conftest import WriteImage
 from tests.predict.crossings import HEIGHT, RATE, WIDTH, crossing_video, write_video
 
-from duopose.inference.model import Model, People, load, to_rgb_array
+from duopose.inference.image_inputs import to_rgb_array
+from duopose.inference.model import Model, People, load
 from duopose.predict.predict_items import Options, Outcome, predict
 from duopose.predict.sources import find_items
 from duopose.predict.video import VideoWriter

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from duopose.errors import counted
-from duopose.inference.model import ImageLike, Model, People
+from duopose.inference.image_inputs import ImageLike
+from duopose.inference.model import Model, People
 from duopose.network.flat_network import flatten_output, map_names
 from duopose.network.pose_net import INPUT_MULTIPLE
 from duopose.profiling.measure import limit_threads, measure

@@ -31,7 +31,8 @@ from duopose.export.compare import (
 )
 from duopose.export.description import describe
 from duopose.export.export_formats import EXAMPLE_SHAPE, FORMATS, ExportFormat, require_packages
-from duopose.inference.model import ImageLike, Model, read_calibration, to_rgb_array
+from duopose.inference.image_inputs import ImageLike, to_rgb_array
+from duopose.inference.model import Model, read_calibration
 from duopose.network.exported_file import TORCHSCRIPT_SUFFIX, is_exported
 from duopose.network.flat_network import FlatNetwork, map_names, output_of_maps
 from duopose.skeletons import COCO

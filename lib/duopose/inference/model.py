@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast, overload
 
-import cv2
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 from yacs.config import CfgNode
 
@@ -27,7 +25,7 @@ from duopose.datasets.build import build_image_limits
 from duopose.decode.calibration import Calibration
 from duopose.errors import BadSample, UserError, counted
 from duopose.evaluate.results import to_entries
-from duopose.image_files import ImageLimits, decode_image
+from duopose.inference.image_inputs import ImageLike, named, to_rgb_array
 from duopose.inference.predictor import Predictor, PreparedImage, group_by_key, prepare_image
 from duopose.network import LoadReport, build_network, load_weights, read_model_file
 from duopose.network.build import open_exported_network
@@ -38,13 +36,10 @@ from duopose.network.exported_file import (
     read_weight_file,
 )
 from duopose.network.model_file import default_model_file
-from duopose.regular_files import read_regular, reason_of
 from duopose.runtime import pick_device
 from duopose.skeletons import Skeleton, skeleton_from_dict
 from duopose.types import ImageResult, Poses
 from duopose.visualize.draw import draw_people
-
-ImageLike = str | Path | np.ndarray | Image.Image
 
 
 class ModelSettings(NamedTuple):
@@ -299,7 +294,7 @@ class Model:
                 try:
                     yield prepare_image(pixels, index, self.predictor.transform)
                 except BadSample as error:
-                    raise UserError(f"{_named(image, where)} {error}") from error
+                    raise UserError(f"{named(image, where)} {error}") from error
 
         found: dict[int, People] = {}
         for batch in group_by_key(prepared_images(), lambda one: one.input_shapes, batch_size):
@@ -328,69 +323,6 @@ def _read_network(
 
     network = build_network(cfg, skeleton)
     return network, load_weights(network, path, strict=True)
-
-
-def to_rgb_array(
-    image: ImageLike, where: str = "the image", limits: ImageLimits | None = None
-) -> np.ndarray:
-    """An image as (H, W, 3) uint8 RGB.
-
-    - A path: any file that OpenCV reads. - An array must be (H, W, 3) uint8 RGB already.
-    - A PIL image: grey is repeated, alpha is dropped, of 16 bits the upper 8 are kept, other modes
-      are converted by PIL. This is what OpenCV does to such files, so that a path and its opened
-      PIL image give the same people.
-    where: names the image in errors (UserError).
-    """
-    limits = limits or ImageLimits()
-    if isinstance(image, (str, Path)):
-        return _read_file(Path(image), where, limits)
-    if isinstance(image, Image.Image):
-        return _from_pil(image, where)
-    if not isinstance(image, np.ndarray):
-        raise UserError(
-            f"{where} is of type {type(image).__name__}; give a path, an array (H, W, 3) uint8 "
-            "RGB or a PIL image, or a list of these"
-        )
-
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise UserError(
-            f"{where} is an array {image.shape} of {image.dtype}; it must be (H, W, 3) uint8 RGB"
-        )
-    return np.ascontiguousarray(image)
-
-
-def _read_file(path: Path, where: str, limits: ImageLimits) -> np.ndarray:
-    try:
-        content = read_regular(path, limits.max_bytes)
-        return decode_image(content, limits)
-    except OSError as error:
-        raise UserError(f"{_named(path, where)} cannot be opened ({reason_of(error)})") from error
-    except BadSample as error:
-        raise UserError(f"{_named(path, where)} {error}") from error
-
-
-def _named(image: ImageLike, where: str) -> str:
-    """'image 3 of the list', and its path where it has one."""
-    return f"{where}, '{image}'," if isinstance(image, (str, Path)) else where
-
-
-def _from_pil(image: Image.Image, where: str) -> np.ndarray:
-    try:
-        if image.mode.startswith("I"):  # 16 bits a pixel, in PIL's names I;16, I;16B, I
-            grey = (np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
-            return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
-        if image.mode == "F":
-            raise UserError(
-                f"{where} is a PIL image of floats (mode F), whose range is unknown; "
-                "convert it to RGB first"
-            )
-        if image.mode == "P":  # a palette may have transparent entries
-            image = image.convert("RGBA")
-        return np.array(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:  # a damaged file is read only now
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{where} cannot be read by PIL: {error}") from error
 
 
 def _torch_device(device: str | torch.device) -> torch.device:

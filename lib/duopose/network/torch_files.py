@@ -165,17 +165,17 @@ def _check_object(name: str) -> None:
 
 def _check_number(content: Any) -> None:
     """TorchFileError where containers that are in several places make too many values."""
-    numbers: dict[int, int] = {}  # id of a container -> values in it
+    counts: dict[int, int] = {}  # id of a container -> values in it
 
     def count(value: Any, depth: int) -> int:
         if not isinstance(value, dict | list | tuple | set):
             return 1
         if depth > MAX_DEPTH:
             raise TorchFileError(f"holds containers that are more than {MAX_DEPTH} deep")
-        if id(value) not in numbers:
+        if id(value) not in counts:
             elements = dict.values(value) if isinstance(value, dict) else iter(value)
-            numbers[id(value)] = 1 + sum(count(element, depth + 1) for element in elements)
-        return numbers[id(value)]
+            counts[id(value)] = 1 + sum(count(element, depth + 1) for element in elements)
+        return counts[id(value)]
 
     if count(content, 0) > MAX_OPERATIONS:
         raise TorchFileError(f"holds more than {MAX_OPERATIONS} values")
