@@ -224,7 +224,7 @@ def _png_header(content: bytes) -> Header:
     width = int.from_bytes(content[16:20], "big")
     height = int.from_bytes(content[20:24], "big")
 
-    chunks = []
+    chunks: list[tuple[bytes, int, int]] = []  # kind, start, end
     position = len(_PNG_START)
     kind = b""
     while kind != b"IEND":
