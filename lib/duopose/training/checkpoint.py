@@ -28,6 +28,7 @@ from duopose.network import translate_state_dict
 from duopose.network.torch_files import NoTorchFile, TorchFileError, read_torch_content
 from duopose.run_folder import EARLIER, RunFolder
 from duopose.runtime import get_rng_states, set_rng_states
+from duopose.training.checkpoint_content import is_state
 from duopose.training.finite import ADVICE, first_not_finite
 from duopose.training.log import LossMeter
 from duopose.training.optim import AveragedWeights, load_optimizer
@@ -249,7 +250,8 @@ def _read(path: Path) -> CheckpointContent:
             f"{path} is a checkpoint of another version of Duopose (format "
             f"{str(content['format'])[:20]}, not {FORMAT}); resume it with that version"
         )
-    not_finite = first_not_finite(content["network"])
+    network = content.get("network")
+    not_finite = first_not_finite(network) if is_state(network) else ""
     if not_finite:
         raise UserError(f"checkpoint {path} is not used: {not_finite} is not finite. {ADVICE}")
     return content

@@ -43,7 +43,8 @@ def _is_best(value: Any) -> bool:
     )
 
 
-def _is_state(value: Any) -> bool:
+def is_state(value: Any) -> bool:
+    """Whether a value is a dictionary of tensors by name."""
     return isinstance(value, dict) and all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in value.items()
     )
@@ -109,10 +110,10 @@ def _is_text(value: Any) -> bool:
 ENTRIES: dict[str, Callable[[Any], bool]] = {
     "position": _is_position,
     "best": _is_best,
-    "network": _is_state,
+    "network": is_state,
     "optimizer": _is_optimizer,
     "precision": _is_precision,
-    "averaged": lambda value: value is None or _is_state(value),
+    "averaged": lambda value: value is None or is_state(value),
     "ranks": _is_ranks,
     "config": _is_text,
     "metrics_csv_bytes": _is_count,
