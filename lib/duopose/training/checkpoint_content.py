@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
@@ -43,7 +43,7 @@ def _is_best(value: Any) -> bool:
     )
 
 
-def is_state(value: Any) -> bool:
+def is_state(value: Any) -> TypeGuard[dict[str, torch.Tensor]]:
     """Whether a value is a dictionary of tensors by name."""
     return isinstance(value, dict) and all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in value.items()
