@@ -54,8 +54,6 @@ CHANGES: dict[str, Change] = {
     "no groups": lambda c: c["optimizer"].update(param_groups=[]),
     "groups of numbers": lambda c: c["optimizer"].update(param_groups=[1]),
     "fewer parameters": lambda c: c["optimizer"]["param_groups"][0]["params"].pop(),
-    "learning rate is a text": lambda c: c["optimizer"]["param_groups"][0].update(lr="x"),
-    "betas of one": lambda c: c["optimizer"]["param_groups"][0].update(betas=(0.9,)),
     "moments of another shape": lambda c: moment(c).update(exp_avg=torch.zeros(1)),
     "moments of another type": lambda c: moment(c).update(
         exp_avg_sq=moment(c)["exp_avg_sq"].long()

@@ -59,19 +59,23 @@ class NoTorchFile(TorchFileError):
     """The file is whole, but not one of torch.save."""
 
 
-def read_torch_content(path: str | Path) -> Any:
+def read_torch_content(path: str | Path, with_tensors: bool = True) -> Any:
     """What torch.save has put into a file, on the CPU, as new dicts, lists, tuples and tensors.
 
     Tensors are dense and on the CPU; all other values are numbers, texts, bytes and None.
-    TorchFileError where the file is missing, damaged, or holds anything else.
+    with_tensors: False reads the other values alone: tensors stay in the file, and their checksums
+    are not compared. TorchFileError where the file is missing, damaged, or holds anything else.
     """
     try:
         with open_regular(path, MAX_FILE_BYTES) as file:
             size = file.seek(0, io.SEEK_END)
             file.seek(0)
-            _check_file(file, size)
+            _check_file(file, size, with_tensors)
             file.seek(0)
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            source = file if with_tensors else str(path)
+            content = torch.load(
+                source, map_location="cpu", weights_only=True, mmap=not with_tensors
+            )
     except TorchFileError:
         raise
     except OSError as error:
@@ -82,7 +86,7 @@ def read_torch_content(path: str | Path) -> Any:
     return _Copier(size).copy(content)
 
 
-def _check_file(file: BinaryIO, size: int) -> None:
+def _check_file(file: BinaryIO, size: int, with_tensors: bool) -> None:
     """TorchFileError, or any error of the readers, where torch must not open the file."""
     start = file.read(2)
     file.seek(0)
@@ -90,7 +94,7 @@ def _check_file(file: BinaryIO, size: int) -> None:
         raise NoTorchFile("is empty (0 bytes)")
     if start == ZIP_START:
         with zipfile.ZipFile(file) as archive:
-            _check_archive(archive, size)
+            _check_archive(archive, size, with_tensors)
     elif start[:1] == PICKLE_START:
         lists = io.BytesIO(file.read(MAX_LIST_BYTES))
         for _ in range(LEGACY_LISTS):
@@ -99,7 +103,7 @@ def _check_file(file: BinaryIO, size: int) -> None:
         raise NoTorchFile("is no file of torch.save")
 
 
-def _check_archive(archive: zipfile.ZipFile, size: int) -> None:
+def _check_archive(archive: zipfile.ZipFile, size: int, with_tensors: bool) -> None:
     """Members as torch.save writes them: in one folder, stored, with right checksums."""
     members = archive.infolist()
     names = [member.filename.lower() for member in members]  # torch does not look at the case
@@ -122,7 +126,7 @@ def _check_archive(archive: zipfile.ZipFile, size: int) -> None:
     if f"{folder}/data.pkl" not in names:
         raise NoTorchFile("is a zip, but no file of torch.save")
 
-    damaged = archive.testzip()
+    damaged = archive.testzip() if with_tensors else None
     if damaged is not None:
         raise TorchFileError(f"is damaged: the checksum of {damaged} is wrong")
     listed = members[names.index(f"{folder}/data.pkl")]
