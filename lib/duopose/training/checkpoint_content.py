@@ -68,9 +68,9 @@ def _is_group(value: Any) -> bool:
 def _is_precision(value: Any) -> bool:
     return (
         isinstance(value, dict)
-        and set(value) == {"scaler", "skipped"}
-        and isinstance(value["scaler"], dict)
-        and _is_finite(value["skipped"])
+        and isinstance(value.get("scaler"), dict)
+        and "skipped" in value
+        and all(_is_finite(count) for name, count in value.items() if name != "scaler")
     )
 
 
