@@ -170,7 +170,7 @@ def test_ranks_search_together_and_none_waits_for_one_that_is_out_of_memory(
 ) -> None:
     gpu = PretendedGpu(per_image=90).install(monkeypatch)
     monkeypatch.setattr(batch_search, "move_to_device", lambda batch, _: batch)
-    monkeypatch.setattr(distributed_context, "TIMEOUT", timedelta(seconds=100))
+    monkeypatch.setattr(distributed_context, "STEP_TIMEOUT", timedelta(seconds=100))
     assert launch(search_on_rank, 2, "cpu", (tmp_path, gpu), method="fork") == 0
 
 
