@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "lib" / "duopose"
 BASE = {
     "types", "skeletons", "geometry", "errors", "files", "locks", "coco_annotations",
     "skeleton_tables", "skeleton_limbs", "console", "annotation_types", "json_files",
-    "regular_files", "image_files", "zip_members", "device_tensors",
+    "regular_files", "image_files", "zip_members", "device_tensors", "yaml_files",
+    "limited_process",
 }  # fmt: skip
 MIDDLE = {"datasets", "targets", "network", "losses", "decode", "evaluate", "visualize"}
 # These wire the folders below together. Each may import the ones before it; tools call them.

@@ -26,6 +26,8 @@ BYTES_PER_VALUE = 34
 COUNTED_FROM = 8 * 2**20  # smaller files need less than half a GB, whatever they hold
 CHUNK = 2**18  # bytes that are counted together, small enough for the processor's cache
 
+RAISE_LIMIT = "; if the file is right, raise LIMITS.JSON_GB"
+
 MAX_DEPTH = 16  # of lists and mappings in each other; our own files have at most 6
 SHOWN_CHARACTERS = 60  # of a value in a message
 
@@ -84,24 +86,29 @@ def read_typed_json(
     return decode_json(content, f"{what} '{path}'", decoder, format_name)
 
 
-def read_text_file(path: str | Path, what: str, max_bytes: int) -> bytes:
-    """The content of a file; UserError where it is missing, no regular file, or too large."""
-    path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{what} '{path}' is a folder; give the file in it")
-    if not path.exists():
-        raise UserError(f"{what} '{path}' does not exist (looked in {path.absolute().parent})")
-    if not path.is_file():
-        raise UserError(f"{what} '{path}' is a device or a pipe, not a file on a disk")
+def read_text_file(path: str | Path, what: str, max_bytes: int, advice: str = RAISE_LIMIT) -> bytes:
+    """The content of a file; UserError where it is missing, no regular file, or too large.
 
-    size = path.stat().st_size
-    if size > max_bytes:
-        raise UserError(_too_large(f"{what} '{path}'", size, max_bytes))
+    advice: the end of the message about its size.
+    """
+    path = Path(path)
     try:
+        if path.is_dir():
+            raise UserError(f"{what} '{path}' is a folder; give the file in it")
+        if not path.exists():
+            raise UserError(f"{what} '{path}' does not exist (looked in {path.absolute().parent})")
+        if not path.is_file():
+            raise UserError(f"{what} '{path}' is a device or a pipe, not a file on a disk")
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise UserError(
+                f"{what} '{path}' has {size} bytes, the limit is {max_bytes / 2**20:.4g} MB{advice}"
+            )
         with path.open("rb") as file:
             return file.read(max_bytes)
     except OSError as error:
-        raise UserError(f"{what} '{path}' cannot be read: {error.strerror}") from error
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"{what} '{path}' cannot be read: {reason}") from error
 
 
 def decode_json(
@@ -137,14 +144,10 @@ def check_memory(content: bytes, where: str, max_memory: int = MAX_MEMORY) -> No
         for character, size in sizes.items():
             needed += size * int(np.count_nonzero(chunk == ord(character)))
     if needed > max_memory:
-        raise UserError(_too_large(where, needed, max_memory))
-
-
-def _too_large(where: str, needed: int, max_memory: int) -> str:
-    return (
-        f"{where} would need about {needed / 2**30:.2g} GB of memory, the limit is "
-        f"{max_memory / 2**30:.2g} GB; if the file is right, raise LIMITS.JSON_GB"
-    )
+        raise UserError(
+            f"{where} would need about {needed / 2**30:.2g} GB of memory, the limit is "
+            f"{max_memory / 2**30:.2g} GB{RAISE_LIMIT}"
+        )
 
 
 # ---- messages ----

@@ -8,18 +8,20 @@ their own as a yaml with the same fields (`get_skeleton`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
+import msgspec
 import numpy as np
-import yaml
 
 from duopose import skeleton_tables
 from duopose.errors import UserError
 from duopose.skeleton_limbs import default_limbs
+from duopose.yaml_files import read_yaml_file
 
 REQUIRED_FIELDS = ("name", "keypoints", "flip_pairs", "torso", "parents", "centre_only")
 FIELDS = (*REQUIRED_FIELDS, "sigmas", "limbs")
@@ -27,6 +29,25 @@ FIELDS = (*REQUIRED_FIELDS, "sigmas", "limbs")
 # OKS sigma of every keypoint where a skeleton gives none. Below the mean of COCO's sigmas (0.067),
 # hence rather strict. tools/check_data.py prints a notice.
 DEFAULT_SIGMA = 0.05
+MAX_KEYPOINTS = 500
+MAX_NAME_LENGTH = 100
+
+_Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME_LENGTH)]
+_Names = Annotated[list[_Name], msgspec.Meta(max_length=MAX_KEYPOINTS)]
+_Pairs = Annotated[list[tuple[_Name, _Name]], msgspec.Meta(max_length=4 * MAX_KEYPOINTS)]
+
+
+class _Fields(TypedDict, total=False):
+    """The fields of a skeleton yaml. Sigmas may be text: yaml reads 5e-2 as text."""
+
+    name: _Name | int
+    keypoints: _Names
+    flip_pairs: _Pairs | None
+    torso: _Names | None
+    parents: Annotated[dict[_Name, _Name], msgspec.Meta(max_length=MAX_KEYPOINTS)] | None
+    centre_only: _Names | None
+    sigmas: Annotated[list[float | str], msgspec.Meta(max_length=MAX_KEYPOINTS)] | None
+    limbs: _Pairs | None
 
 
 @dataclass(frozen=True)
@@ -104,7 +125,7 @@ class Skeleton:
             for name in sorted(set(paired))
             if paired.count(name) > 1
         ]
-        if problems:
+        if problems or self._unknown_names():
             return problems
 
         mirror = self.mirror
@@ -138,7 +159,8 @@ class Skeleton:
         return problems
 
     def _sigma_problems(self) -> list[str]:
-        if len(self.sigmas) == len(self.keypoints) and all(sigma > 0 for sigma in self.sigmas):
+        are_positive = all(0 < sigma < math.inf for sigma in self.sigmas)
+        if len(self.sigmas) == len(self.keypoints) and are_positive:
             return []
         return [
             f"sigmas: need {len(self.keypoints)} positive numbers, one per keypoint, "
@@ -211,9 +233,11 @@ class Skeleton:
         """Indices of the limb joints, a parent before its children."""
 
         def depth(joint: int) -> int:
-            if joint not in self.parent_index:
-                return 0
-            return 1 + depth(self.parent_index[joint])
+            steps = 0
+            while joint in self.parent_index:
+                joint = self.parent_index[joint]
+                steps += 1
+            return steps
 
         return tuple(sorted(self.limb_indices, key=lambda joint: (depth(joint), joint)))
 
@@ -316,16 +340,7 @@ def get_skeleton(name: str) -> Skeleton:
             f"skeleton '{name}' is unknown; use one of {', '.join(SKELETONS)}, "
             "or the path of a skeleton yaml"
         )
-    if not path.is_file():
-        raise UserError(
-            f"skeleton file '{name}' does not exist (looked in {path.absolute().parent})"
-        )
-
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"skeleton file '{name}' is not valid yaml: {error}") from error
-    return skeleton_from_dict(content, name)
+    return skeleton_from_dict(read_yaml_file(path, "skeleton file"), name)
 
 
 def skeleton_to_dict(skeleton: Skeleton) -> dict[str, Any]:
@@ -356,15 +371,23 @@ def skeleton_from_dict(content: Any, where: str) -> Skeleton:
         )
 
     try:
-        return Skeleton(
-            name=str(content["name"]),
-            keypoints=tuple(str(name) for name in content["keypoints"]),
-            flip_pairs=tuple((a, b) for a, b in content["flip_pairs"] or ()),
-            torso=tuple(content["torso"] or ()),
-            parents=dict(content["parents"] or {}),
-            centre_only=tuple(content["centre_only"] or ()),
-            sigmas=tuple(float(sigma) for sigma in content.get("sigmas") or ()),
-            limbs=tuple((a, b) for a, b in content.get("limbs") or ()),
-        )
-    except (TypeError, ValueError) as error:
-        raise UserError(f"skeleton '{where}': {error}") from error
+        fields = msgspec.convert(content, _Fields)
+        sigmas = tuple(float(sigma) for sigma in fields.get("sigmas") or ())
+    except (msgspec.ValidationError, ValueError, RecursionError) as error:
+        raise UserError(f"skeleton '{where}': {_in_words(str(error))}") from error
+    return Skeleton(
+        name=str(fields["name"]),
+        keypoints=tuple(fields["keypoints"]),
+        flip_pairs=tuple(fields["flip_pairs"] or ()),
+        torso=tuple(fields["torso"] or ()),
+        parents=dict(fields["parents"] or {}),
+        centre_only=tuple(fields["centre_only"] or ()),
+        sigmas=sigmas,
+        limbs=tuple(fields.get("limbs") or ()),
+    )
+
+
+def _in_words(message: str) -> str:
+    """'Expected `str`, got `int` - at `$.torso[0]`' as the end of a sentence."""
+    text, _, path = message.partition(" - at `$.")
+    return f"'{path.rstrip('`')}': {text.lower()}" if path else text.lower()

@@ -165,7 +165,8 @@ def _translate_extra(
 
     stated = [name for name in EXTRA_MODULES if name in extra]
     modules = settings.get("MODEL.MODULES", base.get("MODEL.MODULES", DEFAULT_MODULES))
-    if stated and len(modules) == len(EXTRA_MODULES):
+    is_complete = isinstance(modules, list) and len(modules) == len(EXTRA_MODULES)
+    if stated and is_complete:
         modules = [extra.get(name, count) for name, count in zip(EXTRA_MODULES, modules)]
         problems += _set(settings, "MODEL.MODULES", modules, f"{EXTRA}{stated[0]}")
     return problems

@@ -57,6 +57,11 @@ def did_you_mean(value: Any, choices: Iterable[str]) -> str:
     return f"; did you mean {by_lower[near[0]]}?" if near else ""
 
 
+def whole_number(low: int, high: int) -> Check:
+    """A whole number from `low` to `high`, where a larger one would only fill the memory."""
+    return Check(lambda value: low <= value <= high, f"from {low} to {high}")
+
+
 SWITCH = Check(lambda value: isinstance(value, bool), "True | False")
 TEXT = Check(lambda value: isinstance(value, str), "text")
 INTEGER = Check(lambda value: isinstance(value, int), "a whole number")
@@ -68,16 +73,21 @@ NOT_NEGATIVE = Check(lambda value: value >= 0, "0 or more")
 FRACTION = Check(lambda value: 0 <= value <= 1, "from 0 to 1")
 BELOW_ONE = Check(lambda value: 0 <= value < 1, "from 0 to below 1")
 PROBABILITY = Check(lambda value: 0 < value < 1, "between 0 and 1")
-ODD = Check(lambda value: value > 0 and value % 2 == 1, "an odd number greater than 0")
+ODD = Check(lambda value: 0 < value < 1000 and value % 2 == 1, "an odd number from 1 to 999")
 # HRNet halves its maps five times; see network/hrnet.py.
-MULTIPLE_OF_32 = Check(lambda value: value > 0 and value % 32 == 0, "a multiple of 32")
+MULTIPLE_OF_32 = Check(
+    lambda value: 0 < value <= 16384 and value % 32 == 0, "a multiple of 32, at most 16384"
+)
+SEED = whole_number(0, 2**63 - 1)
 
 POSITIVE_NUMBERS = Check(
-    lambda values: len(values) > 0 and min(values) > 0, "a list of at least one positive number"
+    lambda values: 0 < len(values) <= 20 and min(values) > 0 and max(values) <= 16,
+    "a list of 1 to 20 numbers above 0, at most 16",
 )
 FACTOR_PER_STRIDE = Check(
     lambda values: len(values) == 2 and min(values) >= 0, "two numbers, 0 or more"
 )
 THREE_POSITIVE = Check(
-    lambda values: len(values) == 3 and min(values) >= 1, "three whole numbers, 1 or more"
+    lambda values: len(values) == 3 and min(values) >= 1 and max(values) <= 100,
+    "three whole numbers from 1 to 100",
 )

@@ -19,6 +19,7 @@ from duopose.config.declaration import (
     TEXT,
     Setting,
     one_of,
+    whole_number,
 )
 
 TEST = (
@@ -31,7 +32,7 @@ TEST = (
     Setting(
         "TEST.IMAGES_PER_GPU",
         8,
-        POSITIVE,
+        whole_number(1, 100_000),
         "Images of one input size that a GPU computes together, with the flip test twice as many; "
         "a CPU computes one at a time.",
     ),
@@ -88,7 +89,7 @@ TEST = (
     Setting(
         "TEST.MAX_PEOPLE",
         100,
-        POSITIVE,
+        whole_number(1, 10_000),
         "People per image at most. Per keypoint twice as many peaks are used.",
         field="max_people",
     ),
@@ -229,14 +230,14 @@ TEST = (
     Setting(
         "TEST.MAX_ITERATIONS",
         3,
-        POSITIVE,
+        whole_number(1, 1000),
         "Grouping: iterations of the assignment at most; it stops when nothing changes.",
         field="max_iterations",
     ),
     Setting(
         "TEST.FILL_RADIUS",
         1,
-        NOT_NEGATIVE,
+        whole_number(0, 1000),
         "Filling: radius, in tag map cells, round a peak in which the tag of a second person is "
         "looked for.",
         field="fill_radius",

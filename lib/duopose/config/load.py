@@ -10,11 +10,13 @@ from __future__ import annotations
 import ast
 import difflib
 import math
+import os
+import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
 from duopose.config.build import get_setting, skeleton_name
@@ -22,8 +24,17 @@ from duopose.config.compat import RENAMED_KEYS, translate
 from duopose.config.settings import SETTINGS, default_config
 from duopose.errors import UserError, counted
 from duopose.skeletons import Skeleton, get_skeleton
+from duopose.yaml_files import parse_yaml, read_yaml_file
 
 # What people write for True and False; yaml reads some of these words as switches already.
+MAX_WORD_LENGTH = 1000  # of a word that may be a number or a list
+MAX_TEXT_LENGTH = 4096  # characters of a path, as on Linux
+NO_LINE_OF_TEXT = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, surrogates
+MAX_LIST_LENGTH = 1000
+MAX_WHOLE_NUMBER = 2**63 - 1
+MAX_PROBLEMS = 50  # that are listed
+MAX_PROBLEM_LENGTH = 1000
+SHOWN_CHARACTERS = 100  # of a wrong value in a message
 SWITCH_WORDS = {"yes": True, "on": True, "1": True, "no": False, "off": False, "0": False}
 
 
@@ -51,7 +62,7 @@ def config_from_text(
     source: names the file in errors. skeleton: the one saved with the settings, so that the yaml
     named by DATASET.SKELETON is not needed.
     """
-    tree = yaml.safe_load(text)
+    tree = _mapping(parse_yaml(text, source), source)
     return _resolve(tree, overrides, source, skeleton)
 
 
@@ -63,11 +74,12 @@ def config_text(cfg: CfgNode) -> str:
 def saved_settings(text: str) -> dict[str, Any]:
     """The settings in a checkpoint's config text as {"SECTION.KEY": value} in today's keys.
 
-    Settings that did not exist when it was written have their default. Nothing is checked: paths
-    that were valid then may be gone.
+    Settings that did not exist when it was written have their default. Values are not checked:
+    paths that were valid then may be gone. UserError where the text is no mapping.
     """
-    tree = yaml.safe_load(text)
-    saved, _ = translate(flatten(tree), {})
+    source = "the saved settings"
+    tree = _mapping(parse_yaml(text, source), source)
+    saved, _ = translate(_flatten_file(tree, source), {})
     defaults = {key: setting.default for key, setting in SETTINGS.items()}
     return defaults | saved
 
@@ -78,7 +90,7 @@ def _resolve(
     source: str,
     skeleton: Skeleton | None = None,
 ) -> CfgNode:
-    in_file = flatten(tree)
+    in_file = _flatten_file(tree, source)
     in_overrides = _override_pairs(overrides)
     settings, problems = translate(in_file, in_overrides)
     cfg = default_config()
@@ -109,49 +121,63 @@ def _describe_problems(
     else:
         where = [" (given as KEY VALUE)" if is_override else "" for is_override in blamed]
         head = f"{source}: {count} in the settings"
-    lines = [f"  - {problem}{place}" for problem, place in zip(problems, where, strict=True)]
+    pairs = list(zip(problems, where, strict=True))
+    lines = [f"  - {_shortened(problem)}{place}" for problem, place in pairs[:MAX_PROBLEMS]]
+    if len(pairs) > MAX_PROBLEMS:
+        lines.append(f"  and {len(pairs) - MAX_PROBLEMS} more")
     return "\n".join([f"{head}:", *lines])
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a yaml file; UserError where it is a Python file, missing, or no mapping."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(f"config '{path}' is a folder; give the yaml in it, e.g. config.yaml")
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(
             f"config '{path}' must be a .yaml file; Python files are refused because reading one "
             "would execute it"
         )
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise UserError(
             f"config '{path}' does not exist (current folder: {Path.cwd()}); the recipes are under "
             "experiments/"
         )
 
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"config '{path}' is not valid yaml: {error}") from error
+    return _mapping(read_yaml_file(path, "config"), f"config '{path}'")
+
+
+def _mapping(content: Any, where: str) -> dict[str, Any]:
+    """The content, if it is a mapping; else UserError."""
     if not isinstance(content, dict):
         raise UserError(
-            f"config '{path}' must be a mapping of settings, e.g. 'TRAIN: {{LR: 0.001}}'; found "
+            f"{where} must be a mapping of settings, e.g. 'TRAIN: {{LR: 0.001}}'; found "
             f"{type(content).__name__}"
         )
     return content
 
 
+def _flatten_file(tree: Mapping[str, Any], source: str) -> dict[str, Any]:
+    try:
+        return flatten(tree)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+
+
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{'A': {'B': 1}} -> {'A.B': 1}.
 
-    An empty mapping stays a value, so that a section without content is reported.
+    An empty mapping stays a value, so that a section without content is reported. UserError where
+    a key is there twice, as 'A.B' and inside 'A', with two values.
     """
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{name}.")
-        else:
-            flat[name] = value
+        is_section = isinstance(value, Mapping) and value
+        new = flatten(value, f"{name}.") if is_section else {name: value}
+        repeated = [name for name in new if name in flat and flat[name] != new[name]]
+        if repeated:
+            raise UserError(f"the key {repeated[0]} is there twice, with two values")
+        flat |= new
     return flat
 
 
@@ -182,18 +208,25 @@ def parse_value(value: Any) -> Any:
         return value
     if value.lower() in ("true", "false"):
         return value.lower() == "true"
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+    if len(value) > MAX_WORD_LENGTH:
         return value
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # of escapes in texts
+            literal = ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return value
+    is_plain = isinstance(literal, bool | int | float | str | list | tuple | dict | None)
+    return literal if is_plain else value
 
 
 def _merge(cfg: CfgNode, settings: Mapping[str, Any]) -> list[str]:
     """Write dotted `settings` into `cfg` in place; one sentence per key that does not fit."""
-    problems = []
+    problems: list[str] = []
     for key, value in settings.items():
         if key not in SETTINGS:
-            problems.append(_unknown_key(key))
+            many = len(problems) >= MAX_PROBLEMS  # to look for near names takes milliseconds
+            problems.append(f"{key}: there is no such setting" if many else _unknown_key(key))
             continue
 
         section, _, name = key.rpartition(".")
@@ -203,8 +236,23 @@ def _merge(cfg: CfgNode, settings: Mapping[str, Any]) -> list[str]:
         except TypeError as error:
             expected, _, hint = str(error).partition(";")
             hint = f";{hint}" if hint else ""
-            problems.append(f"{key}: {expected}, got {value!r} ({type(value).__name__}){hint}")
+            problems.append(
+                f"{key}: {expected}, got {_shown(value)} ({type(value).__name__}){hint}"
+            )
     return problems
+
+
+def _shortened(problem: str) -> str:
+    """Without the middle of a long value."""
+    half = MAX_PROBLEM_LENGTH // 2
+    if len(problem) <= MAX_PROBLEM_LENGTH:
+        return problem
+    return f"{problem[:half]} ... {problem[-half:]}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
 def convert(value: Any, default: Any) -> Any:
@@ -224,11 +272,14 @@ def convert(value: Any, default: Any) -> Any:
     if isinstance(default, float):
         return _to_float(value)
     if isinstance(default, int):
-        if isinstance(value, int) and not isinstance(value, bool):
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if is_whole and abs(value) <= MAX_WHOLE_NUMBER:
             return value
-        raise TypeError("expected a whole number")
+        raise TypeError("expected a whole number" + (" below 2^63" if is_whole else ""))
 
     if isinstance(value, str):
+        if len(value) > MAX_TEXT_LENGTH or NO_LINE_OF_TEXT.search(value):
+            raise TypeError(f"expected one line of text, at most {MAX_TEXT_LENGTH} characters")
         return value
     if value is None:  # KEY: without a value in yaml
         return ""
@@ -238,17 +289,19 @@ def convert(value: Any, default: Any) -> Any:
 def _to_list(value: Any, default: list[Any]) -> list[Any]:
     if not isinstance(value, (list, tuple)):
         raise TypeError("expected a list such as [1, 2]")
+    if len(value) > MAX_LIST_LENGTH:
+        raise TypeError(f"expected a list of at most {MAX_LIST_LENGTH} values")
     element = default[0]
     return [convert(item, element) for item in value]
 
 
 def _to_float(value: Any) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
     try:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
         if isinstance(value, str):  # yaml reads 1e-3 (without a point) as text
             return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     raise TypeError("expected a number")
 

@@ -17,15 +17,16 @@ from yacs.config import CfgNode
 
 from duopose.config.declaration import (
     FRACTION,
-    INTEGER,
     MULTIPLE_OF_32,
     NOT_NEGATIVE,
     POSITIVE,
+    SEED,
     SWITCH,
     TEXT,
     THREE_POSITIVE,
     Setting,
     one_of,
+    whole_number,
 )
 from duopose.config.evaluation_settings import DEBUG, TEST
 from duopose.config.limits_settings import LIMITS
@@ -48,12 +49,15 @@ RUN = (
     Setting(
         "GPUS",
         1,
-        POSITIVE,
+        whole_number(1, 1024),
         "Processes on this machine if a tool is started without torchrun; --gpus overrides it.",
     ),
-    Setting("WORKERS", 4, NOT_NEGATIVE, "Data loader processes per training process."),
+    Setting("WORKERS", 4, whole_number(0, 1024), "Data loader processes per training process."),
     Setting(
-        "THREADS", 0, NOT_NEGATIVE, "torch CPU threads per process. 0: torch chooses the number."
+        "THREADS",
+        0,
+        whole_number(0, 4096),
+        "torch CPU threads per process. 0: torch chooses the number.",
     ),
     Setting(
         "DATA_TIMEOUT",
@@ -68,7 +72,7 @@ RUN = (
         SWITCH,
         "Continue from the checkpoint in the run folder if there is one.",
     ),
-    Setting("SEED", 0, INTEGER, "Seed of the initial weights, the image order and augmentation."),
+    Setting("SEED", 0, SEED, "Seed of the initial weights, the image order and augmentation."),
     Setting(
         "DETERMINISTIC",
         False,
@@ -121,7 +125,7 @@ MODEL = (
     Setting(
         "MODEL.WIDTH",
         32,
-        POSITIVE,
+        whole_number(1, 1024),
         "Channels of the backbone's stride-4 features. HRNet's other branches have 2, 4 and 8 "
         "times as many. Double Embedding needs a multiple of 4.",
     ),
@@ -131,13 +135,13 @@ MODEL = (
     Setting(
         "MODEL.BLOCKS",
         4,
-        POSITIVE,
+        whole_number(1, 100),
         "hrnet only: residual blocks per branch of a module, and in layer1.",
     ),
     Setting(
         "MODEL.STEM_CHANNELS",
         64,
-        POSITIVE,
+        whole_number(1, 4096),
         "hrnet only: channels of the two stem convolutions and of the bottlenecks in layer1.",
     ),
     Setting(
@@ -150,14 +154,16 @@ MODEL = (
     Setting(
         "MODEL.DECONV_CHANNELS",
         0,
-        NOT_NEGATIVE,
+        whole_number(0, 4096),
         "Channels after the deconvolution to stride 2. 0: as many as WIDTH.",
     ),
-    Setting("MODEL.DECONV_BLOCKS", 4, NOT_NEGATIVE, "Basic blocks after the deconvolution."),
+    Setting(
+        "MODEL.DECONV_BLOCKS", 4, whole_number(0, 100), "Basic blocks after the deconvolution."
+    ),
     Setting(
         "MODEL.HEAD_BLOCKS",
         3,
-        NOT_NEGATIVE,
+        whole_number(0, 100),
         "Bottlenecks at the start of each Double Embedding head.",
     ),
     Setting(
@@ -276,7 +282,7 @@ DATASET = (
     Setting(
         "DATASET.MAX_NUM_PEOPLE",
         30,
-        POSITIVE,
+        whole_number(1, 10_000),
         "People per image that a training step uses at most; the largest people are kept.",
     ),
     Setting(
@@ -298,7 +304,7 @@ DATASET = (
     Setting(
         "DATASET.OFFSET_RADIUS",
         7,
-        NOT_NEGATIVE,
+        whole_number(0, 1000),
         "Radius r, in map cells, of the window round a joint in which offsets are supervised: "
         "(2 r + 1)^2 cells.",
         field="offset_radius",

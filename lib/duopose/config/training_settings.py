@@ -11,6 +11,7 @@ from duopose.config.declaration import (
     SWITCH,
     Setting,
     one_of,
+    whole_number,
 )
 
 LOSS = (
@@ -64,7 +65,7 @@ LOSS = (
 )
 
 TRAIN = (
-    Setting("TRAIN.IMAGES_PER_GPU", 12, POSITIVE, "Batch size of one process."),
+    Setting("TRAIN.IMAGES_PER_GPU", 12, whole_number(1, 100_000), "Batch size of one process."),
     Setting(
         "TRAIN.TOTAL_BATCH",
         0,

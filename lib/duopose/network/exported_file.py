@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
 
 from duopose.errors import UserError
 from duopose.network.flat_network import ExportedNetwork
@@ -34,6 +33,7 @@ from duopose.network.runtimes import (
     read_onnx_description,
     read_openvino_description,
 )
+from duopose.yaml_files import parse_yaml
 
 FORMAT_KEY = "duopose_format"
 FORMAT = "1"
@@ -151,11 +151,7 @@ def _entry(description: Mapping[str, str], key: str, path: Path) -> str:
 def _config_of(description: Mapping[str, str], path: Path) -> str:
     """The yaml text of the settings."""
     text = _entry(description, "config", path)
-    try:
-        is_mapping = isinstance(yaml.safe_load(text), dict)
-    except yaml.YAMLError:
-        is_mapping = False
-    if not is_mapping:
+    if not isinstance(parse_yaml(text, f"'{path}': 'config' in its metadata"), dict):
         raise UserError(f"'{path}': 'config' in its metadata is no yaml mapping; export it anew")
     return text
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from duopose.benchmarks import BENCHMARKS
 from duopose.config import saved_settings
 from duopose.config.differences import acts_on_learning, differences
+from duopose.errors import UserError
 from duopose.evaluate.metrics import format_number, format_table
 from duopose.locks import FINISHED, owner_state
 from duopose.run_folder import EARLIER, RunFolder, is_run_config
@@ -79,7 +78,7 @@ def read_run(root: Path) -> RunSummary:
     folder = RunFolder(root, root)
     try:
         settings = saved_settings(folder.config.read_text())
-    except (OSError, yaml.YAMLError, AttributeError):  # half written, or not of a run
+    except (OSError, UnicodeDecodeError, UserError):  # half written, or not of a run
         settings = saved_settings("{}")
     benchmark = BENCHMARKS.get(settings["DATASET.DATASET"])
     headline = benchmark.headline if benchmark else "AP"
