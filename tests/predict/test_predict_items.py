@@ -229,6 +229,7 @@ def test_a_thousand_frames_in_flat_memory(model: Model, tmp_path: Path) -> None:
     class FixedModel:
         """The same people in every frame."""
 
+        cfg = model.cfg
         skeleton = model.skeleton
 
         def __call__(self, images: list[np.ndarray], batch_size: int) -> list[People]:
