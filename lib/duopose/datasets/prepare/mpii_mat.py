@@ -69,7 +69,12 @@ def read_release(path: str | Path) -> list[MpiiImage]:
 
     images = []
     for index, (entry, is_train) in enumerate(zip(entries, train, strict=True)):
-        images.append(_image(entry, bool(to_number(is_train)), path, index))
+        try:
+            images.append(_image(entry, bool(to_number(is_train)), path, index))
+        except UserError:
+            raise
+        except (ValueError, TypeError, OverflowError, IndexError) as error:
+            raise UserError(f"'{path}': annolist({index + 1}) cannot be used: {error}") from error
     return images
 
 
@@ -102,9 +107,10 @@ def _load(path: str | Path, variable: str) -> np.ndarray:
         raise UserError(f"'{path}' does not exist (looked in {Path(path).absolute().parent})")
     try:
         content = scipy.io.loadmat(path, variable_names=[variable])
-    except (ValueError, TypeError, NotImplementedError, scipy.io.matlab.MatReadError) as error:
+    except Exception as error:  # scipy raises many kinds for damaged files, MemoryError among them
         raise UserError(
-            f"'{path}' cannot be read as a MATLAB file (version 7 or older): {error}"
+            f"'{path}' cannot be read as a MATLAB file (version 7 or older): "
+            f"{type(error).__name__} {error}; is it damaged?"
         ) from error
 
     if variable not in content:
