@@ -22,6 +22,7 @@ PAGES = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
     "data/README.md": "data.md",
     "models/README.md": "models.md",
     "experiments/README.md": "recipes.md",
