@@ -145,7 +145,9 @@ class Owner:
         """This process, from now on."""
         process = os.getpid()
         started = time.strftime("%Y-%m-%d %H:%M:%S")
-        command = " ".join(sys.argv)
+        words = " ".join(sys.argv)
+        # Names of files that the locale cannot read hold surrogates, which json cannot.
+        command = words.encode(errors="backslashreplace").decode()
         start = process_start(process)
         return Owner(host_name(), process, start, started, command, torchrun=torchrun_id())
 
@@ -245,7 +247,13 @@ class FolderLock:
         self._write(self.owner)
 
     def check_still_held(self) -> None:
-        """UserError where another process has taken the folder over, e.g. while this one slept."""
+        """UserError where another process has taken the folder over, e.g. while this one slept.
+
+        Where somebody has removed the folder, it is made and taken again.
+        """
+        if self._descriptor >= 0 and not self.path.exists():
+            self._close()
+            self.take()
         owner = read_owner(self.path)
         if self._descriptor >= 0 and owner and not owner.is_same_process(self.owner):
             raise UserError(

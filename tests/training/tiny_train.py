@@ -19,6 +19,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from duopose.config import load_config
+from duopose.console import run_tool
 from duopose.datasets.loader import collate
 from duopose.datasets.transforms import normalise
 from duopose.distributed.context import DistributedContext
@@ -176,4 +177,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tool(main))

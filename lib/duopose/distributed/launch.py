@@ -46,6 +46,9 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130  # Ctrl-C outside of the training loop, as shells report it
 
 
+# Of the operating system: a broken disk, or a network disk that is gone.
+DISK_ERRORS = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN}
+
 # Seconds in which the other ranks may write their errors after the first rank has failed.
 ERROR_REPORT_TIME = 1.0
 # Seconds in which a rank whose launcher has died may finish its step and save.
@@ -136,6 +139,12 @@ def explain_error(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = error.filename or "while writing"
         return f"the disk is full ({where}); make room and resume with AUTO_RESUME True"
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        where = f" ({error.filename})" if error.filename else ""
+        return (
+            f"a disk does not work{where}: {error.strerror}; look at it, then go on with "
+            "AUTO_RESUME True"
+        )
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
         return (
             f"a process that reads images died ({first_line}); most often memory ran out: lower "

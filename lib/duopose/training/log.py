@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import TextIOWrapper
+from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +111,17 @@ class RunLog:
             self._handler.close()
 
 
-class _LogFileHandler(logging.FileHandler):
+class _LogFileHandler(WatchedFileHandler):
+    """train.log, which is begun again where somebody has removed it or its folder."""
+
     def _open(self) -> TextIOWrapper:
         """Without following a link that somebody has put in the place of the file."""
         return os.fdopen(open_to_append(Path(self.baseFilename)), "a", encoding="utf-8")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Raise, where logging would print a traceback and go on: a full disk ends the run."""
@@ -144,7 +152,8 @@ class MetricsFile:
         """Add the values of one step; `epoch` has a fraction."""
         prefix = f"{step},{epoch:.6g},{kind}"
         lines = [f"{prefix},{name},{value:.9g}\n" for name, value in values.items()]
-        if not self.size():
+        if not self.size():  # a new file, also where somebody has removed it
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             lines.insert(0, CSV_HEADER)
         data = "".join(lines).encode()
 

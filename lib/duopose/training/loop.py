@@ -27,7 +27,7 @@ from duopose.training.checkpoint import write_checkpoint
 from duopose.training.finite import check_finite
 from duopose.training.gradient_norms import gradient_norms
 from duopose.training.log import data_wait_notice, format_duration, format_values
-from duopose.training.setup import TrainingRun
+from duopose.training.setup import TrainingRun, write_protocol
 from duopose.training.wait_limit import StoppedWhileWaiting
 from duopose.types import Batch
 from duopose.visualize.curves import plot_curves
@@ -230,6 +230,7 @@ def save_checkpoint(run: TrainingRun) -> None:
     if run.lock is not None:
         run.lock.check_still_held()
     if run.context.is_main_process:
+        restore_removed_folder(run)
         content["config"] = config_text(run.cfg)
         content["skeleton"] = dict(run.components.skeleton)
         content["torchrun"] = torchrun_id()
@@ -237,6 +238,15 @@ def save_checkpoint(run: TrainingRun) -> None:
         write_checkpoint(content, run.folder.checkpoint)
     run.last_save = time.monotonic()
     run.context.barrier()
+
+
+def restore_removed_folder(run: TrainingRun) -> None:
+    """Write the settings again where somebody has removed the folder of the running training."""
+    if run.folder.config.is_file():
+        return
+    logger.warning("notice: %s was removed; it is made again", run.folder.root)
+    run.folder.create(run.cfg)
+    write_protocol(run.cfg, run.components.skeleton, run.folder)
 
 
 def save_weights(run: TrainingRun, which: str, extra: dict[str, object]) -> None:

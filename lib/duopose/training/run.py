@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,8 +14,6 @@ from duopose.distributed.context import DistributedContext
 from duopose.distributed.launch import ExitCode
 from duopose.distributed.stop import StopRequest
 from duopose.errors import UserError, counted
-from duopose.files import write_atomically
-from duopose.inference.protocol import training_protocol
 from duopose.locks import FINISHED, STOPPED, FolderLock, torchrun_id
 from duopose.run_folder import RunFolder
 from duopose.runtime import configure_torch, preserve_rng_states, seed_everything
@@ -40,6 +37,7 @@ from duopose.training.setup import (
     build_components,
     build_run,
     setting_notices,
+    write_protocol,
 )
 from duopose.training.step import arrange_buckets
 from duopose.training.wait_limit import WaitLimit
@@ -219,8 +217,7 @@ def log_header(run: TrainingRun, messages: list[str]) -> None:
     if not run.context.is_main_process:
         return
     cfg = run.cfg
-    text = json.dumps(training_protocol(cfg, run.components.skeleton), indent=1)
-    write_atomically(run.folder.protocol, text.encode())
+    write_protocol(cfg, run.components.skeleton, run.folder)
 
     partition = run.partition
     num_parameters = sum(parameter.numel() for parameter in run.state.network.parameters())

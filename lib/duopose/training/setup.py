@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,8 +24,10 @@ from duopose.datasets.transforms import normalise
 from duopose.distributed.context import DistributedContext
 from duopose.distributed.sync_batch_norm import convert_batch_norm
 from duopose.errors import UserError, counted
+from duopose.files import write_atomically
 from duopose.inference.evaluation import check_test_split, evaluate_split
 from duopose.inference.predictor import Predictor
+from duopose.inference.protocol import training_protocol
 from duopose.locks import FolderLock
 from duopose.losses import build_criterion
 from duopose.network import build_network, load_weights
@@ -305,6 +308,12 @@ def wrap_network(cfg: CfgNode, network: nn.Module, context: DistributedContext) 
     return DistributedDataParallel(
         model, device_ids=device_ids, gradient_as_bucket_view=True, **options
     )
+
+
+def write_protocol(cfg: CfgNode, skeleton: Mapping[str, Any], folder: RunFolder) -> None:
+    """Write protocol.json of a training."""
+    text = json.dumps(training_protocol(cfg, skeleton), indent=1)
+    write_atomically(folder.protocol, text.encode())
 
 
 def setting_notices(
