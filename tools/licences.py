@@ -41,13 +41,14 @@ def licence_of(package: str) -> tuple[str, str]:
         found = metadata.metadata(package)
     except metadata.PackageNotFoundError:
         return "", NOT_INSTALLED
-    expression = found.get("License-Expression")
-    if expression:
-        return found["Version"], expression
+    expressions = found.get_all("License-Expression")
+    if expressions:
+        return found["Version"], expressions[0]
 
     classifiers = found.get_all("Classifier") or []
     names = [line.rpartition(" :: ")[2] for line in classifiers if line.startswith(CLASSIFIER)]
-    text = (found.get("License") or "").strip().partition("\n")[0]
+    texts = found.get_all("License") or [""]
+    text = texts[0].strip().partition("\n")[0]
     licence = ", ".join(names) or text[:MAX_LENGTH] or NOT_STATED
     return found["Version"], licence
 
