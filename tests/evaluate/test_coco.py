@@ -338,7 +338,7 @@ def test_images_without_id(tmp_path: Path) -> None:
     ("people", "message"),
     [
         (lambda one: [one | {"score": None}], "(person|entry) 0 .*score"),
-        (lambda one: [one | {"score": True}], "person 0 .*score True"),
+        (lambda one: [one | {"score": True}], "entry 0 .*score"),
         (
             lambda one: [one | {"score": "high"}],
             "(person|entry) 0 .*score",
