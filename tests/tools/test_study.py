@@ -18,8 +18,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def write_study(path: Path, settings: tuple[str, ...], data: Path) -> None:
-    pairs = zip(settings[::2], settings[1::2], strict=True)
-    overrides = "\n".join(f"  {key}: {value}" for key, value in pairs)
+    pairs = dict(zip(settings[::2], settings[1::2], strict=True))
+    pairs |= {"DATASET.ROOT": str(data), "TRAIN.VAL_EVERY": "0"}
+    overrides = "\n".join(f"  {key}: {value}" for key, value in pairs.items())
     path.write_text(
         f"""
 recipe: experiments/sample/demo.yaml
@@ -27,8 +28,6 @@ seeds: [0, 1, 2]
 budget: cpu_seconds
 overrides:
 {overrides}
-  DATASET.ROOT: {data}
-  TRAIN.VAL_EVERY: 0
   TEST.DETECTION_THRESHOLD: 0.02
   TEST.START_THRESHOLD: 0.02
   MODEL.INIT_WEIGHTS: false
