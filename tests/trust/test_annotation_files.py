@@ -95,7 +95,7 @@ def test_a_file_that_would_fill_the_memory_is_refused_before_decoding(part: byte
 
 
 def test_depth_of_files_of_any_structure(tmp_path: Path) -> None:
-    deep = b"[" * 16 + b"]" * 16
+    deep = b"[" * 10 + b"]" * 10
     assert read_json(written(tmp_path, deep), "file")
     with pytest.raises(UserError, match="too many lists"):
         read_json(written(tmp_path, b"[" + deep + b"]"), "file")
