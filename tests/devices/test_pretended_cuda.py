@@ -53,7 +53,8 @@ def test_a_wait_of_the_project_is_listed_with_its_line(host_waits: HostWaits) ->
     maps = torch.zeros(1, 4, 4, device=DEVICE)
     one = torch.zeros(1, dtype=torch.int64).numpy()
     read_cells([Cells(maps, one, one, one)])
-    assert any("lib/duopose/decode/map_reading.py:" in line for line in host_waits.lines)
+    assert host_waits.lines
+    assert all("lib/duopose/decode/map_reading.py:" in line for line in host_waits.lines)
 
 
 def test_mixed_devices_are_refused(host_waits: HostWaits) -> None:
