@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from duopose.files import write_atomically
+from duopose.files import temporary_path, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -29,6 +29,21 @@ def test_the_old_file_is_kept_as_previous(tmp_path: Path) -> None:
         write_atomically(path, content, previous=tmp_path / "file.previous")
     assert names(tmp_path) == ["file", "file.previous"]
     assert path.read_bytes() == b"3" and (tmp_path / "file.previous").read_bytes() == b"2"
+
+
+def test_planted_links_are_replaced_and_not_followed(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    canary.write_bytes(b"alive")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = folder / "file"
+    for link in (path, temporary_path(path)):
+        link.symlink_to(canary)
+
+    write_atomically(path, b"new")
+    assert canary.read_bytes() == b"alive"
+    assert not path.is_symlink() and path.read_bytes() == b"new"
+    assert names(folder) == ["file"]
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

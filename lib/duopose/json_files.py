@@ -1,8 +1,8 @@
 """Reading json files of others: a bound on memory and depth, types checked while decoding.
 
 msgspec decodes and checks COCO's training annotations in 0.6 of the time and half of the memory
-that orjson needs to decode them (`tools/benchmark.py read`). NaN, infinity, half of a surrogate
-pair, and numbers beyond float64 are no json, so that no reader gets them.
+that orjson needs to decode them. NaN, infinity, half of a surrogate pair, and numbers beyond
+float64 are no json, so that no reader gets them.
 """
 
 from __future__ import annotations

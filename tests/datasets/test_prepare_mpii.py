@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -223,6 +224,20 @@ def test_sizes(tmp_path: Path) -> None:
     assert image_sizes(["a.jpg", "absent.jpg", "broken.jpg"], tmp_path) == {"a.jpg": (40, 30)}
     with pytest.raises(UserError, match=r"absent\.jpg"):
         image_sizes(["absent.jpg"], tmp_path)
+
+
+def test_sizes_are_read_inside_the_folder_alone(tmp_path: Path) -> None:
+    """Names that lead out, absolute names, links to elsewhere and FIFOs are left out."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    outside = tmp_path / "outside.jpg"
+    for path in (outside, folder / "a.jpg"):
+        cv2.imwrite(str(path), np.zeros((30, 40, 3), np.uint8))
+    (folder / "link.jpg").symlink_to(outside)
+    os.mkfifo(folder / "fifo.jpg")
+
+    names = ["a.jpg", "../outside.jpg", str(outside), "link.jpg", "fifo.jpg"]
+    assert image_sizes(names, folder) == {"a.jpg": (40, 30)}
 
 
 def test_what_is_no_mpii_file(tmp_path: Path) -> None:
