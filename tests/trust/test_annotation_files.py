@@ -220,3 +220,10 @@ def test_mpii(tmp_path: Path, edit: Edit, named: str) -> None:
     edit(content)
     with pytest.raises(UserError, match=named):
         use_for_mpii(written(tmp_path, content))
+
+
+def test_sizes_with_fractions_can_be_scored(tmp_path: Path) -> None:
+    """Found by fuzzing: hotcoco ended with an error of its own."""
+    content = coco_content()
+    content["images"][0].update(width=80.5, height=60.5)
+    use_for_scoring(written(tmp_path, content))

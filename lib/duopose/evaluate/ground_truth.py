@@ -109,7 +109,8 @@ def oks_ground_truth(file: AnnotationFile, num_keypoints: int) -> dict[str, Any]
         raise
 
     return {
-        "images": file.images,
+        # Nothing else of an image: hotcoco refuses sizes that are no whole numbers.
+        "images": [{"id": image["id"]} for image in file.images],
         "annotations": annotations,
         "categories": [{"id": PERSON_CATEGORY, "name": "person"}],
     }
