@@ -23,7 +23,8 @@ from tests.trust.readers import (
 from duopose.coco_annotations import read_annotation_file
 from duopose.errors import UserError
 from duopose.json_files import check_memory, read_json
-from duopose.skeletons import CROWDPOSE, MPII
+from duopose.oracle.annotated_images import annotated_images
+from duopose.skeletons import COCO, CROWDPOSE, MPII
 
 Content = dict[str, Any]
 Edit = Callable[[Content], object]
@@ -212,6 +213,8 @@ def test_crowdpose(tmp_path: Path, edit: Edit, named: str) -> None:
         (lambda c: c["annotations"][0].update(head_box=[1, 2, 3]), "annotation 1"),
         (lambda c: c["annotations"][0].update(objpos=[1]), "annotation 1"),
         (lambda c: c["annotations"][0].update(scale="a"), "'scale'"),
+        (lambda c: c["annotations"][0].pop("id"), "'id'"),
+        (lambda c: c["annotations"][0].pop("image_id"), "'image_id'"),
     ],
 )
 def test_mpii(tmp_path: Path, edit: Edit, named: str) -> None:
@@ -227,3 +230,18 @@ def test_sizes_with_fractions_can_be_scored(tmp_path: Path) -> None:
     content = coco_content()
     content["images"][0].update(width=80.5, height=60.5)
     use_for_scoring(written(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda c: c["images"][0].pop("width"),
+        lambda c: [c["annotations"][0].pop(key) for key in ("area", "bbox")],
+        lambda c: c["annotations"][0].update(keypoints=None),
+    ],
+)
+def test_what_the_oracle_needs(tmp_path: Path, edit: Edit) -> None:
+    content = coco_content()
+    edit(content)
+    with pytest.raises(UserError, match=r"image 10|annotation 1"):
+        annotated_images(read_annotation_file(written(tmp_path, content)), COCO)

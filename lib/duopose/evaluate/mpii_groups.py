@@ -159,6 +159,12 @@ def _checked_people(file: AnnotationFile, skeleton: Skeleton) -> list[Record]:
     """The annotations of people; UserError where one has not the skeleton's keypoints."""
     people = people_annotations(file, skeleton.num_keypoints)
     check_annotations(people, file.path)
+    nameless = [person.get("id") for person in people if None in _ids(person)]
+    if nameless:
+        raise UserError(
+            f"annotation file '{file.path}': {len(nameless)} annotations have no 'id' or no "
+            f"'image_id', first ids {nameless[:3]}; make the file with tools/prepare_mpii.py"
+        )
 
     wrong = []
     for person in people:
@@ -172,6 +178,10 @@ def _checked_people(file: AnnotationFile, skeleton: Skeleton) -> list[Record]:
             "make the file with tools/prepare_mpii.py"
         )
     return people
+
+
+def _ids(person: Record) -> tuple[Any, Any]:
+    return person.get("id"), person.get("image_id")
 
 
 def _metric_image(

@@ -55,7 +55,7 @@ def pck(
         found[entry["image_id"]].append(entry["keypoints"])
     truth = defaultdict(list)
     for person in people_annotations(file, skeleton.num_keypoints):
-        if person["image_id"] in selected and person.get("keypoints"):
+        if person.get("image_id") in selected and person.get("keypoints"):
             truth[person["image_id"]].append(person["keypoints"])
 
     num_correct = 0

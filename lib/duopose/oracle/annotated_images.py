@@ -34,8 +34,9 @@ def annotated_images(
     records = file.images[: limit or None]
     people: dict[int | str, list[Record]] = {record["id"]: [] for record in records}
     for annotation in people_annotations(file, skeleton.num_keypoints):
-        if annotation["image_id"] in people and not annotation.get("iscrowd"):
-            people[annotation["image_id"]].append(annotation)
+        image_id = annotation.get("image_id")
+        if image_id in people and not annotation.get("iscrowd"):
+            people[image_id].append(annotation)
 
     return [_annotated_image(record, people[record["id"]], skeleton) for record in records]
 
@@ -47,12 +48,14 @@ def _annotated_image(
     try:
         rows = [annotation["keypoints"] for annotation in annotations]
         keypoints = np.array(rows, dtype=np.float64).reshape(-1, num_keypoints, 3)
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"image {record['id']}: each annotation needs {3 * num_keypoints} numbers in "
             f"'keypoints' for skeleton '{skeleton.name}'; is DATASET.SKELETON right?"
         ) from error
 
+    if not {"width", "height"} <= record.keys():
+        raise UserError(f"image {record['id']} has no 'width' and 'height'")
     area = np.array([_area(annotation) for annotation in annotations])
     has_label = (keypoints[..., 2] > 0).any(axis=1)
     return AnnotatedImage(
@@ -68,5 +71,7 @@ def _area(annotation: Record) -> float:
     """Pixels of a person; CrowdPose's annotations have a box but no area."""
     if annotation.get("area"):
         return float(annotation["area"])
+    if not annotation.get("bbox"):
+        raise UserError(f"annotation {annotation.get('id')} has neither 'area' nor 'bbox'")
     _, _, width, height = annotation["bbox"]
     return float(AREA_OF_BOX * width * height)
