@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint docs install
+.PHONY: demo test test-slow lint docs install gpu-check gpu-check-bundle
 
 install: $(VENV)/installed
 
@@ -40,3 +40,13 @@ test: install lint
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+# On the machine with the GPU nothing is installed: what is missing there comes from the bundle.
+DEVICE ?= cuda
+CHECK_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+
+gpu-check:
+	PYTHONPATH=$(CURDIR)/lib $(CHECK_PYTHON) tools/gpu_check.py --device $(DEVICE)
+
+gpu-check-bundle: install
+	$(BIN)/python tools/gpu_check.py --fetch-wheels

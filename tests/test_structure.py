@@ -28,6 +28,7 @@ WIRING = (
     "training",
     "oracle",
     "profiling",
+    "gpu_check",
     "export",
     "study",
     "report",

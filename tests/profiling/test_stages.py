@@ -13,6 +13,7 @@ from torch import nn
 
 from duopose.config import load_config
 from duopose.datasets.loader import collate
+from duopose.distributed.context import DistributedContext
 from duopose.errors import UserError
 from duopose.evaluate.coco import evaluate_coco
 from duopose.network import build_network
@@ -183,10 +184,11 @@ def test_the_timed_step_is_the_training_step(tmp_path: Path) -> None:
     cfg = load_config(None, list(TINY_NETWORK))
     dataset = gpu_stage.RepeatedDataset(drawn_dataset(tmp_path, 2, 64))
     batch = collate([dataset[(0, 0)], dataset[(0, 1)]])
+    context = DistributedContext(torch.device("cpu"))
 
     def weights_after(step: Callable[[TrainingRun, Batch], object]) -> torch.Tensor:
         torch.manual_seed(0)
-        run = gpu_stage.build_training(cfg, dataset, torch.device("cpu"), 2, tmp_path)
+        run = gpu_stage.build_training(cfg, dataset, context, 2, tmp_path)
         step(run, batch)
         return flat_weights(run.state.network)
 

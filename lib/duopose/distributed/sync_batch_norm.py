@@ -30,7 +30,7 @@ class SyncBatchNorm(nn.SyncBatchNorm):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """(B, C, ...) -> (B, C, ...); in evaluation mode, or on one rank, plain normalisation."""
         group = self.process_group or dist.group.WORLD
-        if not self.training or not dist.is_initialized() or dist.get_world_size(group) == 1:
+        if self.uses_own_statistics(group):
             return super().forward(input)
 
         running_mean = None
@@ -52,6 +52,12 @@ class SyncBatchNorm(nn.SyncBatchNorm):
             group,
         )
         return result
+
+    def uses_own_statistics(self, group: dist.ProcessGroup | None) -> bool:
+        """Whether the normalisation is a plain one."""
+        if not self.training or not dist.is_initialized():
+            return True
+        return dist.get_world_size(group) == 1
 
 
 def convert_batch_norm(network: nn.Module) -> nn.Module:

@@ -18,6 +18,7 @@ from duopose.config import build_skeleton, load_config
 from duopose.decode import Pass, build_decoder, build_merger
 from duopose.decode.build import build_layout
 from duopose.decode.decoder import Decoder
+from duopose.geometry import InputFrame
 from duopose.inference.predictor import InputTransform
 from duopose.oracle.ideal_maps import ideal_passes
 from duopose.oracle.perfect_network import build_ideal_network
@@ -160,6 +161,14 @@ def synthetic_maps(
 
     false_peaks: of every joint type.
     """
+    passes, frame = synthetic_passes(cfg, num_people, false_peaks, size)
+    return build_merger(cfg, build_skeleton(cfg))(passes, frame)
+
+
+def synthetic_passes(
+    cfg: CfgNode, num_people: int, false_peaks: int, size: tuple[int, int]
+) -> tuple[list[Pass], InputFrame]:
+    """The plain and the mirrored pass that `synthetic_maps` merges, and their input frame."""
     height, width = size
     skeleton = build_skeleton(cfg)
     network = build_ideal_network(cfg, skeleton)
@@ -168,8 +177,7 @@ def synthetic_maps(
     keypoints = synthetic_people(num_people, width, height, skeleton)
     people = ideal_people(keypoints, np.full(num_people, PERSON_SIZE), network.layout)
     people = with_false_peaks(people, false_peaks, width, height)
-    passes = ideal_passes(people, frame, [frame], network, skeleton, flip=True)
-    return build_merger(cfg, skeleton)(passes, frame)
+    return ideal_passes(people, frame, [frame], network, skeleton, flip=True), frame
 
 
 MERGE = Stage("merge", "Merging the passes of one image.", add_merge_arguments, time_merging)

@@ -92,7 +92,7 @@ def run(args: Namespace) -> Iterator[Row]:
         images = drawn_dataset(folder, args.images, cfg.DATASET.INPUT_SIZE)
         dataset = RepeatedDataset(images)
         batch_size = args.batch or _largest_power_of_two(cfg, dataset, device, folder)
-        training = build_training(cfg, dataset, device, batch_size, folder)
+        training = build_training(cfg, dataset, DistributedContext(device), batch_size, folder)
 
         yield _device_row(device)
         matrix_row = _time_matrix_product(cfg, device, args)
@@ -119,15 +119,9 @@ class RepeatedDataset:
         return self.dataset[(epoch + repetition, image)]
 
 
-def build_training(
-    cfg: CfgNode, dataset: KeyedDataset, device: torch.device, batch_size: int, folder: Path
-) -> TrainingRun:
-    """A training run of `batch_size` images per step; nothing is written to `folder`."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.TRAIN.IMAGES_PER_GPU = batch_size
-    cfg.freeze()
-    components = Components(
+def training_components(cfg: CfgNode, dataset: KeyedDataset) -> Components:
+    """Network, targets and losses of the settings, on a data set with COCO's keypoints."""
+    return Components(
         network=build_network(cfg, COCO),
         dataset=dataset,
         collate=collate,
@@ -136,10 +130,23 @@ def build_training(
         criterion=build_criterion(cfg, COCO),
     )
 
-    context = DistributedContext(device)
+
+def build_training(
+    cfg: CfgNode,
+    dataset: KeyedDataset,
+    context: DistributedContext,
+    batch_size: int,
+    folder: Path,
+) -> TrainingRun:
+    """A training run of `batch_size` images per step; nothing is written to `folder`."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.TRAIN.IMAGES_PER_GPU = batch_size
+    cfg.freeze()
+
     run_folder = RunFolder(folder, folder)
     log = RunLog(run_folder, context, verbose=False, dry_run=True)
-    training = build_run(cfg, components, context, run_folder, log)
+    training = build_run(cfg, training_components(cfg, dataset), context, run_folder, log)
     training.state.network.train()
     return training
 
@@ -147,7 +154,8 @@ def build_training(
 def _largest_power_of_two(
     cfg: CfgNode, dataset: KeyedDataset, device: torch.device, folder: Path
 ) -> int:
-    largest = find_largest_batch(build_training(cfg, dataset, device, 1, folder))
+    training = build_training(cfg, dataset, DistributedContext(device), 1, folder)
+    largest = find_largest_batch(training)
     if not largest.batch_size:
         memory = largest.total_bytes / GIB
         raise UserError(f"not even one image fits into {memory:.3g} GiB on {device}")

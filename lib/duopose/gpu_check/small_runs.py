@@ -1,0 +1,112 @@
+"""Small networks, data and training runs for the checks: the real code at small sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from yacs.config import CfgNode
+
+from duopose.config import load_config
+from duopose.datasets.loader import KeyedDataset
+from duopose.distributed.context import DistributedContext
+from duopose.profiling.gpu_stage import build_training
+from duopose.profiling.synthetic_data import drawn_dataset, synthetic_batch
+from duopose.runtime import configure_torch, seed_everything
+from duopose.skeletons import COCO
+from duopose.training.loop import train_step
+from duopose.training.setup import TrainingRun
+from duopose.types import Batch
+
+# Widths as in w32, so that cuDNN and cuBLAS choose the kernels of real trainings.
+ON_CUDA = (
+    "MODEL.WIDTH", 32, "MODEL.MODULES", [1, 1, 1], "MODEL.BLOCKS", 1, "MODEL.DECONV_BLOCKS", 1,
+    "MODEL.HEAD_BLOCKS", 1, "DATASET.INPUT_SIZE", 256, "TRAIN.IMAGES_PER_GPU", 4,
+)  # fmt: skip
+ON_CPU = (
+    "MODEL.WIDTH", 4, "MODEL.MODULES", [1, 1, 1], "MODEL.BLOCKS", 1, "MODEL.STEM_CHANNELS", 8,
+    "MODEL.DECONV_BLOCKS", 1, "MODEL.HEAD_BLOCKS", 1, "DATASET.INPUT_SIZE", 64,
+    "TRAIN.IMAGES_PER_GPU", 2,
+)  # fmt: skip
+COMMON = ("WORKERS", 0, "VERBOSE", False, "TRAIN.VAL_EVERY", 0, "TRAIN.CALIBRATE", False)
+NUM_IMAGES = 8  # of the drawn data set
+NUM_PEOPLE = 5  # in each image of a batch of noise
+BASELINE = ("MODEL.NAME", "pose_higher_hrnet")
+
+
+def torch_device(name: str) -> torch.device:
+    """The device "cuda" with its index, as the tools pick it."""
+    return torch.device("cuda", 0) if name == "cuda" else torch.device(name)
+
+
+def small_config(device: str, *settings: object) -> CfgNode:
+    """Settings of a small network on "cuda", of a tiny one on "cpu"; torch is set up for them."""
+    sizes = ON_CUDA if device == "cuda" else ON_CPU
+    cfg = load_config(None, [*sizes, *COMMON, *settings])
+    configure_torch(cfg)
+    return cfg
+
+
+@contextmanager
+def small_training(
+    device: str, *settings: object, context: DistributedContext | None = None
+) -> Iterator[TrainingRun]:
+    """A training run on a few drawn images, with the same weights at each call."""
+    cfg = small_config(device, *settings)
+    context = context or DistributedContext(torch_device(device))
+    with TemporaryDirectory(prefix="duopose-check-") as name:
+        folder = Path(name)
+        dataset = drawn_images(folder, cfg)
+        seed_everything(cfg.SEED)
+        run = build_training(cfg, dataset, context, cfg.TRAIN.IMAGES_PER_GPU, folder)
+        yield run
+        run.train_loader.close()
+
+
+def drawn_images(folder: Path, cfg: CfgNode) -> KeyedDataset:
+    """A training data set of a few JPEGs of drawn people, which are written into `folder`."""
+    return drawn_dataset(folder, NUM_IMAGES, cfg.DATASET.INPUT_SIZE)
+
+
+def train_steps(run: TrainingRun, count: int) -> None:
+    """Steps of the training loop, from the loader; at most one epoch in all."""
+    for batches in islice(run.train_loader.steps(epoch=0, seen=run.state.position.seen), count):
+        train_step(run, batches)
+
+
+def noise_batch(cfg: CfgNode, device: torch.device) -> Batch:
+    """A batch of noise with keypoints at random positions; the same on every device."""
+    size = cfg.DATASET.INPUT_SIZE
+    return synthetic_batch(COCO, cfg.TRAIN.IMAGES_PER_GPU, NUM_PEOPLE, size, str(device))
+
+
+def weights_of(run: TrainingRun) -> dict[str, torch.Tensor]:
+    """Copies of weights and buffers on the CPU, by name."""
+    state = run.state.network.state_dict()
+    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+
+def same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether all tensors are equal."""
+    return one.keys() == other.keys() and all(
+        torch.equal(tensor, other[name]) for name, tensor in one.items()
+    )
+
+
+def relative_distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """|found - expected| / |expected|, in float64."""
+    reference = expected.detach().cpu().double()
+    difference = found.detach().cpu().double() - reference
+    return float(difference.norm() / reference.norm().clamp(min=1e-30))
+
+
+def all_finite(run: TrainingRun) -> bool:
+    """Whether weights, buffers and the optimizer's moments are finite."""
+    tensors = list(run.state.network.state_dict().values())
+    for moments in run.state.optimizer.state.values():
+        tensors += [value for value in moments.values() if isinstance(value, torch.Tensor)]
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
