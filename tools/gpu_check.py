@@ -54,8 +54,7 @@ def check_all(args: Namespace) -> int:
         checks = [check for check in checks if not check.needs_cuda]
 
     def command(check: check_runner.Check, file: Path) -> list[str]:
-        name = check.name.replace(", ", " ")
-        options = ["--device", args.device, "--only", name, "--findings", str(file)]
+        options = ["--device", args.device, "--only", check.name, "--findings", str(file)]
         return [sys.executable, __file__, *options]
 
     with TemporaryDirectory(prefix="duopose-gpu-check-") as folder:

@@ -39,7 +39,7 @@ def select(names: str, device: str) -> list[Check]:
 
     On a CPU the limits are longer.
     """
-    known = {check.name.replace(", ", " "): check for check in CHECKS}
+    known = {check.name: check for check in CHECKS}
     wanted = [name.strip() for name in names.split(",") if name.strip()] or list(known)
     unknown = [name for name in wanted if name not in known]
     if unknown:

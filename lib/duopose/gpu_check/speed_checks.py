@@ -28,7 +28,7 @@ TOO_LARGE = 1.25
 BENCHMARKS: dict[str, tuple[object, ...]] = {
     "fp16": (),
     "bf16": ("FP16.DTYPE", "bf16"),
-    "fp16, compiled": ("TRAIN.COMPILE", True),
+    "fp16 compiled": ("TRAIN.COMPILE", True),
 }
 # w32 at 512 x 512. The batch is fixed, because the search would take half of the time.
 ON_GPU = ("--batch", "32", "--steps", "20", "--repeats", "5")
@@ -113,7 +113,7 @@ def benchmark_checks(limit: float) -> list[Check]:
         reason = "compiled code of a CPU says nothing of CUDA" if is_compiled else ""
         function = partial(benchmark, name, settings)
         seconds = 2 * limit if is_compiled else limit
-        checks.append(Check(f"benchmark, {name}", function, seconds, True, reason))
+        checks.append(Check(f"benchmark {name}", function, seconds, True, reason))
     return checks
 
 
@@ -128,9 +128,8 @@ def benchmark(name: str, settings: tuple[object, ...], device: str) -> Iterator[
     args = parser.parse_args([*options, *words])
 
     for row in GPU.run(args):
-        yield Finding(
-            f"benchmark, {name}, {row['name']}", _is_measured(row), format_row(_shown(row))
-        )
+        full_name = f"benchmark {name}, {row['name']}"
+        yield Finding(full_name, _is_measured(row), format_row(_shown(row)))
 
 
 def _sizes(device: str) -> tuple[object, ...]:

@@ -1,7 +1,7 @@
 """Where the CPU waits for the GPU: counted by torch itself, with the line of the project.
 
-torch.cuda.set_sync_debug_mode makes torch warn at each operation that waits. The pretended device of
-the tests counts the same on a CPU; here it is the real one.
+torch.cuda.set_sync_debug_mode makes torch warn at each operation that waits. The tests count the
+same on a pretended device; here it is the real one.
 """
 
 from __future__ import annotations
