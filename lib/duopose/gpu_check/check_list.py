@@ -29,7 +29,7 @@ CHECKS = (
     Check("two ranks", two_ranks, 150),
     Check("compiled", compiled_step, 180, needs_cuda=NO_COMPILER),
     Check("batch search", batch_search, 90, alone=True),
-    *benchmark_checks(90),
+    *benchmark_checks(110),
 )
 CPU_FACTOR = 2.0  # a CPU with other work may take this many times as long
 

@@ -20,6 +20,7 @@ from duopose.profiling.gpu_stage import training_components
 from duopose.run_folder import RunFolder
 from duopose.training.run import Options, run_training
 from duopose.training.setup import Components
+from duopose.types import Sample
 
 PRECISIONS: dict[str, tuple[object, ...]] = {
     "fp32": (),
@@ -45,7 +46,7 @@ class CutDataset:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: SampleKey) -> object:
+    def __getitem__(self, key: SampleKey) -> Sample:
         if not self.left:
             raise UserError("cut off")
         self.left -= 1
@@ -75,15 +76,15 @@ def _compared(name: str, one: dict[str, torch.Tensor], other: dict[str, torch.Te
 def _train(device: str, folder: Path, run: str, *settings: object) -> dict[str, torch.Tensor]:
     """Train to the end, or go on with what is in the run's folder; the averaged weights."""
     cfg = _settings(device, folder, *settings)
-    dataset = _dataset(folder, cfg)
-    _run(cfg, dataset, run, device)
+    _run(cfg, drawn_images(cfg.DATASET.INPUT_SIZE), run, device)
     return read_model_file(_folder(cfg, run).model_final).state_dict
 
 
 def _train_until_cut(device: str, folder: Path, run: str, *settings: object) -> None:
     cfg = _settings(device, folder, *settings)
+    dataset = drawn_images(cfg.DATASET.INPUT_SIZE)
     try:
-        _run(cfg, CutDataset(_dataset(folder, cfg), CUT_AFTER), run, device)
+        _run(cfg, CutDataset(dataset, CUT_AFTER), run, device)
     except UserError:
         if not _folder(cfg, run).checkpoint.is_file():
             raise
@@ -91,9 +92,9 @@ def _train_until_cut(device: str, folder: Path, run: str, *settings: object) -> 
         raise AssertionError("the training was not cut off")
 
 
-def _run(cfg: CfgNode, dataset: object, run: str, device: str) -> None:
+def _run(cfg: CfgNode, dataset: KeyedDataset, run: str, device: str) -> None:
     def build(cfg: CfgNode, _context: DistributedContext, _folder: RunFolder) -> Components:
-        return training_components(cfg, dataset)  # type: ignore[arg-type]
+        return training_components(cfg, dataset)
 
     context = DistributedContext(torch_device(device))
     run_training(cfg, Options("check.yaml", name=run), context, build)
@@ -110,9 +111,3 @@ def _settings(device: str, folder: Path, *settings: object) -> CfgNode:
 
 def _folder(cfg: CfgNode, run: str) -> RunFolder:
     return RunFolder.from_config(cfg, "check.yaml", run)
-
-
-def _dataset(folder: Path, cfg: CfgNode) -> KeyedDataset:
-    images = folder / "images"
-    images.mkdir(exist_ok=True)
-    return drawn_images(images, cfg)

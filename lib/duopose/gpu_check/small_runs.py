@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +13,7 @@ import torch
 from yacs.config import CfgNode
 
 from duopose.config import load_config
-from duopose.datasets.loader import KeyedDataset
+from duopose.datasets.dataset import SampleKey
 from duopose.distributed.context import DistributedContext
 from duopose.profiling.gpu_stage import build_training
 from duopose.profiling.synthetic_data import drawn_dataset, synthetic_batch
@@ -20,7 +21,7 @@ from duopose.runtime import configure_torch, seed_everything
 from duopose.skeletons import COCO
 from duopose.training.loop import train_step
 from duopose.training.setup import TrainingRun
-from duopose.types import Batch
+from duopose.types import Batch, Sample
 
 # Widths as in w32, so that cuDNN and cuBLAS choose the kernels of real trainings.
 ON_CUDA = (
@@ -59,17 +60,31 @@ def small_training(
     cfg = small_config(device, *settings)
     context = context or DistributedContext(torch_device(device))
     with TemporaryDirectory(prefix="duopose-check-") as name:
-        folder = Path(name)
-        dataset = drawn_images(folder, cfg)
+        dataset = drawn_images(cfg.DATASET.INPUT_SIZE)
         seed_everything(cfg.SEED)
-        run = build_training(cfg, dataset, context, cfg.TRAIN.IMAGES_PER_GPU, folder)
+        run = build_training(cfg, dataset, context, cfg.TRAIN.IMAGES_PER_GPU, Path(name))
         yield run
         run.train_loader.close()
 
 
-def drawn_images(folder: Path, cfg: CfgNode) -> KeyedDataset:
-    """A training data set of a few JPEGs of drawn people, which are written into `folder`."""
-    return drawn_dataset(folder, NUM_IMAGES, cfg.DATASET.INPUT_SIZE)
+class DrawnImages:
+    """A training data set of a few JPEGs of drawn people, which are there as long as the object."""
+
+    def __init__(self, input_size: int) -> None:
+        self.folder = TemporaryDirectory(prefix="duopose-images-")
+        self.dataset = drawn_dataset(Path(self.folder.name), NUM_IMAGES, input_size)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        return self.dataset[key]
+
+
+@cache
+def drawn_images(input_size: int) -> DrawnImages:
+    """The drawn images, made once per process, for network inputs of that size in pixels."""
+    return DrawnImages(input_size)
 
 
 def train_steps(run: TrainingRun, count: int) -> None:

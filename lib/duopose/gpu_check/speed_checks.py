@@ -31,7 +31,10 @@ BENCHMARKS: dict[str, tuple[object, ...]] = {
     "fp16 compiled": ("TRAIN.COMPILE", True),
 }
 # w32 at 512 x 512. The batch is fixed, because the search would take half of the time.
-ON_GPU = ("--batch", "32", "--steps", "20", "--repeats", "5")
+ON_GPU = ("--steps", "20", "--repeats", "5")
+BATCH = 32
+SMALL_BATCH = 8  # on GPUs with less than LARGE_MEMORY
+LARGE_MEMORY = 40 * GIB
 FOR_TRYING_OUT = (
     "--batch", "2", "--steps", "2", "--repeats", "1", "--images", "4", "--matrix", "256",
 )  # fmt: skip
@@ -67,7 +70,7 @@ def batch_search(device: str) -> Iterator[Finding]:
     if device == "cuda":
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(MEMORY / total, 1.0))
-    settings = ("FP16.ENABLED", True, "DATASET.MAX_NUM_PEOPLE", 30)
+    settings = ("FP16.ENABLED", True, "CUDNN.BENCHMARK", False)
     with small_training(device, *settings) as run:
         largest = find_largest_batch(run)
         name = "largest batch"
@@ -123,7 +126,12 @@ def benchmark(name: str, settings: tuple[object, ...], device: str) -> Iterator[
     add_common_arguments(parser)
     GPU.add_arguments(parser)
     options = ["--device", device]
-    options += ON_GPU if device == "cuda" else FOR_TRYING_OUT
+    if device == "cuda":
+        memory = torch.cuda.get_device_properties(0).total_memory
+        batch = BATCH if memory >= LARGE_MEMORY else SMALL_BATCH
+        options += [*ON_GPU, "--batch", str(batch)]
+    else:
+        options += FOR_TRYING_OUT
     words = [str(word) for word in (*_sizes(device), *settings)]
     args = parser.parse_args([*options, *words])
 
