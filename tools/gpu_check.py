@@ -32,7 +32,13 @@ def parse(arguments: list[str]) -> Namespace:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--only", default="", metavar="NAMES", help="checks, separated by commas")
     parser.add_argument(
-        "--seconds", type=float, default=TOTAL_LIMIT, help="for all checks (default 570)"
+        "--seconds", type=float, default=TOTAL_LIMIT, help="for all checks together (default 570)"
+    )
+    parser.add_argument(
+        "--factor",
+        type=float,
+        default=1.0,
+        help="of all time limits, for a slow machine or one with other work (default 1)",
     )
     parser.add_argument("--table", default="", metavar="FILE", help="write the table to this file")
     parser.add_argument("--fetch-wheels", action="store_true", help="download, and check nothing")
@@ -47,7 +53,7 @@ def check_all(args: Namespace) -> int:
     from duopose.runtime import pick_device
 
     pick_device(args.device)
-    checks = select(args.only, args.device)
+    checks = select(args.only, args.factor)
     results = []
     if args.device == "cpu":
         results = check_runner.without_cuda(checks)
@@ -59,7 +65,7 @@ def check_all(args: Namespace) -> int:
 
     with TemporaryDirectory(prefix="duopose-gpu-check-") as folder:
         jobs = check_runner.make_jobs(checks, command, Path(folder))
-        done = check_runner.run_jobs(jobs, args.seconds, AT_ONCE[args.device])
+        done = check_runner.run_jobs(jobs, args.factor * args.seconds, AT_ONCE[args.device])
     results = [*done, *results]
 
     text = check_runner.table(results)
@@ -73,7 +79,7 @@ def check_one(args: Namespace) -> None:
     """In the process of a check: write its findings."""
     from duopose.gpu_check.check_list import select
 
-    (check,) = select(args.only, args.device)
+    (check,) = select(args.only)
     check_runner.write_findings(check.function(args.device), Path(args.findings))
 
 
