@@ -6,6 +6,7 @@ The checks themselves run with `tools/gpu_check.py --device cpu`.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import time
 import warnings
@@ -178,7 +179,7 @@ def test_missing_packages_are_unpacked_from_their_wheels(
         archive.writestr("strange_module/__init__.py", "ANSWER = 42\n")
     assert wheels.add_missing(folder, tmp_path / "target") == ["Strange-Package"]
     assert importlib.import_module("strange_module").ANSWER == 42
-    assert wheels.os.environ["PYTHONPATH"] == f"{tmp_path / 'target'}:/elsewhere"
+    assert os.environ["PYTHONPATH"] == f"{tmp_path / 'target'}:/elsewhere"
     assert wheels.add_missing(folder, tmp_path / "other") == []
 
 

@@ -153,7 +153,7 @@ def image_waits(device: str) -> Iterator[Finding]:
 class AlwaysSynchronised(SyncBatchNorm):
     """Uses the collectives even on a single rank: one GPU has room for one rank of NCCL."""
 
-    def uses_own_statistics(self, group: dist.ProcessGroup) -> bool:
+    def uses_own_statistics(self, group: dist.ProcessGroup | None) -> bool:
         """Only in evaluation mode."""
         return not self.training
 
