@@ -45,8 +45,8 @@ def two_ranks(device: str) -> Iterator[Finding]:
     plain = _train_two_ranks(device)
     yield _in_bits("two ranks, DDP, the same weights", plain[0], plain[1], only_parameters=True)
 
-    recomputed = _train_two_ranks(device, *RECOMPUTE)
-    yield _in_bits("two ranks, recomputation", plain[0], recomputed[0])
+    with_recomputation = _train_two_ranks(device, *RECOMPUTE)
+    yield _in_bits("two ranks, recomputation", plain[0], with_recomputation[0])
 
     if device == "cpu":
         reason = "synchronised batch normalisation has kernels for CUDA alone"
