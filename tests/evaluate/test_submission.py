@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.io
 
-from duopose.datasets.prepare.mpii_mat import get_field, to_number, to_structs
+from duopose.datasets.prepare.mpii_mat import to_number, to_structs
 from duopose.errors import UserError
 from duopose.evaluate.submission import (
     write_coco_submission,
     write_crowdpose_submission,
     write_mpii_submission,
 )
+from duopose.mat_files import read_mat
 from duopose.skeleton_tables import MPII_FILE_KEYPOINTS
 from duopose.skeletons import COCO, CROWDPOSE, MPII
 
@@ -92,21 +92,18 @@ def test_mpii_nesting_ids_and_coordinates(tmp_path: Path) -> None:
         for image in (11, 11, 13)
     ]
     written = write_mpii_submission(tmp_path, found, path, MPII, "test")
-    written_images = to_structs(scipy.io.loadmat(written)["pred"])
-    image_structs = [to_structs(get_field(image, "image"))[0] for image in written_images]
-    file_names = [str(get_field(image, "name")[0]) for image in image_structs]
+    written_images = to_structs(read_mat(written, "pred"))
+    file_names = [to_structs(image["image"])[0]["name"] for image in written_images]
     assert file_names == ["a.jpg", "b.jpg", "c.jpg"]
-    assert [len(to_structs(get_field(image, "annorect"))) for image in written_images] == [2, 0, 1]
-    person = to_structs(get_field(written_images[0], "annorect"))[0]
-    assert to_number(get_field(person, "score")) == 0.5
-    points = to_structs(get_field(to_structs(get_field(person, "annopoints"))[0], "point"))
+    assert [len(to_structs(image["annorect"])) for image in written_images] == [2, 0, 1]
+    person = to_structs(written_images[0]["annorect"])[0]
+    assert to_number(person["score"]) == 0.5
+    points = to_structs(to_structs(person["annopoints"])[0]["point"])
     assert len(points) == 15
     for point in points:
-        name = MPII_FILE_KEYPOINTS[int(to_number(get_field(point, "id")) or 0)]
+        name = MPII_FILE_KEYPOINTS[int(to_number(point["id"]) or 0)]
         expected = keypoints[MPII.index(name)] + [1, 1, 0]
-        assert [
-            to_number(get_field(point, key)) for key in ("x", "y", "score")
-        ] == expected.tolist(), name
+        assert [to_number(point[key]) for key in ("x", "y", "score")] == expected.tolist(), name
 
 
 def test_mpii_needs_its_joints(tmp_path: Path) -> None:
