@@ -36,6 +36,11 @@ def add_noise(name: str, people: SimulatedPeople, seed: int = 0) -> SimulatedPeo
     return get_noise_model(name)(people, SIZE, np.random.default_rng(seed))
 
 
+def robust_sigma(errors: np.ndarray) -> float:
+    """Standard deviation of a normal distribution with the median of these absolute errors."""
+    return float(1.4826 * np.median(np.abs(errors)))
+
+
 # ---- noise ----
 
 
@@ -66,6 +71,35 @@ def test_misses_and_false_peaks(people: SimulatedPeople) -> None:
     assert np.mean(noisy.peak_score[people.labelled] == 0) == pytest.approx(0.10, abs=0.03)
     assert len(noisy.false_peaks.joint) == pytest.approx(0.05 * 40 * 17, rel=0.4)
     assert add_noise("none", people) is people
+
+
+def test_learned_errors_have_the_measured_sizes(people: SimulatedPeople) -> None:
+    noisy = add_noise("learned", people)
+    size = people.person_size[:, None, None]
+    found = people.labelled & (noisy.peak_score > 0)
+    assert 0.02 < 1 - found.sum() / people.labelled.sum() < 0.12
+    assert np.median(noisy.peak_score[found]) == pytest.approx(0.81, abs=0.02)
+
+    assert robust_sigma(noisy.offset_error / size) == pytest.approx(0.10, rel=0.1)
+    displacement = (noisy.peak_position - people.position) / size
+    expected = 0.22 * np.exp(-3 * noisy.peak_score)[..., None]
+    assert robust_sigma((displacement / expected)[found]) == pytest.approx(1.0, rel=0.15)
+
+    tag_error = noisy.tag - np.median(noisy.tag, axis=2, keepdims=True)
+    assert robust_sigma(tag_error) == pytest.approx(0.32, rel=0.2)
+    assert np.std(np.median(noisy.tag[0], axis=1)) == pytest.approx(2.7, rel=0.3)
+
+
+def test_learned_false_peaks_lie_at_other_joints(people: SimulatedPeople) -> None:
+    false_peaks = add_noise("learned", people).false_peaks
+    assert len(false_peaks.joint) == pytest.approx(0.19 * people.labelled[:, :-1].sum(), rel=0.3)
+    difference = people.position[:, :-1] - false_peaks.position[:, None, None]  # (N, P, K, 2)
+    distance = np.linalg.norm(difference, axis=3) / people.person_size[:, None]
+    assert np.median(distance.min(axis=(1, 2))) < 0.1
+    assert np.median(false_peaks.score) == pytest.approx(0.49, abs=0.05)
+
+
+def test_an_unknown_noise_model_is_an_error() -> None:
     with pytest.raises(UserError, match="fog"):
         get_noise_model("fog")
 
@@ -185,4 +219,4 @@ def test_the_tool_names_a_missing_file(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert b"no.json" in done.stderr
     assert b"Traceback" not in done.stderr
-    assert set(NOISE_MODELS) == {"none", "maps", "displaced", "misses"}
+    assert set(NOISE_MODELS) == {"none", "maps", "displaced", "misses", "learned"}

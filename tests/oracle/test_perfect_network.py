@@ -46,10 +46,10 @@ def annotation_file(tmp_path: Path) -> str:
 @pytest.mark.parametrize("name", ["pose_higher_hrnet_de", "pose_higher_hrnet"])
 def test_every_noise_model_gives_a_row(annotation_file: str, name: str) -> None:
     cfg = load_config(None, ["MODEL.NAME", name])
-    noise_names = ["none", "maps", "displaced", "misses"]
+    noise_names = ["none", "maps", "displaced", "misses", "learned"]
     rows = list(PerfectNetworkTest(cfg, annotation_file).rows(noise_names))
     assert [row["noise"] for row in rows] == noise_names
-    none, maps, displaced, _ = rows
+    none, maps, displaced, *_ = rows
     assert none["AP"] > 0.99
     assert none["people"] == 10
     assert displaced["AP"] < none["AP"]

@@ -12,7 +12,13 @@ import pytest
 from duopose.evaluate.coco import OksMatches, OksScoring
 from duopose.evaluate.ground_truth import open_annotations
 from duopose.skeletons import COCO
-from duopose.study.resampling import difference, mean_and_spread, people_range_ap
+from duopose.study.resampling import (
+    difference,
+    hidden_fractions,
+    hidden_range_ap,
+    mean_and_spread,
+    people_range_ap,
+)
 
 ANNOTATIONS = Path("data/annotations/person_keypoints_val2017.json")
 
@@ -73,6 +79,29 @@ def test_ap_by_number_of_people(project: Path) -> None:
     expected = all_images.metrics(odd)["AP"]
     assert people_range_ap(all_images.matches(), 2, 5) == pytest.approx(expected, abs=1e-12)
     assert people_range_ap(all_images.matches(), 6, 9) is None
+
+
+def test_ap_by_hidden_keypoints(project: Path) -> None:
+    """In the image of number i, i of the 17 keypoints of each person are hidden; 12 images."""
+    content = json.loads(ANNOTATIONS.read_text())
+    number_of = {image["id"]: number for number, image in enumerate(content["images"])}
+    for person in content["annotations"]:
+        number = number_of[person["image_id"]]
+        person["keypoints"][2::3] = [1] * number + [2] * (17 - number)
+
+    all_images = scoring(content, noisy_results(content, 3))
+    hidden = hidden_fractions(all_images.file, all_images.image_ids)
+    assert hidden == pytest.approx(np.arange(12) / 17, abs=1e-12)
+
+    few = [image_id for image_id, number in number_of.items() if 3 <= number <= 5]
+    expected = all_images.metrics(few)["AP"]
+    percent = [100 * number / 17 for number in (3, 6)]
+    lowest, highest = int(percent[0]), int(percent[1])
+    ap = hidden_range_ap(all_images.matches(), hidden, lowest, highest)
+    assert ap == pytest.approx(expected, abs=1e-12)
+
+    every = hidden_range_ap(all_images.matches(), np.ones(12), 50, 100)
+    assert every == pytest.approx(all_images.metrics()["AP"], abs=1e-12)
 
 
 def found(hits: np.ndarray) -> OksMatches:

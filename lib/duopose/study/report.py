@@ -13,6 +13,9 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from yacs.config import CfgNode
+
 from duopose.config import load_config
 from duopose.errors import UserError, counted
 from duopose.evaluate.coco import OksMatches
@@ -29,9 +32,13 @@ from duopose.study.plan import Plan, Run, command_words, read_plans, split_setti
 from duopose.study.resampling import (
     RESAMPLES,
     difference,
+    hidden_fractions,
+    hidden_range_ap,
     mean_and_spread,
     people_range_ap,
+    read_ground_truth,
     read_matches,
+    scored_images,
 )
 from duopose.study.study_file import Group, Variant, setting_words
 
@@ -53,6 +60,7 @@ Every table compares variants of one recipe. Each row was trained and evaluated 
 [studies.md](studies.md) describes how a study is planned and run.
 """
 PEOPLE_COLUMN = re.compile(r"people (\d+)(?:-(\d+))?")
+HIDDEN_COLUMN = re.compile(r"hidden (\d+)-(\d+)")
 REFERENCE = "reference"
 
 
@@ -84,12 +92,22 @@ class Row:
         return [read_metrics(self.results_file(run, "metrics.json")) for run in self.finished]
 
     @cached_property
+    def cfg(self) -> CfgNode:
+        """The settings of the variant."""
+        return load_config(self.study.recipe, setting_words(self.variant.settings))
+
+    @cached_property
+    def hidden(self) -> np.ndarray:
+        """(N,) how much of each scored image's keypoints is hidden."""
+        file = read_ground_truth(self.cfg)
+        return hidden_fractions(file, scored_images(self.cfg, file))
+
+    @cached_property
     def matches(self) -> dict[int, OksMatches]:
         """Matches of each finished seed; empty for metrics other than AP."""
-        cfg = load_config(self.study.recipe, setting_words(self.variant.settings))
         found = {}
         for run in self.finished:
-            matches = read_matches(cfg, self.results_file(run, "results.json"))
+            matches = read_matches(self.cfg, self.results_file(run, "results.json"))
             if matches is not None:
                 found[run.seed] = matches
         return found
@@ -110,12 +128,18 @@ class Row:
         return self.folder / run.results / name
 
     def column(self, name: str) -> float | None:
-        """Mean over the seeds of a metric, or of the AP over images with some number of people."""
+        """Mean over the seeds of a metric, or of the AP over a part of the images."""
         people = PEOPLE_COLUMN.fullmatch(name)
+        hidden = HIDDEN_COLUMN.fullmatch(name)
+        matches = self.matches.values() if people or hidden else ()
         if people:
             fewest = int(people[1])
             most = int(people[2] or people[1])
-            values = [people_range_ap(m, fewest, most) for m in self.matches.values()]
+            values = [people_range_ap(one, fewest, most) for one in matches]
+        elif hidden:
+            lowest = int(hidden[1])
+            highest = int(hidden[2])
+            values = [hidden_range_ap(one, self.hidden, lowest, highest) for one in matches]
         else:
             values = [record.metrics.values.get(name) for record in self.records]
         known = [value for value in values if value is not None]

@@ -17,7 +17,7 @@ seeds that part of the interval is too narrow by a factor of 0.82.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,11 +55,14 @@ def read_matches(cfg: CfgNode, results: Path) -> OksMatches | None:
         return None
 
     file = read_ground_truth(cfg)
-    image_ids = None
-    if cfg.DATASET.LIMIT:
-        image_ids = [image["id"] for image in file.images[: cfg.DATASET.LIMIT]]
+    image_ids = scored_images(cfg, file)
     scoring = OksScoring.prepare(file, results, build_skeleton(cfg), image_ids, "hotcoco")
     return scoring.matches()
+
+
+def scored_images(cfg: CfgNode, file: AnnotationFile) -> list[int | str]:
+    """Ids of the images that are scored, in the order of `OksMatches.num_people`."""
+    return [image["id"] for image in file.images[: cfg.DATASET.LIMIT or None]]
 
 
 def read_ground_truth(cfg: CfgNode) -> AnnotationFile:
@@ -116,6 +119,33 @@ def people_range_ap(matches: OksMatches, fewest: int, most: int) -> float | None
     people = matches.num_people
     selected = (people >= fewest) & (people <= most)
     return matches.average_precision(selected.astype(float))
+
+
+def hidden_range_ap(
+    matches: OksMatches, hidden: np.ndarray, lowest: int, highest: int
+) -> float | None:
+    """AP over the images of which `lowest` to less than `highest` percent is hidden.
+
+    hidden: (N,) of `hidden_fractions`. Nothing is above 100 percent, so 100 itself is included.
+    """
+    percent = 100 * hidden
+    selected = (percent >= lowest) & ((percent < highest) | (highest == 100))
+    return matches.average_precision(selected.astype(float))
+
+
+def hidden_fractions(file: AnnotationFile, image_ids: Sequence[int | str]) -> np.ndarray:
+    """(N,) how many of an image's labelled keypoints are hidden (visibility 1 of COCO), 0 .. 1."""
+    index_of = {image_id: index for index, image_id in enumerate(image_ids)}
+    hidden = np.zeros(len(index_of))
+    labelled = np.zeros(len(index_of))
+    for annotation in file.annotations:
+        index = index_of.get(annotation["image_id"])
+        if index is None:
+            continue
+        visibility = np.array(annotation.get("keypoints", [])[2::3])
+        hidden[index] += np.count_nonzero(visibility == 1)
+        labelled[index] += np.count_nonzero(visibility > 0)
+    return hidden / np.maximum(labelled, 1)
 
 
 def mean_and_spread(values: list[float]) -> tuple[float, float | None]:

@@ -12,8 +12,9 @@ groups:       each makes a table of the report
   variants:   name -> settings; `base: NAME` starts from another variant of the file
   grid:       setting -> values; one variant per combination
   reference:  name of the variant that the others are compared with (default: the first)
-  columns:    more columns: a metric of metrics.json, or "people 2-4" for the AP over images
-              with two to four people
+  columns:    more columns: a metric of metrics.json, "people 2-4" for the AP over images with
+              two to four people, or "hidden 15-25" for the AP over images of which 15 to less
+              than 25 percent of the labelled keypoints are hidden
 """
 
 from __future__ import annotations
