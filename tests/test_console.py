@@ -76,6 +76,16 @@ def test_letters_that_the_encoding_lacks_are_escaped(tmp_path: Path) -> None:
     assert done.returncode == 3 and rb"line 0 \xe9\u4eba" in done.stdout
 
 
+def test_names_do_not_control_the_terminal() -> None:
+    script = "import sys; from duopose.console import run_tool\n"
+    script += "sys.exit(run_tool(lambda: print('a\\x1b[2J\\tb\\x9b1m\\x00') or 0))"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=ENVIRONMENT, check=True, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.stdout == "a\\x1b[2J\tb\\x9b1m\\x00\n"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_output_into_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full:

@@ -71,3 +71,16 @@ def test_an_error_of_the_content_leaves_the_old_file_alone(tmp_path: Path) -> No
     with pytest.raises(ValueError):
         write_atomically(path, broken())
     assert path.read_bytes() == b"old" and names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device"])
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    """`--out /dev/null` as root would make a file of it."""
+    path = tmp_path / "out"
+    if kind == "FIFO":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/null")
+    with pytest.raises(OSError, match="device"):
+        write_atomically(path, b"content")
+    assert [one.name for one in tmp_path.iterdir()] == ["out"] and not path.is_file()

@@ -8,6 +8,7 @@ Several source folders are mixed. To evaluate: DATASET.ROOT data/lsp_mosaic DATA
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def make(args: argparse.Namespace) -> int:
             f"--number must not be negative, --size at least {MIN_SIZE} and --overlap from 0 to "
             f"below 1, got {args.number}, {args.size}, {args.overlap}"
         )
-    if args.out.resolve() in [source.resolve() for source in args.sources]:
+    if os.path.realpath(args.out) in map(os.path.realpath, args.sources):
         raise UserError(f"--out {args.out} is a source, whose annotations would be overwritten")
 
     skeleton = get_skeleton(args.skeleton)

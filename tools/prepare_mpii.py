@@ -22,6 +22,9 @@ from duopose.datasets.prepare.mpii_to_coco import (
     write_split,
 )
 from duopose.errors import UserError, counted, path_errors_as_user_errors
+from duopose.json_files import read_text_file
+
+MAX_LIST_BYTES = 16 * 2**20  # of --val-list
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -60,11 +63,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def read_names(path: Path) -> list[str]:
+    """The names in a text file; UserError where it is none."""
+    content = read_text_file(path, "--val-list", MAX_LIST_BYTES, advice="")
+    try:
+        return content.decode().split()
+    except UnicodeDecodeError as error:
+        raise UserError(f"--val-list '{path}' is no text in UTF-8") from error
+
+
 def prepare(args: argparse.Namespace) -> list[SplitSummary]:
     """Read, split and write; UserError for the user's mistakes."""
-    if args.val_list and not args.val_list.is_file():
-        raise UserError(f"--val-list '{args.val_list}' does not exist")
-    val_names = args.val_list.read_text().split() if args.val_list else ()
+    val_names = read_names(args.val_list) if args.val_list else []
 
     print(f"reading {args.mat} (about a minute for all of MPII)", flush=True)
     images = read_release(args.mat)

@@ -8,22 +8,41 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TextIO, cast
+
+from duopose.errors import UserError, path_errors_as_user_errors
 
 READER_GONE = {errno.EPIPE, errno.EIO}  # a closed pipe; a closed terminal
 INTERRUPTED = 130  # Ctrl-C, as shells report it
+USER_ERROR = 2
 OUTPUT_LOST = 2  # standard output is a file on a full disk
 
 
+# All control characters but tab, line feed, and carriage return, which progress bars use.
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
 def run_tool(main: Callable[..., int], *arguments: object) -> int:
-    """Call a tool's `main(*arguments)` with guarded standard streams; its exit code."""
+    """Call a tool's `main(*arguments)` with guarded standard streams; its exit code.
+
+    Errors about paths and disks, and full memory, are a sentence and exit code 2 in every tool.
+    """
     guard_standard_streams()
     try:
-        code = main(*arguments)
+        with path_errors_as_user_errors():
+            code = main(*arguments)
     except KeyboardInterrupt:
         code = INTERRUPTED
+    except UserError as error:
+        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+        code = USER_ERROR
+    except MemoryError:
+        print(f"{Path(sys.argv[0]).stem}: the memory is full", file=sys.stderr)
+        code = USER_ERROR
     sys.stdout.flush()
     lost = getattr(sys.stdout, "lost", "")
     if lost:
@@ -37,7 +56,8 @@ def guard_standard_streams() -> None:
 
     - A closed descriptor 0, 1 or 2 is opened, so that no file of the program gets its number.
     - Where the reader is gone, the stream becomes /dev/null.
-    - Letters that the encoding of the terminal lacks are written as escapes.
+    - Letters that the encoding of the terminal lacks are written as escapes, as are those that
+      control a terminal: names from files of others would clear it, or change its title.
     """
     for descriptor in range(3):
         _open_if_closed(descriptor)
@@ -63,6 +83,10 @@ def _guarded(stream: TextIO | None, descriptor: int) -> TextIO:
     return cast(TextIO, _Output(stream))
 
 
+def _escape(found: re.Match[str]) -> str:
+    return f"\\x{ord(found[0]):02x}"
+
+
 class _Output:
     """A text stream that goes on without its reader; everything else is that of the stream."""
 
@@ -73,7 +97,7 @@ class _Output:
     def write(self, text: str) -> int:
         """Write, or lose the text where that is not possible."""
         try:
-            return self._stream.write(text)
+            return self._stream.write(CONTROL.sub(_escape, text))
         except OSError as error:
             self._drop(error)
             return len(text)

@@ -15,7 +15,16 @@ PATH_ERRORS = {
     errno.ENOTDIR,
     errno.EISDIR,
     errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.ENOENT,
+    errno.ENXIO,  # a FIFO that nobody reads, a socket, a device that is not there
+    errno.ENODEV,
+    errno.EINVAL,
+    errno.ESPIPE,
 }
+# A disk that is full, that allows no larger file, or that does not work.
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE}
+MAX_PATH_LENGTH = 300  # characters of a path in a message
 
 
 class UserError(ValueError):
@@ -49,14 +58,27 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 
 def path_error_message(error: BaseException) -> str | None:
-    """The message for an unusable path (a file instead of a folder, no permission), else None."""
-    if not isinstance(error, OSError) or error.errno not in PATH_ERRORS or not error.filename:
+    """The message for an unusable path (a file instead of a folder, no permission), else None.
+
+    Also for a disk on which nothing can be written.
+    """
+    if not isinstance(error, OSError):
         return None
     reason = (error.strerror or "not permitted").lower()
+    path = f"'{_shortened(error.filename)}'" if error.filename else "a file"
+    if error.errno in DISK_ERRORS:
+        return f"{path} could not be read or written completely ({reason}); look at the disk"
+    if error.errno not in PATH_ERRORS or not error.filename:
+        return None
     return (
-        f"'{error.filename}' cannot be opened or created ({reason}); "
+        f"{path} cannot be opened or created ({reason}); "
         "choose another path, or change its permissions"
     )
+
+
+def _shortened(path: object) -> str:
+    text = str(path)
+    return text if len(text) <= MAX_PATH_LENGTH else f"{text[:MAX_PATH_LENGTH]}..."
 
 
 @contextmanager

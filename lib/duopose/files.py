@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +21,11 @@ def write_atomically(
 
     The content goes to a temporary file in the same folder, is synced to the disk, and replaces
     `path` by a rename. If that fails, the temporary file is removed and `path` is unchanged.
-    `previous`: keep the old file under this name. Missing folders are made. Raises OSError.
+    `previous`: keep the old file under this name. Missing folders are made. Raises OSError, also
+    where the path is that of a device, a FIFO or a socket: /dev/null must not become a file.
     """
     path = Path(path)
+    _check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(path)
     chunks = [content] if isinstance(content, bytes | memoryview) else content
@@ -35,10 +39,24 @@ def write_atomically(
         if previous is not None and path.is_file():
             keep_previous(path, previous)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is None:  # as of a full disk
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
     _sync_folder(path.parent)
+
+
+def _check_replaceable(path: Path) -> None:
+    """OSError where a device, a FIFO or a socket has the name, or is what a link leads to."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # missing, or a link to nothing
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EEXIST, "is a device, a FIFO or a socket", str(path))
 
 
 def sha256_of_file(path: str | Path) -> str:

@@ -24,9 +24,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event, Thread
 
+import msgspec
 import orjson
 
 from duopose.errors import UserError
+from duopose.files import write_atomically
+from duopose.regular_files import open_to_change, read_regular
 
 if sys.platform != "win32":
     import fcntl
@@ -43,6 +46,8 @@ FINISHED = "finished"
 STOPPED = "stopped"  # by a signal, with everything saved
 FAILED = "failed"  # by an error
 DEAD = "dead"  # without a word: killed, or the machine is off
+WRITTEN_STATES = (RUNNING, FINISHED, STOPPED, FAILED, DEAD)  # into lock files
+MAX_BYTES = 1 << 16  # of a lock file; one has half a kB
 
 
 def host_name() -> str:
@@ -160,15 +165,24 @@ class Owner:
 def read_owner(path: Path) -> Owner | None:
     """The owner in a lock file; None where there is none, or the file is not readable."""
     try:
-        return Owner(**orjson.loads(path.read_bytes()))
-    except (OSError, TypeError, orjson.JSONDecodeError):
+        return _owner_in(read_regular(path, MAX_BYTES))
+    except OSError:
         return None
+
+
+def _owner_in(content: bytes) -> Owner | None:
+    """None where the content of a lock file is damaged, or was written by something else."""
+    try:
+        owner = msgspec.json.decode(content, type=Owner)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return owner if owner.state in WRITTEN_STATES else None
 
 
 def owner_lives(path: Path, owner: Owner) -> bool:
     """Whether the owner of a lock file that says RUNNING still lives."""
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = open_to_change(path)
     except OSError:  # may only be read
         return _gives_signs_of_life(path, owner)
     try:
@@ -231,8 +245,8 @@ class FolderLock:
     def take(self) -> None:
         """Lock the file and write this process into it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        self.previous = os.pread(descriptor, 1 << 16, 0)
+        descriptor = open_to_change(self.path, create=True)
+        self.previous = os.pread(descriptor, MAX_BYTES, 0)
         owner = read_owner(self.path)
         is_free = _flock_patiently(descriptor)
         if is_free and owner is not None and owner.state == RUNNING:
@@ -273,13 +287,12 @@ class FolderLock:
 
     def write_previous(self, path: Path) -> None:
         """Write the record of the owner before this process to another file, if there was one."""
-        try:
-            owner = Owner(**orjson.loads(self.previous))
-        except (TypeError, orjson.JSONDecodeError):
+        owner = _owner_in(self.previous)
+        if owner is None:
             return
         state = DEAD if owner.state == RUNNING else owner.state
         record = asdict(owner) | {"state": state}
-        path.write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
+        write_atomically(path, orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
     def restore(self) -> None:
         """Free the folder as if it had not been taken: nothing in it has changed."""

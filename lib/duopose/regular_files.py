@@ -12,9 +12,10 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-_READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_READ |= getattr(os, "O_NONBLOCK", 0)  # a FIFO without a writer is opened at once, then refused
-_READ |= getattr(os, "O_NOCTTY", 0)
+_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_FLAGS |= getattr(os, "O_NONBLOCK", 0)  # a FIFO without a writer is opened at once, then refused
+_FLAGS |= getattr(os, "O_NOCTTY", 0)
+_READ = os.O_RDONLY | _FLAGS
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 _KINDS = {
@@ -125,15 +126,37 @@ def is_outside_name(name: str) -> bool:
 def open_to_append(path: Path) -> int:
     """A descriptor to append to a file, which is made where it is missing.
 
-    OSError where the path is a link: somebody else may have put it there to lead elsewhere.
+    OSError where the path is a link, which somebody else may have put there to lead elsewhere, a
+    FIFO, a device, a socket or a folder.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_LINK | getattr(os, "O_CLOEXEC", 0)
+    return _open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+def open_to_change(path: Path, create: bool = False) -> int:
+    """A descriptor to read and write a file; OSError as above.
+
+    create: make it where it is missing.
+    """
+    return _open_own(path, os.O_RDWR | (os.O_CREAT if create else 0))
+
+
+def _open_own(path: Path, flags: int) -> int:
+    """A file in a folder of ours, in whose place somebody may have put something else."""
+    flags |= _NO_LINK | _FLAGS
     try:
-        return os.open(path, flags, 0o644)
+        descriptor = os.open(path, flags, 0o644)
     except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.EMLINK):
-            raise
-        raise OSError(errno.EPERM, "is a link, remove it", str(path)) from error
+        if error.errno in (errno.ELOOP, errno.EMLINK):
+            raise OSError(errno.EPERM, "is a link, remove it", str(path)) from error
+        if error.errno == errno.ENXIO:  # a FIFO that nobody reads, a socket
+            raise OSError(errno.EPERM, "is a FIFO or a socket, remove it", str(path)) from error
+        raise
+
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if kind != stat.S_IFREG:
+        os.close(descriptor)
+        raise OSError(errno.EPERM, f"is {_KINDS.get(kind, 'no file')}, remove it", str(path))
+    return descriptor
 
 
 def reason_of(error: BaseException) -> str:

@@ -6,6 +6,7 @@ that run: with it as --cfg, the folder stays the same.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,12 +41,10 @@ class RunFolder:
         below = Path(cfg.DATASET.DATASET) / cfg.MODEL.NAME
         if is_run_config(config_path) and not name:
             root = Path(config_path).parent
-            is_below = root.resolve().is_relative_to(output.resolve())
-            below = (
-                root.resolve().relative_to(output.resolve())
-                if is_below
-                else below / root.resolve().name
-            )
+            real = Path(os.path.realpath(root))
+            real_output = Path(os.path.realpath(output))
+            is_below = real.is_relative_to(real_output)
+            below = real.relative_to(real_output) if is_below else below / real.name
             return RunFolder(root, Path(cfg.LOG_DIR) / below)
 
         if name and (not NAME.fullmatch(name) or name.startswith(EARLIER)):

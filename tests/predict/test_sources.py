@@ -51,6 +51,19 @@ def test_cameras_and_streams_without_their_password() -> None:
     assert stream.address == "rtsp://user:secret@host:554/live?token=x" and stream.is_live
 
 
+def test_numbers_of_thousands_of_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """int() refuses them; members of a zip may have such names."""
+    monkeypatch.chdir(tmp_path)
+    numbers = ["0010", "9" * 5000, "8" * 5000, "02", "1"]
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        for number in numbers:
+            archive.writestr(f"{number}.png", b"")
+    stems = [name.removeprefix("a.zip/")[:-4] for name in names("a.zip")]
+    assert stems == ["1", "02", "0010", "8" * 5000, "9" * 5000]
+    with pytest.raises(UserError):
+        find_items(["99999"])
+
+
 def test_a_file_whose_name_is_a_number_is_no_camera(
     write_image: WriteImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

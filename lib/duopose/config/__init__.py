@@ -1,7 +1,13 @@
 """Settings: declared defaults, a yaml and command-line overrides over them, and their checks."""
 
 from duopose.config.build import build_skeleton, offset_strides, skeleton_name
-from duopose.config.load import config_from_text, config_text, load_config, saved_settings
+from duopose.config.load import (
+    config_from_text,
+    config_text,
+    load_config,
+    read_saved_settings,
+    saved_settings,
+)
 from duopose.config.settings import default_config
 
 __all__ = [
@@ -11,6 +17,7 @@ __all__ = [
     "default_config",
     "load_config",
     "offset_strides",
+    "read_saved_settings",
     "saved_settings",
     "skeleton_name",
 ]

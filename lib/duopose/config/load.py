@@ -78,7 +78,15 @@ def saved_settings(text: str) -> dict[str, Any]:
     paths that were valid then may be gone. UserError where the text is no mapping.
     """
     source = "the saved settings"
-    tree = _mapping(parse_yaml(text, source), source)
+    return _in_todays_keys(_mapping(parse_yaml(text, source), source), source)
+
+
+def read_saved_settings(path: Path) -> dict[str, Any]:
+    """`saved_settings` of the config.yaml of a run; UserError also where it cannot be read."""
+    return _in_todays_keys(read_yaml(path), str(path))
+
+
+def _in_todays_keys(tree: Mapping[str, Any], source: str) -> dict[str, Any]:
     saved, _ = translate(_flatten_file(tree, source), {})
     defaults = {key: setting.default for key, setting in SETTINGS.items()}
     return defaults | saved

@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
 
 from duopose.files import write_atomically
+from duopose.regular_files import open_regular, open_to_append
 from duopose.types import ImageResult, Poses
 
 PATTERN = "unfinished_*.jsonl"
+MAX_LINE = 64 * 2**20  # bytes; an image with a hundred people has 150 kB
+NUMBER_TYPES = ("float32", "float64", "bool", "int64")
 
 
 def key_of(record: Mapping[str, Any]) -> str:
@@ -59,7 +64,8 @@ def count_finished(folder: Path) -> int:
     """Images in the files, without reading them in full."""
     count = 0
     for file in folder.glob(PATTERN):
-        count += max(file.read_bytes().count(b"\n") - 1, 0)
+        with suppress(OSError), open_regular(file) as lines:
+            count += max(sum(1 for line in _lines_of(lines)) - 1, 0)
     return count
 
 
@@ -68,7 +74,8 @@ class UnfinishedFile:
 
     def __init__(self, folder: Path, key: str, rank: int) -> None:
         path = _file(folder, rank)
-        self._file = path.open("ab", buffering=0)  # what was written survives a killed process
+        # Without a buffer: what was written survives a killed process.
+        self._file = os.fdopen(open_to_append(path), "ab", buffering=0)
         if not path.stat().st_size:
             self._file.write(_line(orjson.dumps(key)))
 
@@ -118,19 +125,25 @@ def _array_values(array: np.ndarray | None) -> tuple[str, Sequence[int], np.ndar
 
 def _read(file: Path, key: str) -> list[ImageResult]:
     """The results of a file with this key, up to the first damaged line."""
-    results = []
-    with file.open("rb") as lines:
-        if _content(lines.readline()) != key:
+    results: list[ImageResult] = []
+    with suppress(OSError), open_regular(file) as content:
+        lines = _lines_of(content)
+        if _content(next(lines, b"")) != key:
             return []
         for line in lines:
-            content = _content(line)
-            if content is None:
+            result = _result(_content(line))
+            if result is None:
                 break
-            image_id, *arrays = content
-            keypoints, scores, filled, sigma = (_array(values) for values in arrays)
-            assert keypoints is not None and scores is not None and filled is not None
-            results.append(ImageResult(image_id, Poses(keypoints, scores, filled, sigma)))
+            results.append(result)
     return results
+
+
+def _lines_of(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file, up to one that is longer than any of ours."""
+    while line := file.readline(MAX_LINE):
+        yield line
+        if len(line) == MAX_LINE:
+            return
 
 
 def _content(line: bytes) -> Any:
@@ -138,11 +151,34 @@ def _content(line: bytes) -> Any:
     checksum, _, content = line.rstrip(b"\n").partition(b" ")
     if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(content):
         return None
-    return orjson.loads(content)
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _result(content: Any) -> ImageResult | None:
+    """The result in a line, None where it is of another form."""
+    try:
+        image_id, *arrays = content
+        keypoints, scores, filled, sigma = (_array(values) for values in arrays)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if keypoints is None or scores is None or filled is None:
+        return None
+    if not isinstance(image_id, int | str) or keypoints.shape[:2] != filled.shape:
+        return None
+    if keypoints.shape[2:] != (3,) or scores.shape != keypoints.shape[:1]:
+        return None
+    if sigma is not None and sigma.shape != filled.shape:
+        return None
+    return ImageResult(image_id, Poses(keypoints, scores, filled, sigma))
 
 
 def _array(values: Any) -> np.ndarray | None:
     if values is None:
         return None
     dtype, shape, flat = values
+    if dtype not in NUMBER_TYPES:
+        raise ValueError(f"{dtype} is no type of number here")
     return np.array(flat, dtype=dtype).reshape(shape)

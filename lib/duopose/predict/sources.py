@@ -38,6 +38,7 @@ VIDEO_SUFFIXES = frozenset((
     ".ogv", ".ts", ".webm", ".wmv",
 ))
 # fmt: on
+MAX_CAMERA_DIGITS = 4  # of the index of a camera
 STREAM_SCHEMES = frozenset(("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp"))
 
 
@@ -93,7 +94,7 @@ def _items_of(source: str) -> list[Item]:
         return _zip_items(path) if path.suffix.lower() == ".zip" else [_file_item(path)]
     if path.exists():
         raise UserError(f"source '{source}' is neither a file nor a folder; give one of them")
-    if source.isdecimal():
+    if source.isdecimal() and len(source) <= MAX_CAMERA_DIGITS:
         return [VideoItem(f"camera {int(source)}", int(source), is_live=True)]
     if urlsplit(source).scheme.lower() in STREAM_SCHEMES:
         return [VideoItem(_without_password(source), source, is_live=True)]
@@ -173,8 +174,9 @@ def _is_image_member(info: zipfile.ZipInfo) -> bool:
 
 def natural_key(name: str) -> list[tuple[int, str]]:
     """Sorts frame_2 before frame_10."""
-    parts = re.split(r"(\d+)", name)
-    return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in parts]
+    # A number as its length and its digits: int() refuses thousands of them.
+    parts = re.split(r"0*([0-9]+)", name)
+    return [(len(part), part) if part.isdecimal() else (-1, part.lower()) for part in parts]
 
 
 def _has_known_suffix(name: str) -> bool:

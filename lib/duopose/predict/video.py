@@ -24,6 +24,13 @@ OPEN_TIMEOUT = 10_000  # milliseconds for a stream to answer
 FRAME_COUNT_TOLERANCE = 0.02
 MIN_MISSING_FRAMES = 3
 MAX_REPEATED_SECONDS = 5.0  # of a live video, where the source pauses
+MAX_PIXELS = 40_000_000  # of a frame: 8K has 33 million; FFmpeg takes ten bytes for each
+# Containers that hold their frames themselves. A script or a playlist with the name of a video
+# would make FFmpeg open other files.
+CONTAINERS = (
+    "mov,avi,flv,gif,matroska,mpeg,mpegts,mpegtsraw,mpegvideo,m4v,ogg,asf,h264,hevc,mjpeg,dv,mxf"
+)
+OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"  # environment variable that OpenCV reads
 
 
 class VideoReader:
@@ -43,6 +50,18 @@ class VideoReader:
         is_known = not item.is_live and math.isfinite(count) and count > 0
         self.num_frames = int(count) if is_known else None
         self.num_read = 0
+        self._check_stated_size()
+
+    def _check_stated_size(self) -> None:
+        """UserError before a frame is decoded, which takes the memory."""
+        width = self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)
+        height = self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        if width * height > MAX_PIXELS:
+            self.close()
+            raise UserError(
+                f"has frames of {width:.0f} x {height:.0f} pixels; at most {MAX_PIXELS / 1e6:g} "
+                "million are accepted: make it smaller"
+            )
 
     def __iter__(self) -> Iterator[np.ndarray]:
         while True:
@@ -52,9 +71,8 @@ class VideoReader:
                 return
             if not is_read:
                 return
-            if not self.num_read:
-                check_size(bgr.shape[1], bgr.shape[0], self._limits)
-                check_aspect(bgr.shape[1], bgr.shape[0], self._max_aspect)
+            check_size(bgr.shape[1], bgr.shape[0], self._limits)
+            check_aspect(bgr.shape[1], bgr.shape[0], self._max_aspect)
             self.num_read += 1
             yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
@@ -84,9 +102,11 @@ def _open(item: VideoItem) -> cv2.VideoCapture:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     if isinstance(item.address, int):
         capture = cv2.VideoCapture(item.address)
-    else:
+    elif item.is_live:
         timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT]
-        capture = cv2.VideoCapture(item.address, cv2.CAP_FFMPEG, timeouts if item.is_live else [])
+        capture = cv2.VideoCapture(item.address, cv2.CAP_FFMPEG, timeouts)
+    else:
+        capture = _open_file(Path(item.address))
     if capture.isOpened():
         return capture
 
@@ -99,6 +119,20 @@ def _open(item: VideoItem) -> cv2.VideoCapture:
             f"gave no video (waited up to {seconds} seconds); check the address and the password"
         )
     raise UserError("cannot be opened as a video: it is truncated, or no video")
+
+
+def _open_file(path: Path) -> cv2.VideoCapture:
+    """Nothing but this file is opened, whatever it holds and however it is called."""
+    before = os.environ.get(OPTIONS)
+    os.environ[OPTIONS] = f"format_whitelist;{CONTAINERS}|protocol_whitelist;file"
+    try:
+        # An absolute path: FFmpeg would take `concat:a.mp4` for a protocol.
+        return cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [])
+    finally:
+        if before is None:
+            del os.environ[OPTIONS]
+        else:
+            os.environ[OPTIONS] = before
 
 
 class VideoWriter:

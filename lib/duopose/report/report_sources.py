@@ -8,6 +8,7 @@ started: the present one is tried first, then those that hold the run's folder.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ def open_source(path: Path, options: SourceOptions) -> Source:
 
 def distinct_labels(paths: list[Path]) -> list[str]:
     """The shortest ends of the paths that differ from one another."""
-    resolved = [path.resolve() for path in paths]
+    resolved = [Path(os.path.realpath(path)) for path in paths]  # also where links form a loop
     longest = max(len(path.parts) for path in resolved)
     for length in range(1, longest + 1):
         labels = ["/".join(path.parts[-length:]) for path in resolved]
@@ -113,7 +114,7 @@ def distinct_labels(paths: list[Path]) -> list[str]:
 
 
 def _label(path: Path) -> str:
-    return path.resolve().name
+    return Path(os.path.realpath(path)).name
 
 
 def _find_results(path: Path) -> tuple[Path, Path | None]:

@@ -9,6 +9,7 @@ exists: after a kill, on a full disk, with a damaged block.
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -363,6 +364,6 @@ def move_earlier_run(folder: RunFolder, lock: FolderLock | None = None) -> Path 
             path.rename(target / path.name)
     if lock is not None:
         lock.write_previous(target / folder.lock.name)
-    if folder.log.is_dir() and folder.log.resolve() != folder.root.resolve():
+    if folder.log.is_dir() and not os.path.samefile(folder.log, folder.root):
         shutil.move(folder.log, target / "log")  # LOG_DIR may be on another disk
     return target

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -131,7 +132,9 @@ def _hold_folder(folder: RunFolder, context: DistributedContext) -> Iterator[Fol
 
 def is_own_checkpoint(folder: RunFolder, path: Path | None) -> bool:
     """Whether a checkpoint is of the run in this folder."""
-    return path is not None and path.resolve().parent == folder.root.resolve()
+    if path is None:
+        return False
+    return os.path.dirname(os.path.realpath(path)) == os.path.realpath(folder.root)
 
 
 def prepare_folder(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from duopose.benchmarks import BENCHMARKS
-from duopose.config import saved_settings
+from duopose.config import read_saved_settings, saved_settings
 from duopose.config.differences import acts_on_learning, differences
 from duopose.errors import UserError
 from duopose.evaluate.metrics import format_number, format_table
 from duopose.locks import FINISHED, owner_state
 from duopose.run_folder import EARLIER, RunFolder, is_run_config
+from duopose.visualize.curves import Curve, read_curves
 
 UNFINISHED = "unfinished"  # of earlier versions, which did not write how a run has ended
 # Settings without an own effect on what is learned, in which runs often differ.
@@ -77,13 +79,15 @@ def read_run(root: Path) -> RunSummary:
     """The summary of a run folder, from its small files."""
     folder = RunFolder(root, root)
     try:
-        settings = saved_settings(folder.config.read_text())
-    except (OSError, UnicodeDecodeError, UserError):  # half written, or not of a run
+        settings = read_saved_settings(folder.config)
+    except UserError:  # half written, or not of a run
         settings = saved_settings("{}")
-    benchmark = BENCHMARKS.get(settings["DATASET.DATASET"])
+    benchmark = BENCHMARKS.get(str(settings["DATASET.DATASET"]))
     headline = benchmark.headline if benchmark else "AP"
     epoch, best, best_epoch = read_progress(folder.metrics_csv, headline)
     end_epoch = 0 if settings["TRAIN.END_STEP"] else settings["TRAIN.END_EPOCH"]
+    if not isinstance(end_epoch, int):  # saved settings are not checked
+        end_epoch = 0
 
     found = owner_state(folder.lock)
     state = FINISHED if folder.model_final.is_file() else UNFINISHED
@@ -108,21 +112,16 @@ def read_run(root: Path) -> RunSummary:
 
 def read_progress(metrics_csv: Path, headline: str) -> tuple[float, float | None, float]:
     """Epochs done, best value of the headline metric and its epoch (of equal ones the later)."""
-    if not metrics_csv.is_file():
+    try:
+        curves = read_curves(metrics_csv)
+    except UserError:  # none yet, or not of a run
         return 0.0, None, 0.0
-    epoch = 0.0
-    best: float | None = None
-    best_epoch = 0.0
-    with metrics_csv.open() as file:
-        for line in file:
-            fields = line.rstrip("\n").split(",")
-            if len(fields) != 5 or fields[0] == "step":
-                continue
-            epoch = float(fields[1])
-            if fields[2:4] == ["val", headline] and (best is None or float(fields[4]) >= best):
-                best = float(fields[4])
-                best_epoch = epoch
-    return epoch, best, best_epoch
+    epoch = max((max(curve.epochs) for curve in curves.values()), default=0.0)
+
+    scores = curves.get(("val", headline), Curve())
+    pairs = zip(scores.values, scores.epochs, strict=True)
+    best = max((pair for pair in pairs if math.isfinite(pair[0])), default=None)
+    return (epoch, None, 0.0) if best is None else (epoch, *best)
 
 
 def runs_text(runs: Sequence[RunSummary], all_settings: bool = False) -> str:

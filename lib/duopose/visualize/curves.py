@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import io
+import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from matplotlib import colormaps
@@ -17,6 +20,7 @@ from matplotlib.figure import Figure
 
 from duopose.errors import UserError
 from duopose.files import write_atomically
+from duopose.regular_files import open_regular, reason_of
 
 COLUMNS = ("step", "epoch", "kind", "name", "value")
 
@@ -38,6 +42,13 @@ LINE_STYLES = ("-", "--", ":", "-.")  # of a term's strides, in the order of the
 MAX_POINTS = 50  # a loss curve with more points is smoothed over a 50th of them
 PANEL_SIZE = (6.5, 5.4)  # inches
 DPI = 110
+MAX_BYTES = 128 * 2**20  # of metrics.csv; 300 epochs of COCO have 1 MB
+MAX_LINE = 1000  # bytes
+MAX_NAMES = 20_000  # the norms of all gradients are a few hundred
+MAX_CURVES = 40  # that are drawn in a panel
+MAX_EPOCH = 1e9
+MAX_VALUE = 1e30  # matplotlib cannot divide an axis of 1e308
+NAME = re.compile(r"[\w./:@ -]{1,60}")  # of a value
 
 
 @dataclass
@@ -54,8 +65,8 @@ Curves = dict[str, Curve]  # by name
 def read_curves(path: str | Path) -> dict[tuple[str, str], Curve]:
     """metrics.csv (step, epoch, kind, name, value; one number per line) as curves by (kind, name).
 
-    An incomplete last line, as a killed run leaves it, is skipped. Raises UserError if the file is
-    missing or has other columns.
+    An incomplete last line, as a killed run leaves it, is skipped, as are lines of another form.
+    Raises UserError if the file is missing, is too large, or has other columns.
     """
     path = Path(path)
     if not path.is_file():
@@ -64,22 +75,33 @@ def read_curves(path: str | Path) -> dict[tuple[str, str], Curve]:
             "output/"
         )
 
+    try:
+        with open_regular(path, MAX_BYTES) as file:
+            return _read_rows(file, path)
+    except OSError as error:
+        raise UserError(f"the metrics file '{path}' cannot be read ({reason_of(error)})") from error
+
+
+def _read_rows(file: BinaryIO, path: Path) -> dict[tuple[str, str], Curve]:
+    header = ",".join(COLUMNS)
+    if file.readline(MAX_LINE).strip() != header.encode():
+        raise UserError(f"'{path}' is not a metrics file of a run: its first line must be {header}")
+
     curves: dict[tuple[str, str], Curve] = defaultdict(Curve)
-    with path.open(newline="") as file:
-        rows = csv.reader(file)
-        if tuple(next(rows, ())) != COLUMNS:
-            raise UserError(
-                f"'{path}' is not a metrics file of a run: "
-                f"its first line must be {','.join(COLUMNS)}"
-            )
-        for row in rows:
-            try:
-                _, epoch, kind, name, value = row
-                point = (float(epoch), float(value))
-            except ValueError:
-                continue
-            curves[kind, name].epochs.append(point[0])
-            curves[kind, name].values.append(point[1])
+    for line in iter(partial(file.readline, MAX_LINE), b""):
+        try:
+            _, epoch, kind, name, value = line.decode().rstrip("\r\n").split(",")
+            point = (float(epoch), float(value))
+        except ValueError:
+            continue
+        if not (NAME.fullmatch(kind) and NAME.fullmatch(name) and 0 <= point[0] < MAX_EPOCH):
+            continue
+        if math.isfinite(point[1]) and abs(point[1]) > MAX_VALUE:
+            continue
+        curves[kind, name].epochs.append(point[0])
+        curves[kind, name].values.append(point[1])
+        if len(curves) > MAX_NAMES:
+            raise UserError(f"'{path}' holds more than {MAX_NAMES} names of values")
     return dict(curves)
 
 
@@ -95,7 +117,7 @@ def plot_curves(metrics: str | Path, image: str | Path, title: str = "") -> None
     width, height = PANEL_SIZE
     figure = Figure(figsize=(width * len(panels), height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    figure.suptitle(title.replace("$", r"\$"))  # a path is no formula
     all_axes = np.atleast_1d(figure.subplots(1, len(panels)))
     for axes, (name, curves) in zip(all_axes, panels.items(), strict=True):
         draw_panel(axes, name, curves)
@@ -140,7 +162,9 @@ def curve_panels(curves: dict[tuple[str, str], Curve]) -> dict[str, Curves]:
             losses[name] = curve
 
     panels = {"loss (weighted terms)": losses, "validation": scores, "learning rate": rates}
-    return {title: group for title, group in panels.items() if group}
+    return {
+        title: dict(islice(group.items(), MAX_CURVES)) for title, group in panels.items() if group
+    }
 
 
 def draw_panel(axes: Axes, title: str, curves: Curves) -> None:
