@@ -169,6 +169,15 @@ def test_nothing_found_is_zero_with_a_note(evaluator: str) -> None:
     assert len(metrics.notes) == 1 and "detections" in metrics.notes[0]
 
 
+def test_results_of_few_of_the_images_get_a_note() -> None:
+    """One of two images with people has detections; none of the scored ones lacks them."""
+    truth, found = one_person()
+    truth["annotations"].append(truth["annotations"][0] | {"id": 2, "image_id": 2})
+    partly = evaluate_coco(truth, found, COCO)
+    assert len(partly.notes) == 1 and "1 of 2" in partly.notes[0]
+    assert evaluate_coco(truth, found, COCO, image_ids=[1]).notes == ()
+
+
 def test_metrics_without_people_are_not_a_number() -> None:
     truth, found = one_person()
     metrics = evaluate_coco(truth, found, COCO, image_ids=[2])

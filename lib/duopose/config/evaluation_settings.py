@@ -125,7 +125,7 @@ TEST = (
     Setting(
         "TEST.PERSON_THRESHOLD",
         0.2,
-        NOT_NEGATIVE,
+        FRACTION,
         "People with a lower score are not drawn, and dropped if PRESET is clean.",
         field="person_threshold",
     ),

@@ -48,6 +48,7 @@ RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101)  # COCOeval's recThrs
 
 Content = dict[str, Any]  # of a COCO file
 Ids = list[int | str]
+MANY_WITHOUT_DETECTIONS = 0.2  # fraction of the images with people that gets a note
 
 
 def evaluate_coco(
@@ -168,23 +169,38 @@ class OksScoring:
         }
 
     def _num_people(self) -> int:
-        """People that count: in the selected images, with labelled keypoints, no crowd regions."""
+        return len(self._images_of_people())
+
+    def _images_of_people(self) -> list[int | str]:
+        """Image of each person that counts: selected, with labelled keypoints, no crowd region."""
         selected = set(self.image_ids)
-        return sum(
-            person["image_id"] in selected and person["num_keypoints"] > 0 and not person["iscrowd"]
+        return [
+            person["image_id"]
             for person in self.ground_truth["annotations"]
-        )
+            if person["image_id"] in selected
+            and person["num_keypoints"] > 0
+            and not person["iscrowd"]
+        ]
 
     def notes(self) -> tuple[str, ...]:
         """Sentences to print with the metrics."""
         notes = []
-        if not self._num_people():
+        with_people = set(self._images_of_people())
+        with_detections = {entry["image_id"] for entry in self.entries}
+        num_empty = len(with_people - with_detections)
+        if not with_people:
             notes.append(
                 "the images to score have no person with labelled keypoints, "
                 "so there is nothing to measure"
             )
         elif not self.entries:
             notes.append("the results hold no detections at all, so AP and AR are 0")
+        elif num_empty > MANY_WITHOUT_DETECTIONS * len(with_people):
+            notes.append(
+                f"{num_empty} of {len(with_people)} images with people have no detection in the "
+                "results; their people count as missed. Results of fewer images (DATASET.LIMIT) "
+                "are scored with the same DATASET.LIMIT"
+            )
 
         if self.skeleton.sigmas_are_default:
             notes.append(
