@@ -85,8 +85,10 @@ def test_the_list_of_runs_waits_for_nothing(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["1,nan,val,AP,nan", "1,inf,val,AP,1e308", "x,y,val,AP,z", "2,2,val,AP,-1e308", "1,-5,val,AP,1", "1," * 9999,
-             f"1,1,val,{'A' * 5000},1", "1,1,val,\x1b[2J,1", "1,1,val,$\\bad$,1"],
+    "line",
+    ["1,nan,val,AP,nan", "1,inf,val,AP,1e308", "x,y,val,AP,z", "2,2,val,AP,-1e308",
+     "1,-5,val,AP,1", "1," * 9999, f"1,1,val,{'A' * 5000},1", "1,1,val,\x1b[2J,1",
+     "1,1,val,$\\bad$,1"],
 )  # fmt: skip
 def test_lines_of_metrics_of_another_form_are_skipped(tmp_path: Path, line: str) -> None:
     path = tmp_path / "metrics.csv"

@@ -35,11 +35,24 @@ def build_decoder(
     layout = build_layout(cfg, skeleton)
     settings = decoder_settings(cfg)
     if cfg.TEST.CALIBRATION == "auto":
+        _check_calibration(calibration, skeleton)
         settings = settings.with_calibration(calibration)
     grouper: PeakGrouper = TagGrouper(skeleton, settings)
     if layout.num_edges:
         grouper = Grouper(skeleton, layout, settings)
     return Decoder(skeleton, layout, grouper, settings)
+
+
+def _check_calibration(calibration: Calibration | None, skeleton: Skeleton) -> None:
+    """UserError where it is of another skeleton."""
+    if calibration is None:
+        return
+    num_joints = len(calibration.joint_distance)
+    if num_joints != skeleton.num_keypoints:
+        raise UserError(
+            f"the calibration is of {num_joints} keypoints, the skeleton '{skeleton.name}' has "
+            f"{skeleton.num_keypoints}; repeat tools/calibrate.py, or set TEST.CALIBRATION off"
+        )
 
 
 def build_layout(cfg: CfgNode, skeleton: Skeleton) -> OffsetLayout:

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 
 # Scores at which log odds and position errors are fitted. Scores are values of heatmaps whose
@@ -37,6 +38,15 @@ IMPOSSIBLE_SCALES = 2.0
 MIN_SIZE = 4.0  # pixels; smaller people (of one joint) have this size in the person score
 FOUND, FILLED_BY_PEAK, FILLED_BY_OFFSETS = range(3)  # how a joint was found
 NUM_FEATURES = 6  # of `person_features`
+
+# Bounds of the values in a file, far around those that fits give: beyond them scores and errors of
+# positions overflow, or divisions by nearly 0 do.
+MAX_VALUE = 1e6
+MAX_LOGARITHM = 100.0
+MIN_SIGMA = 1e-4
+LOGARITHMS = ("log_gain_tag", "log_gain_offset", "peak_log_odds", "sigma_of_score", "sigma_of_kind",
+              "sigma_of_joint")  # fmt: skip
+SIGMAS = ("tag_sigma", "offset_sigma", "limb_scale")
 
 
 @dataclass(frozen=True)
@@ -79,15 +89,12 @@ class Calibration:
             different = ", ".join(sorted(names ^ set(content)))
             raise ValueError(f"a calibration has other fields: {different}")
 
-        values: dict[str, Any] = {}
-        for name, value in content.items():
-            values[name] = _to_tuples(value) if isinstance(value, list) else value
-        calibration = Calibration(**values)
+        calibration = msgspec.convert(content, Calibration)
         calibration.check()
         return calibration
 
     def check(self) -> None:
-        """ValueError where a field is no finite number, or a list of another length."""
+        """ValueError where a field is no usable number, or a list of another length."""
         num_joints = len(self.joint_distance)
         lengths = {
             "peak_log_odds": (len(SCORE_KNOTS),),
@@ -107,6 +114,7 @@ class Calibration:
             has_shape = values.shape == shape or (not values.size and 0 in shape)
             if not is_numeric or not has_shape or not np.isfinite(values.astype(float)).all():
                 raise ValueError(f"'{field.name}' is no list of {shape or 'one'} finite numbers")
+            _check_range(field.name, values.astype(float))
 
         joints = np.asarray(self.limbs, dtype=float).reshape(-1)
         if self.num_tags < 1 or (joints < 0).any() or (joints >= num_joints).any():
@@ -122,12 +130,19 @@ class Calibration:
         return np.interp(score, SCORE_KNOTS, self.peak_log_odds)
 
 
+def _check_range(name: str, values: np.ndarray) -> None:
+    """ValueError where values of a field cannot be used."""
+    largest = MAX_LOGARITHM if name in LOGARITHMS else MAX_VALUE
+    smallest = MIN_SIGMA if name in SIGMAS else -largest
+    if name == "outlier_probability":
+        smallest = np.nextafter(0.0, 1.0)
+        largest = np.nextafter(1.0, 0.0)
+    if (values < smallest).any() or (values > largest).any():
+        raise ValueError(f"'{name}' is not between {smallest:g} and {largest:g}")
+
+
 def _to_lists(values: tuple[Any, ...]) -> list[Any]:
     return [_to_lists(value) if isinstance(value, tuple) else value for value in values]
-
-
-def _to_tuples(values: list[Any]) -> tuple[Any, ...]:
-    return tuple(_to_tuples(value) if isinstance(value, list) else value for value in values)
 
 
 # ---- limbs ----

@@ -28,7 +28,10 @@ XML_START = b"<?xml"
 def read_onnx_description(path: Path) -> dict[str, str]:
     """The metadata in an ONNX file; UserError where onnxruntime cannot open it."""
     session = _onnx_session(path, ["CPUExecutionProvider"], optimise=False)
-    return dict(session.get_modelmeta().custom_metadata_map)
+    try:
+        return dict(session.get_modelmeta().custom_metadata_map)
+    except UnicodeDecodeError as error:
+        raise UserError(f"'{path}': its metadata is damaged ({error.reason})") from error
 
 
 def open_onnx(path: Path, device: torch.device) -> ExportedNetwork:
@@ -36,16 +39,20 @@ def open_onnx(path: Path, device: torch.device) -> ExportedNetwork:
     session = _onnx_session(path, _providers(path, device), optimise=True)
     library = f"'{path}' (onnxruntime)"
 
-    inputs = [(one.name, one.type) for one in session.get_inputs()]
+    try:
+        inputs = [(one.name, one.type) for one in session.get_inputs()]
+        outputs = [(one.name, one.shape) for one in session.get_outputs()]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{library}: a name in it is damaged ({error.reason})") from error
     if inputs != [(INPUT_NAME, "tensor(float)")]:
         raise UserError(
             f"{library}: its inputs are {inputs}; a file of tools/export.py has one, "
             f"'{INPUT_NAME}', of float32"
         )
     channels = {}
-    for output in session.get_outputs():
-        has_channels = len(output.shape) == 4 and isinstance(output.shape[1], int)
-        channels[output.name] = output.shape[1] if has_channels else 0
+    for name, shape in outputs:
+        has_channels = len(shape) == 4 and isinstance(shape[1], int)
+        channels[name] = shape[1] if has_channels else 0
 
     names = list(channels)
     run: Callable[[np.ndarray], Any] = lambda images: session.run(names, {INPUT_NAME: images})  # noqa: E731

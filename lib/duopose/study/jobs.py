@@ -18,13 +18,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+import msgspec
 import orjson
 
 from duopose.errors import UserError, counted
 from duopose.files import write_atomically
-from duopose.json_files import read_json
+from duopose.json_files import read_typed_json
 from duopose.locks import STALE, host_name, seconds_since_touch, try_flock
 
 STATES = ("todo", "running", "done", "failed")
@@ -45,6 +46,27 @@ class Job:
     order: int = 0  # jobs are taken in this order
     attempts: list[Attempt] = field(default_factory=list)
     reason: str = ""  # why it failed
+
+
+class _Speeds(TypedDict):
+    """What is read of a file of `speed.measure_study`."""
+
+    steps: dict[str, int]
+
+
+_DECODER = msgspec.json.Decoder(Job)
+_SPEEDS = msgspec.json.Decoder(_Speeds)
+
+
+def measured_steps(root: Path, job: Job) -> int:
+    """The steps of a training that were measured for this job; UserError where they are missing."""
+    if len(job.steps_from) != 2:
+        raise UserError(f"job '{job.name}': 'steps_from' must be a file and a key")
+    file, key = job.steps_from
+    steps = read_typed_json(root / file, "measured speeds", _SPEEDS)["steps"]
+    if key not in steps:
+        raise UserError(f"measured speeds '{root / file}' have no steps of '{key}'")
+    return int(steps[key])
 
 
 class Claim:
@@ -220,7 +242,7 @@ def _to_json(job: Job) -> bytes:
 def _read_job(path: Path) -> Job | None:
     """The job in a file; None where the file has moved away."""
     try:
-        return Job(**read_json(path, "job of a study"))
+        return read_typed_json(path, "job of a study", _DECODER)
     except (FileNotFoundError, UserError):
         if path.is_file():
             raise

@@ -24,13 +24,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 
 from duopose.config.load import flatten, read_yaml
 from duopose.files import write_atomically
-from duopose.json_files import read_json
+from duopose.json_files import read_typed_json
 from duopose.study.jobs import Job, JobFolder
-from duopose.study.study_file import Group, Settings, Study, Variant, setting_words
+from duopose.study.study_file import Settings, Study, Variant, setting_words
 
 TEST_SECTIONS = ("TEST.", "DEBUG.")
 TEST_KEYS = {"DATASET.TEST", "DATASET.TEST_ANNOTATIONS", "DATASET.TEST_IMAGES"}
@@ -56,6 +57,9 @@ class Plan:
     runs: dict[str, tuple[Run, ...]]  # by the variant's name
 
 
+_DECODER = msgspec.json.Decoder(Plan)
+
+
 def make_plan(study: Study, folder: Path) -> tuple[Plan, int]:
     """Write the plan and the jobs that do not exist yet; returns the plan and their number."""
     jobs, plan = _Planner(study, folder).make()
@@ -68,21 +72,8 @@ def make_plan(study: Study, folder: Path) -> tuple[Plan, int]:
 
 def read_plans(folder: Path) -> list[Plan]:
     """The plans of a folder, by the studies' names."""
-    return [_plan_from_json(path) for path in sorted((folder / "studies").glob("*.json"))]
-
-
-def _plan_from_json(path: Path) -> Plan:
-    content = read_json(path, "plan of a study")
-    fields = content["study"]
-    groups = []
-    for group in fields["groups"]:
-        variants = tuple(Variant(**variant) for variant in group["variants"])
-        columns = tuple(group["columns"])
-        groups.append(Group(**(group | {"variants": variants, "columns": columns})))
-
-    study = Study(**(fields | {"groups": tuple(groups), "seeds": tuple(fields["seeds"])}))
-    runs = {name: tuple(Run(**run) for run in value) for name, value in content["runs"].items()}
-    return Plan(study, runs)
+    paths = sorted((folder / "studies").glob("*.json"))
+    return [read_typed_json(path, "plan of a study", _DECODER) for path in paths]
 
 
 def is_test_setting(key: str) -> bool:

@@ -26,8 +26,7 @@ from duopose.evaluate.metrics import (
     format_table,
     read_metrics,
 )
-from duopose.json_files import read_json
-from duopose.study.jobs import Job, JobFolder
+from duopose.study.jobs import Job, JobFolder, measured_steps
 from duopose.study.plan import Plan, Run, command_words, read_plans, split_settings
 from duopose.study.resampling import (
     RESAMPLES,
@@ -237,9 +236,7 @@ def _measured_steps(row: Row) -> dict[str, int]:
     """TRAIN.END_STEP, where the training's length was measured."""
     if not row.train_jobs or not row.train_jobs[0].steps_from:
         return {}
-    file, key = row.train_jobs[0].steps_from
-    steps = read_json(row.folder / file, "measured speeds")["steps"][key]
-    return {"TRAIN.END_STEP": steps}
+    return {"TRAIN.END_STEP": measured_steps(row.folder, row.train_jobs[0])}
 
 
 def _cost(row: Row, steps: dict[str, int]) -> str:

@@ -20,16 +20,20 @@ groups:       each makes a table of the report
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
+
+import msgspec
 
 from duopose.config import load_config
 from duopose.config.load import flatten, read_yaml
 from duopose.errors import UserError
 
 MIN_SEEDS = 3  # fewer give no useful spread
+MAX_VARIANTS = 1000  # of a grid
 BUDGETS = ("epochs", "cpu_seconds")
 STUDY_KEYS = {"title", "notes", "recipe", "overrides", "seeds", "budget", "groups"}
 GROUP_KEYS = {"title", "notes", "reference", "variants", "grid", "columns"}
@@ -79,6 +83,23 @@ class Study:
         return first.variant(first.reference)
 
 
+class _GroupFields(TypedDict, total=False):
+    """Types of the entries of a group."""
+
+    variants: dict[str | int | float, dict[str, Any] | None] | None
+    grid: dict[str, Any] | None
+    columns: list[Any] | None
+
+
+class _StudyFields(TypedDict, total=False):
+    """Types of the entries of a study; titles, notes and names become text."""
+
+    recipe: str
+    overrides: dict[str, Any] | None
+    seeds: list[Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]]
+    groups: list[_GroupFields]
+
+
 def read_study(path: Path) -> Study:
     """Read and check a study file; UserError where something is missing, unknown or impossible."""
     content = read_yaml(path)
@@ -86,6 +107,7 @@ def read_study(path: Path) -> Study:
     for key in ("recipe", "seeds", "groups"):
         if not content.get(key):
             raise UserError(f"study '{path}' has no '{key}'")
+    _check_types(content, path)
 
     common = flatten(content.get("overrides") or {})
     known: dict[str, Variant] = {}
@@ -117,7 +139,7 @@ def _read_group(
     for name, own in named.items():
         own_settings = dict(own or {})
         base = own_settings.pop("base", None)
-        if base is not None and base not in known:
+        if base is not None and (not isinstance(base, str) or base not in known):
             raise UserError(
                 f"study '{path}', variant '{name}': base '{base}' is not a variant above it"
             )
@@ -147,6 +169,11 @@ def _combinations(grid: Mapping[str, Any]) -> Iterator[Settings]:
     flat = flatten(grid)
     if not flat:
         return
+    no_lists = [key for key, values in flat.items() if not isinstance(values, list)]
+    if no_lists:
+        raise UserError(f"a grid needs a list of values for '{no_lists[0]}'")
+    if math.prod(map(len, flat.values())) > MAX_VARIANTS:
+        raise UserError(f"a grid has more than {MAX_VARIANTS} combinations; take fewer values")
     for values in itertools.product(*flat.values()):
         yield dict(zip(flat, values, strict=True))
 
@@ -163,6 +190,16 @@ def _check_keys(content: object, allowed: set[str], name: str) -> None:
     unknown = sorted(map(str, set(content) - allowed))
     if unknown:
         raise UserError(f"{name}: unknown {', '.join(unknown)}; allowed: {sorted(allowed)}")
+
+
+def _check_types(content: Mapping[str, Any], path: Path) -> None:
+    try:
+        msgspec.convert(content, _StudyFields)
+    except (msgspec.ValidationError, ValueError, RecursionError) as error:
+        problem, _, where = str(error).partition(" - at `$.")
+        raise UserError(
+            f"study '{path}': '{where.rstrip('`')}' is of another form: {problem.lower()}"
+        ) from error
 
 
 def _check_study(study: Study, path: Path) -> None:

@@ -24,10 +24,9 @@ from threading import Event
 from typing import Any
 
 from duopose.distributed.launch import ExitCode
-from duopose.json_files import read_json
 from duopose.locks import heartbeats
 from duopose.regular_files import open_to_append
-from duopose.study.jobs import Attempt, Claim, Job, JobFolder
+from duopose.study.jobs import Attempt, Claim, Job, JobFolder, measured_steps
 from duopose.study.plan import FOLDER, STEPS
 
 POLL = 5.0  # seconds between two looks for a job that can start
@@ -150,9 +149,7 @@ def complete_command(job: Job, root: Path, threads: int = 0) -> list[str]:
     """The words of the process: the job's command with folder, steps and threads filled in."""
     values = {FOLDER: str(root)}
     if job.steps_from:
-        file, key = job.steps_from
-        steps = read_json(root / file, "measured speeds")["steps"]
-        values[STEPS] = str(steps[key])
+        values[STEPS] = str(measured_steps(root, job))
 
     words = [sys.executable]
     for word in job.command:

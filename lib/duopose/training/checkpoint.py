@@ -246,7 +246,7 @@ def _read(path: Path) -> CheckpointContent:
             f"{path} is a file of weights, not a checkpoint from which a training can resume; "
             f"{_WHICH_FILE}; to start from its weights, set MODEL.PRETRAINED {path}"
         )
-    if content["format"] != FORMAT:
+    if not isinstance(content["format"], int) or content["format"] != FORMAT:
         raise UserError(
             f"{path} is a checkpoint of another version of Duopose (format "
             f"{str(content['format'])[:20]}, not {FORMAT}); resume it with that version"
