@@ -1,7 +1,8 @@
 """Small tensors on a device, without making the host wait for the device.
 
 A copy from ordinary memory to a GPU waits until the GPU has done all its work so far. A copy from
-pinned memory does not wait, and a tensor that is already there needs no copy.
+pinned memory does not wait, and a tensor that is already there needs no copy. Pinned memory that is
+no longer referred to is used again only after the copy: torch's allocator sees to that.
 """
 
 from __future__ import annotations
@@ -22,4 +23,5 @@ def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """A tensor of the host on a device; on CUDA the host goes on at once."""
     if device.type != "cuda":
         return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    # torch copies a tensor with gaps, such as a column of a matrix, to ordinary memory first.
+    return tensor.contiguous().pin_memory().to(device, non_blocking=True)

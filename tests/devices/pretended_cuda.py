@@ -4,8 +4,9 @@ A `PretendedTensor` computes on a CPU tensor inside it, and says that it is on c
 asks for the device takes its CUDA branches. The rules are those of torch's CUDA backend:
 
 - The host waits where a value or a size must reach it: item, bool, nonzero, a boolean index,
-  unique; in a copy to the host that is not both pinned and non_blocking; in a copy to the device
-  that is not non_blocking.
+  unique; in a copy to the host or to the device that is not both from or to pinned memory and
+  non_blocking. A tensor with gaps, such as a column of a matrix, is copied to ordinary memory
+  first, also where it is pinned.
 - An operation refuses tensors of both devices. Exceptions: copies, numbers of no dimension, indices
   (these are copied, for which the host waits).
 
@@ -17,6 +18,7 @@ What it cannot show: the time of anything, waits inside CUDA's libraries, the or
 from __future__ import annotations
 
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -65,6 +67,7 @@ class HostWaits:
         self.events: list[bool] = []  # waits for a recorded event: whether without spinning
         self.kernels = 0  # operations that a device would launch, views excluded
         self.mixed_lists = 0  # operations on lists of several types, which CUDA does one by one
+        self.debug_mode = "default"  # of torch.cuda.set_sync_debug_mode
 
     @property
     def count(self) -> int:
@@ -80,6 +83,12 @@ class HostWaits:
         else:
             where = "outside of the project"
         self.lines[f"{reason} at {where}"] += 1
+        if self.debug_mode == "warn":
+            warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+
+    def set_debug_mode(self, mode: str) -> None:
+        """torch.cuda.set_sync_debug_mode."""
+        self.debug_mode = mode
 
     def clear(self) -> None:
         """Start to count anew."""
@@ -228,8 +237,15 @@ def count_copy_waits(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
             pinned = getattr(target, "is_pretended_pinned", False)
             if not (non_blocking and pinned):
                 WAITS.add("copy to the host")
-        elif is_on_host(source) and not non_blocking:
-            WAITS.add("copy to the device")
+        elif is_on_host(source):
+            count_copy_to_device(source, non_blocking)
+
+
+def count_copy_to_device(source: torch.Tensor, non_blocking: bool) -> None:
+    """Without a wait where it is non_blocking, from pinned memory, and the source has no gaps."""
+    is_pinned = getattr(source, "is_pretended_pinned", False)
+    if not (non_blocking and is_pinned and not source.has_pretended_gaps):  # type: ignore[attr-defined]
+        WAITS.add("copy to the device")
 
 
 # ---- functions that would look at the device ----
@@ -244,8 +260,7 @@ def to_device(tensor: torch.Tensor, non_blocking: bool) -> torch.Tensor:
     """A copy; the inner tensor keeps the layout."""
     if isinstance(tensor, PretendedTensor):
         return tensor
-    if not non_blocking:
-        WAITS.add("copy to the device")
+    count_copy_to_device(tensor, non_blocking)
     moved = PretendedTensor(tensor.detach().clone())
     return moved.requires_grad_() if tensor.requires_grad and tensor.is_leaf else moved
 
@@ -315,7 +330,7 @@ class PretendedMode(TorchFunctionMode):
         if name == "cuda" and not isinstance(args[0], PretendedTensor):
             return to_device(args[0], bool(kwargs.get("non_blocking", False)))
         if name == "pin_memory":
-            return pinned(args[0].clone())
+            return pinned(args[0].clone(), with_gaps=has_gaps(args[0]))
 
         is_pinned = kwargs.pop("pin_memory", False)
         on_device = names_cuda((), kwargs) and not isinstance(args[0], PretendedTensor)
@@ -331,8 +346,16 @@ class PretendedMode(TorchFunctionMode):
         return PretendedTensor(func(*args, **kwargs)).requires_grad_(requires_grad)
 
 
-def pinned(tensor: torch.Tensor) -> torch.Tensor:
+def has_gaps(tensor: torch.Tensor) -> bool:
+    """Whether the values do not lie side by side in memory, in any order."""
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    last = sum((size - 1) * stride for size, stride in steps)
+    return tensor.numel() > 0 and last + 1 != tensor.numel()
+
+
+def pinned(tensor: torch.Tensor, with_gaps: bool = False) -> torch.Tensor:
     tensor.is_pretended_pinned = True  # type: ignore[attr-defined]
+    tensor.has_pretended_gaps = with_gaps  # type: ignore[attr-defined]
     return tensor
 
 
@@ -414,6 +437,8 @@ def pretended_cuda() -> Iterator[HostWaits]:
         "torch.cuda.Stream": PretendedStream,
         "torch.cuda.stream": _pretended_stream,
         "torch.cuda.current_stream": PretendedStream,
+        "torch.cuda.set_sync_debug_mode": WAITS.set_debug_mode,
+        "torch.accelerator.is_available": lambda: True,  # else a DataLoader pins nothing
         "torch.cuda.synchronize": lambda *_: WAITS.add("torch.cuda.synchronize"),
         "torch.cuda.amp.common.amp_definitely_not_available": lambda: False,
         "torch._C._group_tensors_by_device_and_dtype": _grouped,

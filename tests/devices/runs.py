@@ -8,21 +8,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from tests.devices.pretended_cuda import DEVICE
+from torch.utils.data._utils.pin_memory import pin_memory
 from yacs.config import CfgNode
 
 from duopose.config import load_config
-from duopose.datasets.loader import collate
-from duopose.datasets.transforms import normalise
 from duopose.distributed.context import DistributedContext
 from duopose.inference.predictor import Predictor, PreparedImage, prepare_image
-from duopose.losses import build_criterion
 from duopose.network import build_network
-from duopose.run_folder import RunFolder
+from duopose.profiling.gpu_stage import build_training
 from duopose.skeletons import COCO
-from duopose.targets import build_targets
-from duopose.training.log import RunLog
 from duopose.training.loop import train_step
-from duopose.training.setup import Components, TrainingRun, build_run
+from duopose.training.setup import TrainingRun
 from duopose.training.train_loader import move_to_device
 from duopose.types import Batch, Sample
 
@@ -60,20 +56,8 @@ def build_tiny_run(folder: Path, *settings: object, device: torch.device = DEVIC
     """A training run as the tools build it, without data on the disk."""
     cfg = tiny_config(*settings)
     torch.manual_seed(0)
-    components = Components(
-        network=build_network(cfg, COCO),
-        dataset=NoisyPeople(),
-        collate=collate,
-        normalise=normalise,
-        make_targets=build_targets(cfg, COCO),
-        criterion=build_criterion(cfg, COCO),
-    )
     context = DistributedContext(device)
-    run_folder = RunFolder(folder, folder)
-    log = RunLog(run_folder, context, verbose=False, dry_run=True)
-    run = build_run(cfg, components, context, run_folder, log)
-    run.state.network.train()
-    return run
+    return build_training(cfg, NoisyPeople(), context, cfg.TRAIN.IMAGES_PER_GPU, folder)
 
 
 def make_step(run: TrainingRun, number: int) -> None:
@@ -87,7 +71,9 @@ def make_step(run: TrainingRun, number: int) -> None:
 
 def next_batch(run: TrainingRun, keys: Sequence[tuple[int, int]]) -> Batch:
     dataset = run.components.dataset
-    batch = run.components.collate([dataset[key] for key in keys])
+    batch: Batch = run.components.collate([dataset[key] for key in keys])
+    if run.context.device.type == "cuda":
+        batch = pin_memory(batch)  # as the loader does
     return move_to_device(batch, run.context.device)
 
 

@@ -9,7 +9,9 @@ import torch
 from tests.devices.pretended_cuda import DEVICE, HostWaits, MixedDevicesError
 
 from duopose.decode.map_reading import Cells, read_cells
+from duopose.device_tensors import send
 
+COLUMN = torch.ones(3, 2)[:, 0]
 Calculation = Callable[[torch.Tensor], object]
 
 WAITING: dict[str, tuple[Calculation, int]] = {
@@ -34,7 +36,11 @@ WAITING: dict[str, tuple[Calculation, int]] = {
     "arithmetic": (lambda x: torch.where(x > 0, x, 0) + torch.arange(3, device=x.device), 0),
     "index": (lambda x: x[x.argmax(dim=0)], 0),
     "made on the device": (lambda x: torch.zeros(3, device=x.device) + x.new_ones(3), 0),
-    "non_blocking": (lambda x: torch.ones(3).to(x.device, non_blocking=True), 0),
+    "from ordinary memory": (lambda x: torch.ones(3).to(x.device, non_blocking=True), 1),
+    "with gaps": (lambda x: COLUMN.pin_memory().to(x.device, non_blocking=True), 1),
+    "blocking": (lambda x: torch.ones(3).pin_memory().to(x.device), 1),
+    "from pinned memory": (lambda x: torch.ones(3).pin_memory().to(x.device, non_blocking=True), 0),
+    "sent": (lambda x: send(COLUMN, x.device), 0),
     "pinned": (lambda x: torch.empty(4, 3, pin_memory=True).copy_(x, non_blocking=True), 0),
     "layout": (lambda x: x.to(torch.float16).contiguous().to(x.device), 0),
 }

@@ -40,7 +40,7 @@ class PretendedGpu:
     fixed: int = 100
     per_image: int = 10
     first_use: int = 0  # bytes of the workspace
-    out_of_memory: type[RuntimeError] = torch.OutOfMemoryError
+    out_of_memory: RuntimeError = field(default_factory=torch.OutOfMemoryError)
     peak: int = 0
     sizes: list[int] = field(default_factory=list)
 
@@ -50,7 +50,7 @@ class PretendedGpu:
         self.sizes.append(size)
         needed = self.fixed + size * self.per_image
         if needed > self.capacity:
-            raise self.out_of_memory("CUDA error: out of memory")
+            raise self.out_of_memory
         self.peak = max(self.peak, min(needed + workspace, self.capacity))
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> PretendedGpu:
@@ -84,13 +84,24 @@ def test_workspaces_of_the_first_use_do_not_count(
     assert max(gpu.sizes) <= 128
 
 
-@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, RuntimeError])
+# Texts of torch 2.11 and 2.13.
+ERRORS = {
+    "allocator": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    "CUDA": RuntimeError("CUDA error: out of memory"),
+    "cuBLAS": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+    "cuDNN": RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    "kernels": RuntimeError("GET was unable to find an engine to execute this computation"),
+    "timed": RuntimeError("FIND was unable to find an engine to execute this computation"),
+}
+
+
+@pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("images", [0, 1, 2, 3, 5])
 def test_memory_that_is_full_at_the_first_sizes(
-    monkeypatch: pytest.MonkeyPatch, images: int, kind: type[RuntimeError]
+    monkeypatch: pytest.MonkeyPatch, images: int, error: str
 ) -> None:
     gpu = PretendedGpu(capacity=1000, fixed=0, per_image=920 // max(images, 0.5))  # type: ignore[arg-type]
-    gpu.out_of_memory = kind
+    gpu.out_of_memory = ERRORS[error]
     gpu.install(monkeypatch)
     assert largest_on_cuda(gpu.step, CONTEXT).batch_size == images
 

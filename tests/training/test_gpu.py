@@ -11,6 +11,7 @@ from tests.training.tiny_train import train_here
 from torch import nn
 from torch.multiprocessing.spawn import spawn
 
+from duopose.distributed.launch import meet_on_this_machine
 from duopose.distributed.sync_batch_norm import SyncBatchNorm, convert_batch_norm
 
 pytestmark = [
@@ -42,6 +43,7 @@ def normalised(rank: int, folder: str) -> None:
 
     Two processes share one GPU by gloo, because NCCL needs a GPU for each.
     """
+    meet_on_this_machine()
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     norm = convert_batch_norm(nn.BatchNorm2d(3)).cuda().train()
     assert isinstance(norm, SyncBatchNorm) and norm.running_mean is not None

@@ -66,25 +66,39 @@ def find_candidates(
     NaN and +infinity are among them, so that the caller finds them: the conditions are written as
     negations because every comparison with NaN is false.
     """
-    if heatmaps.device.type != "cpu":
-        return candidates_by_pooling(heatmaps, threshold, radius)
+    if heatmaps.device.type == "cuda":
+        return candidates_by_pooling(heatmaps, threshold, radius, MAX_COPIED)
+    if heatmaps.device.type != "cpu":  # torch 2.11 has no nonzero_static for Apple's GPUs
+        return candidates_by_pooling(heatmaps, threshold, radius, limit=0)
     cells = candidates_by_dilation(heatmaps.detach().numpy(), threshold)
     return cells, _read_squares(heatmaps, cells, radius)
 
 
 def candidates_by_pooling(
-    heatmaps: torch.Tensor, threshold: float, radius: int, limit: int = MAX_COPIED
+    heatmaps: torch.Tensor, threshold: float, radius: int, limit: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """`find_candidates` on the device of the heatmaps.
 
     `limit` cells with their squares come in one copy together with the number of candidates. Only
-    if there are more, they are read anew.
+    if there are more, they are read anew, which takes three copies.
     """
     heatmaps = heatmaps.detach()
     largest = functional.max_pool2d(heatmaps[None], kernel_size=3, stride=1, padding=1)[0]
     candidate = ~((heatmaps <= threshold) | (heatmaps < largest))
-    first = torch.nonzero_static(candidate, size=limit, fill_value=0)
+    if limit:
+        found, cells, squares = _first_candidates(heatmaps, candidate, radius, limit)
+        if found <= limit:
+            return cells, squares
 
+    cells = candidate.nonzero().cpu().numpy()
+    return cells, _read_squares(heatmaps, cells, radius)
+
+
+def _first_candidates(
+    heatmaps: torch.Tensor, candidate: torch.Tensor, radius: int, limit: int
+) -> tuple[int, np.ndarray, np.ndarray]:
+    """In one copy: the number of all candidates; cells and squares of the first `limit` ones."""
+    first = torch.nonzero_static(candidate, size=limit, fill_value=0)
     height, width = heatmaps.shape[1:]
     steps = torch.arange(-radius, radius + 1, device=heatmaps.device)
     channel, row, column = (one[:, None, None] for one in first.unbind(dim=1))
@@ -97,13 +111,11 @@ def candidates_by_pooling(
     number = candidate.sum().to(torch.int32).expand(limit, 1)
     packed = torch.cat([first.to(torch.int32), bits, number], dim=1).cpu().numpy()
     found = int(packed[0, -1])
-    if found > limit:
-        cells = candidate.nonzero().cpu().numpy()
-        return cells, _read_squares(heatmaps, cells, radius)
+    packed = packed[:found]
 
-    cells = packed[:found, :3].astype(np.int64)
-    values = np.ascontiguousarray(packed[:found, 3:-1]).view(np.float32)
-    return cells, values.astype(np.float64).reshape(found, *squares.shape[1:])
+    cells = packed[:, :3].astype(np.int64)
+    values = np.ascontiguousarray(packed[:, 3:-1]).view(np.float32).astype(np.float64)
+    return found, cells, values.reshape(len(packed), *squares.shape[1:])
 
 
 def candidates_by_dilation(heatmaps: np.ndarray, threshold: float) -> np.ndarray:

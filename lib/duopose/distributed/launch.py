@@ -166,9 +166,7 @@ def _run_rank(
     """The main function of a child process; an error goes to a file in `folder`."""
     guard_standard_streams()
     Thread(target=_end_with_launcher, daemon=True).start()
-    if sys.platform == "linux":
-        # Without it gloo looks up the host's name, which may not resolve.
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    meet_on_this_machine()
 
     try:
         store = dist.TCPStore("127.0.0.1", port, world_size=None, is_master=False)
@@ -185,6 +183,12 @@ def _run_rank(
         os._exit(code)  # without waiting for other ranks, which may hang in a collective
 
     sys.exit(code)
+
+
+def meet_on_this_machine() -> None:
+    """All ranks are on this machine: without it gloo looks up its name, which may not resolve."""
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 
 
 def _end_with_launcher() -> None:

@@ -16,20 +16,20 @@ NO_NCCL = "NCCL and the kernels of synchronised batch normalisation need CUDA"
 NO_COMPILER = "compiled code of a CPU says nothing of CUDA"
 
 CHECKS = (
-    Check("machine", machine, 60),
-    Check("targets", targets, 60),
-    Check("losses", losses_and_gradients, 120),
-    Check("decoding", maps_and_people, 90),
-    Check("variants", variants, 150),
-    Check("overflow", overflowing_first_step, 60),
-    Check("step waits", step_waits, 90, needs_cuda=NO_WAITS),
-    Check("image waits", image_waits, 60, needs_cuda=NO_WAITS),
-    Check("synchronised norm", synchronised_norm_waits, 90, needs_cuda=NO_NCCL),
-    Check("repeats", repeats, 120),
-    Check("two ranks", two_ranks, 150),
-    Check("compiled", compiled_step, 180, needs_cuda=NO_COMPILER),
-    Check("batch search", batch_search, 90, alone=True),
-    *benchmark_checks(110),
+    Check("machine", machine, 120),
+    Check("targets", targets, 90),
+    Check("losses", losses_and_gradients, 150),
+    Check("decoding", maps_and_people, 120),
+    Check("variants", variants, 180),
+    Check("overflow", overflowing_first_step, 90),
+    Check("step waits", step_waits, 120, needs_cuda=NO_WAITS),
+    Check("image waits", image_waits, 90, needs_cuda=NO_WAITS),
+    Check("synchronised norm", synchronised_norm_waits, 120, needs_cuda=NO_NCCL),
+    Check("repeats", repeats, 180),
+    Check("two ranks", two_ranks, 180),
+    Check("compiled", compiled_step, 240, needs_cuda=NO_COMPILER),
+    Check("batch search", batch_search, 120, alone=True),
+    *benchmark_checks(120),
 )
 
 

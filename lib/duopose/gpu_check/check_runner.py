@@ -1,7 +1,8 @@
 """Runs checks in processes of their own, each with a time limit, and makes a table of the results.
 
 A check that crashes, hangs or is too slow is a failed row; the others go on. What it had found by
-then counts.
+then counts. Each result is also printed as soon as its check has ended: where the whole call is cut
+off, the rows so far are there.
 """
 
 from __future__ import annotations
@@ -104,25 +105,32 @@ def run_jobs(
 ) -> list[Result]:
     """The results of all jobs, in their order, within `total_limit` seconds.
 
-    at_once: processes at the same time, of the jobs that need not be alone. These are first.
-    report: gets a line when a job has ended, and the output of a job that has failed.
+    at_once: processes at the same time, of the jobs that need not be alone. These are first, those
+    with long limits before the others, and they share the cores.
+    report: gets the results when a job has ended, and the output of a job that has failed.
     """
     end = time.monotonic() + total_limit
     results: dict[str, list[Result]] = {}
+    cores = os.cpu_count() or 1
 
-    def work(job: Job) -> None:
-        results[job.name] = run_job(job, end, report)
+    def work(job: Job, threads: int) -> None:
+        results[job.name] = run_job(job, end, report, threads)
 
+    together = [job for job in jobs if not job.alone]
+    together.sort(key=lambda job: job.limit, reverse=True)
     with ThreadPoolExecutor(at_once) as pool:
-        list(pool.map(work, [job for job in jobs if not job.alone]))
+        list(pool.map(partial(work, threads=max(cores // at_once, 1)), together))
     for job in jobs:
         if job.alone:
-            work(job)
+            work(job, cores)
     return [result for job in jobs for result in results[job.name]]
 
 
-def run_job(job: Job, end: float, report: Callable[[str], None]) -> list[Result]:
-    """Run one job until its limit, or until `end` (time.monotonic); its results."""
+def run_job(job: Job, end: float, report: Callable[[str], None], threads: int) -> list[Result]:
+    """Run one job until its limit, or until `end` (time.monotonic); its results.
+
+    threads: of its calculations on the CPU.
+    """
     limit = min(job.limit, end - time.monotonic())
     if limit < min(MIN_SECONDS, job.limit):
         return [Result(job.name, FAILED, "no time was left for it")]
@@ -130,7 +138,7 @@ def run_job(job: Job, end: float, report: Callable[[str], None]) -> list[Result]
     start = time.monotonic()
     with TemporaryDirectory(prefix="duopose-check-") as folder:
         log = Path(folder) / "log"
-        code = _run_process(job.command, log, limit)
+        code = _run_process(job.command, log, limit, threads)
         output = log.read_text(encoding="utf-8", errors="replace")
     seconds = time.monotonic() - start
 
@@ -146,20 +154,24 @@ def run_job(job: Job, end: float, report: Callable[[str], None]) -> list[Result]
         results.append(Result(job.name, FAILED, problem, seconds))
 
     failed = any(result.result == FAILED for result in results)
-    report(f"{job.name}: {FAILED if failed else 'done'} after {seconds:.1f} s")
+    lines = [f"{job.name}: {FAILED if failed else 'done'} after {seconds:.1f} s"]
+    lines += [f"  {result.result}  {result.check}: {result.figure}" for result in results]
     if problem:
-        report("\n".join(f"    {line}" for line in output.splitlines()[-TAIL_LINES:]))
+        lines += [f"    {line}" for line in output.splitlines()[-TAIL_LINES:]]
+    report("\n".join(lines))
     return results
 
 
-def _run_process(command: Sequence[str], log: Path, limit: float) -> int | None:
+def _run_process(command: Sequence[str], log: Path, limit: float, threads: int) -> int | None:
     """The exit code; None where the process and its children were ended at the limit."""
+    environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
     with log.open("wb") as stream:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
+            env=environment,
             start_new_session=True,
         )
         try:

@@ -12,12 +12,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from duopose.config import load_config
-from duopose.decode import Pass, build_decoder, build_merger
+from duopose.decode import Pass
 from duopose.distributed.context import DistributedContext
 from duopose.gpu_check.check_runner import Finding
 from duopose.gpu_check.small_runs import (
     BASELINE,
+    find_people,
+    ideal_passes,
     noise_batch,
     relative_distance,
     small_config,
@@ -26,14 +27,15 @@ from duopose.gpu_check.small_runs import (
 )
 from duopose.inference.predictor import Predictor, prepare_image
 from duopose.network import build_network
-from duopose.profiling.decode_stages import synthetic_passes
 from duopose.skeletons import COCO
 from duopose.targets import build_targets
-from duopose.types import Poses, Targets
+from duopose.types import Targets
 
 CPU = torch.device("cpu")
 EXACT = ("CUDNN.TF32", False)  # fp32 products with all their bits
-TARGET_TOLERANCE = 1e-6  # heatmaps are in [0, 1]; exp may differ in the last bits
+# Relative to the largest value of a tensor: exp may differ in the last bits, and the offsets of
+# several people in one cell are added in any order.
+TARGET_TOLERANCE = 1e-6
 PIXEL_TOLERANCE = 0.01
 MAP_TOLERANCE = 1e-3  # relative; of fp32 sums in another order through the whole network
 
@@ -54,14 +56,15 @@ class Bounds(NamedTuple):
     gradient: float  # |difference| / |gradient|, over all parameters
 
 
-# Batch normalisation of a random network amplifies rounding errors; on a CPU fp32 differs between
-# convolution libraries by 1e-6 and bf16 from fp32 by 0.1 to 0.2.
+# Batch normalisation of a random network amplifies rounding errors. On a CPU, at the sizes for
+# CUDA, the gradient of fp16 differs from that of fp32 by 0.12 and that of bf16 by 0.28, the loss
+# terms by 0.001 and 0.005. TF32 has the mantissa of fp16. A wrong scale or sign makes it 1 or more.
 LOSSES: dict[str, Bounds] = {
     "fp32, double embedding": Bounds((), EXACT, 1e-4, 5e-3),
     "fp32, baseline": Bounds(BASELINE, EXACT, 1e-4, 5e-3),
-    "TF32": Bounds((), ("CUDNN.TF32", True), 1e-2, 0.2),
-    "fp16": Bounds((), ("FP16.ENABLED", True), 1e-2, 0.2),
-    "bf16": Bounds((), ("FP16.ENABLED", True, "FP16.DTYPE", "bf16"), 5e-2, 0.5),
+    "TF32": Bounds((), ("CUDNN.TF32", True), 1e-2, 0.4),
+    "fp16": Bounds((), ("FP16.ENABLED", True), 1e-2, 0.4),
+    "bf16": Bounds((), ("FP16.ENABLED", True, "FP16.DTYPE", "bf16"), 5e-2, 0.7),
 }
 WEIGHT = 2.0**-10  # of the loss, so that the scaled gradient of a small batch fits into fp16
 
@@ -86,6 +89,7 @@ def targets(device: str) -> Iterator[Finding]:
 
 
 def _largest_difference(found: Targets, expected: Targets) -> float:
+    """Relative to the largest value of each tensor, or to 1 where all are smaller."""
     pairs = list(zip(_tensors(found), _tensors(expected), strict=True))
     differences = [0.0]
     for one, other in pairs:
@@ -93,7 +97,8 @@ def _largest_difference(found: Targets, expected: Targets) -> float:
         if on_cpu.shape != other.shape or on_cpu.dtype != other.dtype:
             return float("inf")
         if on_cpu.numel():
-            differences.append(float((on_cpu.double() - other.double()).abs().max()))
+            largest = max(float(other.double().abs().max()), 1.0)
+            differences.append(float((on_cpu.double() - other.double()).abs().max()) / largest)
     return max(differences)
 
 
@@ -193,8 +198,8 @@ def _network_passes(sizes_of: str, device: torch.device) -> list[Pass]:
 def _decoded_people(device: str, num_people: int) -> Finding:
     """Merging and decoding on the device and on the CPU, where all people must be found."""
     size = (512, 768) if device == "cuda" else (256, 384)
-    found = _decode(torch_device(device), num_people, size)
-    expected = _decode(CPU, num_people, size)
+    found = find_people(*ideal_passes(torch_device(device), num_people, size))
+    expected = find_people(*ideal_passes(CPU, num_people, size))
     name = f"decoding, {num_people} people"
     if len(found.scores) != len(expected.scores):
         return Finding(name, False, f"{len(found.scores)} found, {len(expected.scores)} on the CPU")
@@ -203,12 +208,3 @@ def _decoded_people(device: str, num_people: int) -> Finding:
     is_complete = len(found.scores) == num_people
     figure = f"{len(found.scores)} found, largest difference {pixels:.2g} pixels"
     return Finding(name, pixels <= PIXEL_TOLERANCE and is_complete, figure)
-
-
-@torch.inference_mode()
-def _decode(device: torch.device, num_people: int, size: tuple[int, int]) -> Poses:
-    cfg = load_config(None)
-    passes, frame = synthetic_passes(cfg, num_people, 0, size)
-    moved = [one._replace(output=one.output.map(lambda maps: maps.to(device))) for one in passes]
-    maps = build_merger(cfg, COCO)(moved, frame)
-    return build_decoder(cfg, COCO).decode(maps)

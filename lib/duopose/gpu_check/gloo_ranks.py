@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
 from duopose.distributed.context import DistributedContext
+from duopose.distributed.launch import meet_on_this_machine
 from duopose.gpu_check.check_runner import Finding
 from duopose.gpu_check.small_runs import (
     relative_distance,
@@ -88,6 +89,7 @@ def _train_two_ranks(device: str, *settings: object) -> list[Weights]:
 
 def _rank(rank: int, folder: str, device: str, settings: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
+    meet_on_this_machine()
     store = f"file://{folder}/store"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=RANKS)
     control_group = dist.new_group(backend="gloo")

@@ -14,14 +14,17 @@ from yacs.config import CfgNode
 
 from duopose.config import load_config
 from duopose.datasets.dataset import SampleKey
+from duopose.decode import Pass, build_decoder, build_merger
 from duopose.distributed.context import DistributedContext
+from duopose.geometry import InputFrame
+from duopose.profiling.decode_stages import synthetic_passes
 from duopose.profiling.gpu_stage import build_training
 from duopose.profiling.synthetic_data import drawn_dataset, synthetic_batch
 from duopose.runtime import configure_torch, seed_everything
 from duopose.skeletons import COCO
 from duopose.training.loop import train_step
 from duopose.training.setup import TrainingRun
-from duopose.types import Batch, Sample
+from duopose.types import Batch, Poses, Sample
 
 # Widths as in w32, so that cuDNN and cuBLAS choose the kernels of real trainings.
 ON_CUDA = (
@@ -97,6 +100,23 @@ def noise_batch(cfg: CfgNode, device: torch.device) -> Batch:
     """A batch of noise with keypoints at random positions; the same on every device."""
     size = cfg.DATASET.INPUT_SIZE
     return synthetic_batch(COCO, cfg.TRAIN.IMAGES_PER_GPU, NUM_PEOPLE, size, str(device))
+
+
+def ideal_passes(
+    device: torch.device, num_people: int, size: tuple[int, int]
+) -> tuple[list[Pass], InputFrame]:
+    """The maps of a perfect network for an input of that size, plain and mirrored; their frame."""
+    passes, frame = synthetic_passes(load_config(None), num_people, 0, size)
+    moved = [one._replace(output=one.output.map(lambda maps: maps.to(device))) for one in passes]
+    return moved, frame
+
+
+@torch.inference_mode()
+def find_people(passes: list[Pass], frame: InputFrame) -> Poses:
+    """Merging and decoding with the default settings."""
+    cfg = load_config(None)
+    maps = build_merger(cfg, COCO)(passes, frame)
+    return build_decoder(cfg, COCO).decode(maps)
 
 
 def weights_of(run: TrainingRun) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from argparse import ArgumentParser
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import torch
 
 from duopose.gpu_check.check_runner import Check, Finding
 from duopose.gpu_check.small_runs import ON_CPU, relative_distance, small_training, torch_device
+from duopose.gpu_check.training_variants import missing_for_compiling
 from duopose.profiling.gpu_stage import GIB, GPU
 from duopose.profiling.measure import Row, add_common_arguments, format_row
 from duopose.training.batch_search import (
@@ -122,6 +124,9 @@ def benchmark_checks(limit: float) -> list[Check]:
 
 def benchmark(name: str, settings: tuple[object, ...], device: str) -> Iterator[Finding]:
     """The rows of `tools/benchmark.py gpu`; they are measured, not judged."""
+    if "TRAIN.COMPILE" in settings and (missing := missing_for_compiling()):
+        yield Finding(f"benchmark {name}", None, missing)
+        return
     parser = ArgumentParser()
     add_common_arguments(parser)
     GPU.add_arguments(parser)
@@ -143,8 +148,7 @@ def benchmark(name: str, settings: tuple[object, ...], device: str) -> Iterator[
 def _sizes(device: str) -> tuple[object, ...]:
     if device == "cpu":
         return (*ON_CPU, "WORKERS", 0)
-    workers = max((torch.get_num_threads() or 1) - 1, 4)
-    return ("WORKERS", workers)
+    return ("WORKERS", max((os.cpu_count() or 1) - 1, 4))
 
 
 def _shown(row: Row) -> Row:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sysconfig
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 
 import torch
 
@@ -34,6 +38,8 @@ SMALL = 2.0**-10  # weight of a loss whose scaled gradient surely fits into fp16
 # |difference| / |update| of the weights between two optimizers, whose rounding fp16 amplifies.
 UPDATE_TOLERANCE = 2e-2
 COMPILED_TOLERANCE = 1e-3  # relative difference of the loss
+# Plain gradient descent: Adam divides by the gradient's size, which amplifies rounding errors.
+COMPARED = (*OPTIMIZERS["sgd"], "CUDNN.TF32", False)
 
 
 # ---- every precision, optimizer and layout ----
@@ -119,11 +125,29 @@ def _fill_free_memory(run: TrainingRun) -> None:
 # ---- compiled ----
 
 
+def missing_for_compiling() -> str:
+    """What torch.compile lacks on this machine, as a sentence; empty where nothing is missing.
+
+    Triton builds a small module for Python in C when it is used for the first time.
+    """
+    compilers = (os.environ.get("CC"), "gcc", "clang")
+    if not any(name and shutil.which(name) for name in compilers):
+        return "torch.compile needs a C compiler: gcc, clang, or the one that CC names"
+    header = Path(sysconfig.get_path("include", "posix_prefix"), "Python.h")
+    if not header.is_file():
+        return f"torch.compile needs Python's headers (python3-dev): there is no {header}"
+    return ""
+
+
 def compiled_step(device: str) -> Iterator[Finding]:
     """TRAIN.COMPILE gives the loss of the plain network, also for a shorter last batch."""
+    if missing := missing_for_compiling():
+        yield Finding("train, compiled", None, missing)
+        return
     losses: dict[bool, list[float]] = {}
     for compiled in (False, True):
-        with small_training(device, "CUDNN.TF32", False, "TRAIN.COMPILE", compiled) as run:
+        settings = (*COMPARED, "TRAIN.COMPILE", compiled)
+        with small_training(device, *settings) as run:
             batch = noise_batch(run.cfg, run.context.device)
             short = batch._replace(
                 images=batch.images[:1],

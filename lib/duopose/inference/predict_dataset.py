@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -199,7 +199,13 @@ def own_stream(device: torch.device) -> Callable[[], AbstractContextManager[obje
     """Contexts in which a GPU's work is queued in one stream of its own."""
     if device.type != "cuda":
         return nullcontext
-    return partial(torch.cuda.stream, torch.cuda.Stream(device))
+    return partial(torch.cuda.stream, _decoding_stream(device))
+
+
+@cache
+def _decoding_stream(device: torch.device) -> torch.cuda.Stream:
+    """The same one for each evaluation: torch keeps the memory of each stream for itself."""
+    return torch.cuda.Stream(device)
 
 
 def wait_for_network(device: torch.device) -> None:

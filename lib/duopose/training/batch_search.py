@@ -37,8 +37,11 @@ ACTIVATION_GRADIENTS = 1.25
 # size costs two steps, and cuDNN measures its kernels anew for it.
 PRECISION = 1 / 16
 MAX_BATCH = 4096  # larger ones are not tried
-# Words of errors other than torch.OutOfMemoryError for full memory: of cuBLAS, cuDNN and CUDA.
-OUT_OF_MEMORY_WORDS = ("out of memory", "ALLOC_FAILED")
+# Words of errors other than torch.OutOfMemoryError for full memory: of cuBLAS, cuDNN and CUDA. The
+# last one comes from torch, where none of cuDNN's kernels got the memory that it works in.
+OUT_OF_MEMORY_WORDS = (
+    "out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "unable to find an engine",
+)  # fmt: skip
 
 
 class LargestBatch(NamedTuple):
