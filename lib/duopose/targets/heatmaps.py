@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from duopose.device_tensors import send
+from duopose.device_tensors import constant, send
 from duopose.targets.points import MapPoints
 
 CPU = torch.device("cpu")
@@ -30,8 +30,10 @@ def render_heatmaps(
     position = send(points.position[image, person, joint], device)
 
     radius = int(3 * sigma + 1)
-    columns, value_x = _gaussian_row(cell[:, 0], position[:, 0], radius, width, sigma)
-    rows, value_y = _gaussian_row(cell[:, 1], position[:, 1], radius, height, sigma)
+    last = constant((width - 1, height - 1), torch.int64, device)
+    cells, values = _gaussian_rows(cell, position, radius, last, sigma)
+    columns, rows = cells.unbind(dim=1)
+    value_x, value_y = values.unbind(dim=1)
     value = value_y.unsqueeze(2) * value_x.unsqueeze(1)
 
     map_row = (channel * height).unsqueeze(1) + rows
@@ -42,17 +44,18 @@ def render_heatmaps(
     return maps
 
 
-def _gaussian_row(
-    cell: torch.Tensor, position: torch.Tensor, radius: int, size: int, sigma: float
+def _gaussian_rows(
+    cell: torch.Tensor, position: torch.Tensor, radius: int, last: torch.Tensor, sigma: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cells and values of the windows along one axis, (N, 2 radius + 1) each.
+    """Cells and values of the windows along x and y, (N, 2, 2 radius + 1) each.
 
-    Cells outside the map are moved to its border, where their value 0 changes nothing.
+    last: (2,) x, y of the last cell. Cells outside the map are moved to its border, where their
+    value 0 changes nothing. Both axes together, because each operation is a launch on a GPU.
     """
     steps = torch.arange(-radius, radius + 1, device=cell.device)
-    cells = cell.unsqueeze(1) + steps
-    distance = cells - position.unsqueeze(1)
+    cells = cell.unsqueeze(2) + steps
+    distance = cells - position.unsqueeze(2)
     value = torch.exp(distance.square() / (-2 * sigma**2))
 
-    clipped = cells.clamp(0, size - 1)
+    clipped = cells.clamp(min=0).minimum(last.unsqueeze(1))
     return clipped, value.masked_fill(cells != clipped, 0)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import torch
 
-from duopose.device_tensors import send
+from duopose.device_tensors import constant, send
 from duopose.geometry import MapFrame
 from duopose.skeletons import OffsetLayout
 from duopose.targets.points import MapPoints
@@ -91,17 +91,19 @@ def _window_cells(
 
     D = 2 radius + 1.
     """
-    steps = torch.arange(-radius, radius + 1, device=windows.centre.device)
-    columns = windows.centre[:, :1] + steps
-    rows = windows.centre[:, 1:] + steps
-    map_columns = columns.clamp(0, width - 1)
-    map_rows = rows.clamp(0, height - 1)
+    device = windows.centre.device
+    steps = torch.arange(-radius, radius + 1, device=device)
+    last = constant((width - 1, height - 1), torch.int64, device)
+    cells = windows.centre.unsqueeze(2) + steps  # (W, 2, D) x, y
+    map_cells = cells.clamp(min=0).minimum(last.unsqueeze(1))
 
-    cell = map_rows.unsqueeze(2) * width + map_columns.unsqueeze(1)
-    is_inside = (rows == map_rows).unsqueeze(2) & (columns == map_columns).unsqueeze(1)
+    columns, rows = map_cells.unbind(dim=1)
+    cell = rows.unsqueeze(2) * width + columns.unsqueeze(1)
+    is_inside_x, is_inside_y = (cells == map_cells).unbind(dim=1)
+    is_inside = is_inside_y.unsqueeze(2) & is_inside_x.unsqueeze(1)
 
-    offset_x = windows.target[:, :1] - frame.to_input(map_columns.to(torch.float32))
-    offset_y = windows.target[:, 1:] - frame.to_input(map_rows.to(torch.float32))
+    offsets = windows.target.unsqueeze(2) - frame.to_input(map_cells.to(torch.float32))
+    offset_x, offset_y = offsets.unbind(dim=1)
     both = torch.broadcast_tensors(offset_y.unsqueeze(2), offset_x.unsqueeze(1))
     return cell, torch.stack(both, dim=-1), is_inside
 
