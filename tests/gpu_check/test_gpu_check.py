@@ -11,17 +11,20 @@ import sys
 import time
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from duopose.errors import UserError
-from duopose.gpu_check import check_runner, synchronising_lines, wheels
+from duopose.gpu_check import check_runner, evaluated_people, synchronising_lines, wheels
 from duopose.gpu_check.check_list import CHECKS, select
 from duopose.gpu_check.check_runner import Check, Finding, Job, Result
 from duopose.gpu_check.cpu_agreement import targets
 from duopose.gpu_check.synchronising_lines import PACKAGE, WARNING, WaitLines
+from duopose.types import ImageResult, Poses
 
 # Of a process that is its own check: one finding, and then ...
 FINDING = '{"name": "first", "passed": true, "figure": "1", "seconds": 0.5}\\n'
@@ -135,6 +138,19 @@ def test_on_a_cpu_the_checks_that_need_cuda_are_listed() -> None:
 def test_a_check_on_the_cpu() -> None:
     findings = list(targets("cpu"))
     assert len(findings) == 4 and all(finding.passed for finding in findings)
+
+
+def test_people_of_an_evaluation_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluated_people, "NUM_IMAGES", {"cpu": 3})
+    as_single, as_cpu = evaluated_people.evaluated_people("cpu")
+    assert as_single.passed
+    assert as_cpu.passed is None
+
+    poses = Poses(np.zeros((1, 17, 3)), np.ones(1), np.zeros((1, 17), dtype=bool))
+    moved = replace(poses, keypoints=np.ones((1, 17, 3)))
+    found = [ImageResult(1, moved)]
+    assert not evaluated_people._compared("moved", found, [ImageResult(1, poses)]).passed
+    assert evaluated_people._compared("same", found, found).passed
 
 
 def test_waits_are_counted_by_the_line_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from duopose.errors import UserError
 from duopose.gpu_check.check_runner import Check
 from duopose.gpu_check.cpu_agreement import losses_and_gradients, maps_and_people, targets
+from duopose.gpu_check.evaluated_people import evaluated_people
 from duopose.gpu_check.exact_repeats import repeats
 from duopose.gpu_check.gloo_ranks import two_ranks
 from duopose.gpu_check.speed_checks import batch_search, benchmark_checks, machine
@@ -20,6 +21,7 @@ CHECKS = (
     Check("targets", targets, 90),
     Check("losses", losses_and_gradients, 150),
     Check("decoding", maps_and_people, 120),
+    Check("evaluation", evaluated_people, 120),
     Check("variants", variants, 180),
     Check("overflow", overflowing_first_step, 90),
     Check("step waits", step_waits, 120, needs_cuda=NO_WAITS),
