@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 
 from duopose.benchmarks import Benchmark, build_benchmark
 from duopose.config import build_skeleton, load_config
+from duopose.config.build import json_memory
 from duopose.console import run_tool
 from duopose.datasets.build import find_files
 from duopose.datasets.check.findings import Findings
@@ -34,7 +35,7 @@ def main(arguments: list[str]) -> int:
         return 2
 
     data = cfg.DATASET
-    rules = Rules(skeleton, benchmark.required, data.MAX_NUM_PEOPLE)
+    rules = Rules(skeleton, benchmark.required, data.MAX_NUM_PEOPLE, json_memory(cfg))
     decode = not args.skip_images
     train = check_one(cfg, benchmark, data.TRAIN, rules, train=True, decode=decode)
     test = check_one(cfg, benchmark, data.TEST, rules, train=False, decode=decode)

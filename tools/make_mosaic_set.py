@@ -18,6 +18,7 @@ from duopose.benchmarks import BENCHMARKS
 from duopose.console import run_tool
 from duopose.datasets.prepare.mosaic_set import SourceImage, make_mosaic_set, read_source
 from duopose.errors import UserError, path_errors_as_user_errors
+from duopose.json_limit_option import add_json_limit, json_limit
 from duopose.skeletons import get_skeleton
 
 MIN_SIZE = 64  # pixels
@@ -38,6 +39,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--size", type=int, default=256, help="side of the square mosaics in pixels")
     add("--overlap", type=float, default=0.3, help="overlap of neighbours' boxes, 0 to below 1")
     add("--seed", type=int, default=0, help="the same seed gives the same files")
+    add_json_limit(parser)
     return parser.parse_args(arguments)
 
 
@@ -55,7 +57,8 @@ def make(args: argparse.Namespace) -> int:
     layout = BENCHMARKS["coco"].layout
     images: list[SourceImage] = []
     for source in args.sources:
-        images += read_source(source, layout, args.split, args.data_format, skeleton)
+        words = (args.split, args.data_format, skeleton, json_limit(args))
+        images += read_source(source, layout, *words)
 
     with tqdm(unit="image", disable=not sys.stderr.isatty()) as bar:
         return make_mosaic_set(

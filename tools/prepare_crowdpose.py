@@ -9,6 +9,7 @@ from pathlib import Path
 from duopose.console import run_tool
 from duopose.datasets.prepare.crowdpose_trainval import prepare_crowdpose
 from duopose.errors import UserError, counted, path_errors_as_user_errors
+from duopose.json_limit_option import add_json_limit, json_limit
 
 
 def main(arguments: list[str]) -> int:
@@ -21,10 +22,11 @@ def main(arguments: list[str]) -> int:
         default=Path("data/crowdpose"),
         help="folder with json/ and images/",
     )
+    add_json_limit(parser)
     args = parser.parse_args(arguments)
     try:
         with path_errors_as_user_errors():
-            prepared = prepare_crowdpose(args.root)
+            prepared = prepare_crowdpose(args.root, json_limit(args))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from duopose.console import run_tool
 from duopose.errors import UserError, path_errors_as_user_errors
+from duopose.json_limit_option import add_json_limit, json_limit
 from duopose.report.analysis import with_label
 from duopose.report.document import WORST_IMAGES, write_report
 from duopose.report.report_sources import SourceOptions, distinct_labels, open_source
@@ -35,6 +36,7 @@ def parse(arguments: list[str]) -> Namespace:
     option("--labels", default="", metavar="A,B", help="names of the sources in the report")
     option("--worst", type=int, default=WORST_IMAGES, metavar="N", help="worst images to show")
     option("--title", default="", help="of the page")
+    add_json_limit(parser)
     option(
         "--out",
         type=Path,
@@ -47,7 +49,8 @@ def parse(arguments: list[str]) -> Namespace:
 def run(args: Namespace) -> None:
     """Write the report and print where it is."""
     start = time.monotonic()
-    options = SourceOptions(args.annotations, args.images, args.skeleton, args.benchmark)
+    given = (args.annotations, args.images, args.skeleton, args.benchmark)
+    options = SourceOptions(*given, max_memory=args.json_gb and json_limit(args))
     labels = source_labels(args)
     sources = [
         with_label(open_source(path, options), label)

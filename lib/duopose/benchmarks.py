@@ -20,7 +20,7 @@ from duopose.datasets.split_files import COCO_ANNOTATIONS, COCO_IMAGES, Layout
 from duopose.errors import UserError
 from duopose.evaluate.coco import evaluate_coco
 from duopose.evaluate.crowdpose import evaluate_crowdpose
-from duopose.evaluate.ground_truth import ImageIds, open_annotations
+from duopose.evaluate.ground_truth import AnnotationSource, ImageIds, open_annotations
 from duopose.evaluate.metrics import Metrics
 from duopose.evaluate.mpii import evaluate_mpii
 from duopose.evaluate.pck import pck
@@ -155,7 +155,7 @@ class Evaluator(Protocol):
     """
 
     def __call__(
-        self, results: Results, annotations: str | Path, image_ids: ImageIds | None = None
+        self, results: Results, annotations: AnnotationSource, image_ids: ImageIds | None = None
     ) -> Metrics:
         """The metrics of the benchmark."""
         ...
@@ -169,12 +169,12 @@ def build_evaluator(cfg: CfgNode, skeleton: Skeleton) -> Evaluator:
     max_memory = json_memory(cfg)
 
     def evaluate(
-        results: Results, annotations: str | Path, image_ids: ImageIds | None = None
+        results: Results, annotations: AnnotationSource, image_ids: ImageIds | None = None
     ) -> Metrics:
         file = open_annotations(annotations, max_memory)
         if not file.annotations:
             note = (
-                f"'{annotations}' has no annotations, so there is nothing to measure; "
+                f"'{file.path}' has no annotations, so there is nothing to measure; "
                 "submit the results to the benchmark's server"
             )
             return Metrics({}, notes=(note,), headline=benchmark.headline)

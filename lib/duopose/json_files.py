@@ -26,7 +26,7 @@ BYTES_PER_VALUE = 34
 COUNTED_FROM = 8 * 2**20  # smaller files need less than half a GB, whatever they hold
 CHUNK = 2**18  # bytes that are counted together, small enough for the processor's cache
 
-RAISE_LIMIT = "; if the file is right, raise LIMITS.JSON_GB"
+RAISE_LIMIT = "; if the file is right, raise LIMITS.JSON_GB (or --json-gb, where the tool has it)"
 
 # Of lists and mappings in each other; our own files have at most 6. msgspec needs twice the time to
 # prepare each further level, at the start of every tool: 10 ms for 10, 1 s for 16.

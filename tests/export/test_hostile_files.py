@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import torch
 
 import duopose
 from duopose.errors import UserError
+from duopose.network import exported_file
+from duopose.network.exported_file import read_exported_file
+from duopose.network.onnx_external import DamagedOnnxFile, external_locations
 from duopose.network.runtimes import open_onnx
 
 Change = Callable[[Any], None]
@@ -126,6 +130,43 @@ def test_what_is_no_model(tmp_path: Path, content: bytes, suffix: str) -> None:
         duopose.load(tmp_path / f"absent{suffix}")
 
 
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_what_is_no_regular_file(tmp_path: Path, suffix: str) -> None:
+    pytest.importorskip("openvino" if suffix == ".xml" else "onnxruntime")
+    os.mkfifo(tmp_path / f"fifo{suffix}")
+    (tmp_path / f"folder{suffix}").mkdir()
+    (tmp_path / f"device{suffix}").symlink_to("/dev/zero")
+    with (tmp_path / f"large{suffix}").open("wb") as file:
+        file.truncate(2**41)
+    for name in ("fifo", "folder", "device", "large"):
+        with pytest.raises(UserError, match=rf"{name}\{suffix}"):
+            duopose.load(tmp_path / f"{name}{suffix}")
+
+
+def test_openvino_weights_that_are_no_regular_file(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    (tmp_path / "model.xml").write_bytes(b"<?xml version='1.0'?>")
+    os.mkfifo(tmp_path / "model.bin")
+    with pytest.raises(UserError, match=r"model\.bin.*FIFO"):
+        duopose.load(tmp_path / "model.xml")
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize("text", [DEEP, "9" * 5000, "NaN", '{"a": 1e999}', "\ud800"])
+def test_descriptions_that_are_no_json(
+    onnx_export: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """Texts that json.loads reads, or answers with other errors."""
+    reader = exported_file.READERS[".onnx"]
+    entries = reader.read_description(onnx_export.path) | {"skeleton": text}
+    changed = reader._replace(read_description=lambda path: entries)
+    monkeypatch.setitem(exported_file.READERS, ".onnx", changed)
+    with pytest.raises(UserError, match=r"'skeleton'|skeleton or calibration"):
+        read_exported_file(onnx_export.path)
+
+
 def test_a_truncated_file(onnx_export: Any, tmp_path: Path) -> None:
     path = tmp_path / "half.onnx"
     content = onnx_export.path.read_bytes()
@@ -143,7 +184,10 @@ def test_devices_that_onnxruntime_does_not_have(onnx_export: Any) -> None:
             open_onnx(onnx_export.path, torch.device("cuda"))
 
 
-@pytest.mark.parametrize("kind", ["parent", "absolute", "link"])
+OUTSIDE = ["parent", "absolute", "link", "fifo", "device", "folder", "memory"]
+
+
+@pytest.mark.parametrize("kind", OUTSIDE)
 def test_weights_outside_the_folder_are_not_read(
     onnx_export: Any, onnx: Any, tmp_path: Path, kind: str
 ) -> None:
@@ -164,10 +208,13 @@ def test_weights_outside_the_folder_are_not_read(
 
         return change
 
-    locations = {"parent": "../secret.bin", "absolute": str(secret), "link": "link.bin"}
-    if kind == "link":
-        (inner / "link.bin").symlink_to(secret)
-    path = changed_file(onnx_export, inner, move_weights_to(locations[kind]))
+    locations = {"parent": "../secret.bin", "absolute": str(secret)}
+    locations |= {"folder": ".", "memory": "*/_ORT_MEM_ADDR_/*"}
+    (inner / "link").symlink_to(secret)
+    (inner / "device").symlink_to("/dev/zero")
+    os.mkfifo(inner / "fifo")
+    path = changed_file(onnx_export, inner, move_weights_to(locations.get(kind, kind)))
+    assert external_locations(path, 2**30) == [locations.get(kind, kind)]
     with pytest.raises(UserError, match=r"changed\.onnx"):
         duopose.load(path)
 
@@ -175,3 +222,48 @@ def test_weights_outside_the_folder_are_not_read(
     path = changed_file(onnx_export, inner, move_weights_to("own.bin"))
     (inner / "own.bin").write_bytes(secret.read_bytes())
     assert duopose.load(path).names == duopose.load(onnx_export.path).names
+
+
+def test_weights_in_inner_graphs_are_found(onnx: Any, tmp_path: Path) -> None:
+    """In a node's graph, a function, and a sparse tensor."""
+
+    def weights(name: str) -> Any:
+        tensor = onnx.TensorProto(name=name, dims=[1], data_type=1, data_location=1)
+        tensor.external_data.add(key="location", value=name)
+        tensor.external_data.add(key="length", value="4")
+        return tensor
+
+    model = onnx.ModelProto(ir_version=8, producer_name="location")
+    model.graph.initializer.append(weights("plain"))
+    model.graph.sparse_initializer.add(values=weights("sparse"))
+    node = onnx.NodeProto(op_type="If")
+    attribute = node.attribute.add(name="then_branch", type=5)
+    attribute.g.node.add().attribute.add(name="value", type=4, t=weights("inner"))
+    model.graph.node.append(node)
+    model.functions.add(name="f").node.add().attribute.add().tensors.append(weights("function"))
+
+    path = tmp_path / "inner.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert sorted(external_locations(path, 2**20)) == ["function", "inner", "plain", "sparse"]
+
+
+NUM_FLIPPED = 40
+
+
+def test_damaged_onnx_files_end(onnx_export: Any, tmp_path: Path) -> None:
+    """Flipped bytes give names, or an error, and nothing else."""
+    assert external_locations(onnx_export.path, 2**30) == []
+    content = onnx_export.path.read_bytes()
+    rng = np.random.default_rng(0)
+    path = tmp_path / "flipped.onnx"
+    num_refused = 0
+    for _ in range(NUM_FLIPPED):
+        flipped = bytearray(content)
+        for position in rng.integers(0, 2000, size=3):
+            flipped[position] = int(rng.integers(0, 256))
+        path.write_bytes(flipped)
+        try:
+            external_locations(path, 2**30)
+        except DamagedOnnxFile:
+            num_refused += 1
+    assert 0 < num_refused < NUM_FLIPPED

@@ -132,11 +132,11 @@ def test_plans(tmp_path: Path, change: Change) -> None:
 @pytest.mark.parametrize("change", [{"name": 5}, {"command": ["x", 5]}, {"steps_from": None}])
 def test_jobs(tmp_path: Path, change: dict[str, Any]) -> None:
     jobs = JobFolder(tmp_path)
-    jobs.add(Job("a", ["x.py"]))
+    jobs.add(Job("a", ["tools/valid.py"]))
     path = jobs.path("todo", "a")
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "of a later version": 1}))
-    assert [job.command for job in jobs.jobs("todo")] == [["x.py"]]
+    assert [job.command for job in jobs.jobs("todo")] == [["tools/valid.py"]]
     path.write_text(json.dumps({**content, **change}))
     with pytest.raises(UserError, match=r"a\.json"):
         jobs.jobs("todo")

@@ -129,7 +129,7 @@ def test_failed_jobs_fail_what_waits_for_them_and_can_be_tried_again(project: Pa
 
 def test_jobs_of_another_machine_are_returned_when_their_heartbeat_is_old(tmp_path: Path) -> None:
     folder = JobFolder(tmp_path)
-    folder.add(Job("train-x-s0", ["x.py"]))
+    folder.add(Job("train-x-s0", ["tools/valid.py"]))
     path = tmp_path / "jobs" / "running" / "train-x-s0@elsewhere@7.json"
     folder.path("todo", "train-x-s0").rename(path)
     path.touch()

@@ -173,18 +173,21 @@ def read_entries(path: str | Path, max_memory: int = MAX_MEMORY) -> EntriesOfFil
 
 
 def checked_entries(
-    results: Results, num_keypoints: int, image_ids: Collection[int | str]
+    results: Results,
+    num_keypoints: int,
+    image_ids: Collection[int | str],
+    max_memory: int = MAX_MEMORY,
 ) -> list[Entry]:
-    """The people of any form of results, checked by `check_entries`."""
-    entries = as_entries(results)
+    """The people of any form of results, checked by `check_entries`. max_memory: of a file."""
+    entries = as_entries(results, max_memory)
     check_entries(entries, num_keypoints, image_ids, results_name(results))
     return entries
 
 
-def as_entries(results: Results) -> list[Entry]:
-    """The people of any form of results, not checked yet."""
+def as_entries(results: Results, max_memory: int = MAX_MEMORY) -> list[Entry]:
+    """The people of any form of results, not checked yet. max_memory: of a file."""
     if isinstance(results, (str, Path)):
-        return read_entries(results)
+        return read_entries(results, max_memory)
     if isinstance(results, EntriesOfFile):
         return results
     items: list[Any] = list(results)

@@ -15,11 +15,13 @@ import numpy as np
 import orjson
 import scipy.io
 
+from duopose.coco_annotations import Record
 from duopose.errors import UserError
 from duopose.evaluate.ground_truth import open_annotations
 from duopose.evaluate.mpii_groups import by_image, scored_indices
 from duopose.evaluate.results import FIELDS, Entry, Results, checked_entries, write_entries
 from duopose.files import write_atomically
+from duopose.json_files import MAX_MEMORY
 from duopose.skeleton_tables import MPII_FILE_KEYPOINTS
 from duopose.skeletons import Skeleton
 
@@ -41,10 +43,13 @@ class SubmissionWriter(Protocol):
         annotations: str | Path,
         skeleton: Skeleton,
         split: str,
+        *,
+        max_memory: int = MAX_MEMORY,
     ) -> Path:
         """Write into `folder` and return the path of the file to upload.
 
-        annotations: the image list of the split. UserError where a person does not fit it or the
+        annotations: the image list of the split. max_memory: bytes that each file may need, see
+        `json_files.read_json`. UserError where a person does not fit it or the
         skeleton, or a value is not a finite number.
         """
         ...
@@ -57,6 +62,8 @@ def write_coco_submission(
     skeleton: Skeleton,
     split: str,
     method: str = METHOD_NAME,
+    *,
+    max_memory: int = MAX_MEMORY,
 ) -> Path:
     """A zip with a json of the same name, see `SubmissionWriter`.
 
@@ -68,7 +75,7 @@ def write_coco_submission(
             f"a submission's name is made of letters, digits, dots, - and _, not '{method}'"
         )
 
-    entries = _entries_of_split(results, annotations, skeleton)
+    entries, _ = _entries_and_images(results, annotations, skeleton, max_memory)
     plain = [{field: entry[field] for field in FIELDS} for entry in entries]
     content = orjson.dumps(plain, option=orjson.OPT_SERIALIZE_NUMPY)
 
@@ -78,9 +85,13 @@ def write_coco_submission(
     return path
 
 
-def _entries_of_split(results: Results, annotations: str | Path, skeleton: Skeleton) -> list[Entry]:
-    images = open_annotations(annotations).images
-    return checked_entries(results, skeleton.num_keypoints, {image["id"] for image in images})
+def _entries_and_images(
+    results: Results, annotations: str | Path, skeleton: Skeleton, max_memory: int
+) -> tuple[list[Entry], list[Record]]:
+    """The checked people, and the images of the split."""
+    images = open_annotations(annotations, max_memory).images
+    ids = {image["id"] for image in images}
+    return checked_entries(results, skeleton.num_keypoints, ids, max_memory), images
 
 
 def _zipped(name: str, content: bytes) -> bytes:
@@ -96,9 +107,11 @@ def write_crowdpose_submission(
     annotations: str | Path,
     skeleton: Skeleton,
     split: str,
+    *,
+    max_memory: int = MAX_MEMORY,
 ) -> Path:
     """CrowdPose takes a results file as it is, see `SubmissionWriter`: its path."""
-    entries = _entries_of_split(results, annotations, skeleton)
+    entries, _ = _entries_and_images(results, annotations, skeleton, max_memory)
     if isinstance(results, (str, Path)):
         return Path(results)
 
@@ -113,6 +126,8 @@ def write_mpii_submission(
     annotations: str | Path,
     skeleton: Skeleton,
     split: str,
+    *,
+    max_memory: int = MAX_MEMORY,
 ) -> Path:
     """Predictions in the form of MPII's own annotations, see `SubmissionWriter`.
 
@@ -121,11 +136,11 @@ def write_mpii_submission(
     the file, in its order. Every detected joint is written, pelvis and thorax too.
     """
     scored_indices(skeleton)
-    entries = _entries_of_split(results, annotations, skeleton)
+    entries, images = _entries_and_images(results, annotations, skeleton, max_memory)
     entries_of = by_image(entries)
 
     records = []
-    for image in open_annotations(annotations).images:
+    for image in images:
         people = [_mpii_person(entry, skeleton) for entry in entries_of[image["id"]]]
         record = {"image": {"name": image["file_name"]}, "annorect": _struct_array(people)}
         records.append(record)

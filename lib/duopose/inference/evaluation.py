@@ -92,7 +92,12 @@ def run_evaluation(
 
     # A split without public ground truth: rank 0 writes what the benchmark's server takes.
     submission = build_benchmark(cfg).write_submission(
-        folder, evaluation.results_file, evaluation.annotations, skeleton, cfg.DATASET.TEST
+        folder,
+        evaluation.results_file,
+        evaluation.annotations,
+        skeleton,
+        cfg.DATASET.TEST,
+        max_memory=json_memory(cfg),
     )
     return replace(evaluation, submission=submission)
 
@@ -324,7 +329,9 @@ def score_file(cfg: CfgNode, results: Path, metrics_file: Path) -> Metrics:
     out = metrics_file.parent
     out.mkdir(parents=True, exist_ok=True)
     if not metrics.values:  # a split without public ground truth
-        path = benchmark.write_submission(out, results, annotations, skeleton, data.TEST)
+        path = benchmark.write_submission(
+            out, results, annotations, skeleton, data.TEST, max_memory=json_memory(cfg)
+        )
         metrics = replace(metrics, notes=(*metrics.notes, f"to submit: {path}"))
     write_metrics(metrics_file, metrics, scoring_protocol(cfg, skeleton, results, annotations))
     return metrics

@@ -17,7 +17,6 @@ The description is a mapping of texts, most of them json, in the metadata of the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from typing import Any, NamedTuple
 import torch
 
 from duopose.errors import UserError
+from duopose.json_files import decode_json
 from duopose.network.flat_network import ExportedNetwork
 from duopose.network.model_file import ModelFile, read_torch_file
 from duopose.network.runtimes import (
@@ -137,7 +137,7 @@ def _reader(path: Path) -> Reader:
             f"'{path}': TorchScript files can execute code and are not loaded here; use the ONNX "
             "file, or torch.jit.load if you wrote the file yourself (docs/deploy.md)"
         )
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"model file '{path}' does not exist (looked for {path.absolute()})")
     return READERS[path.suffix.lower()]
 
@@ -157,7 +157,5 @@ def _config_of(description: Mapping[str, str], path: Path) -> str:
 
 
 def _json_of(description: Mapping[str, str], key: str, path: Path) -> Any:
-    try:
-        return json.loads(_entry(description, key, path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"'{path}': '{key}' in its metadata is damaged ({error})") from error
+    text = _entry(description, key, path).encode(errors="replace")
+    return decode_json(text, f"'{path}': '{key}' in its metadata")

@@ -1,9 +1,9 @@
 """Opening exported files by other libraries: ONNX by onnxruntime, OpenVINO's IR by openvino.
 
-No code of a file is executed: no library of custom operators is ever registered, and weights
-outside the file are read from the folder of an ONNX file only (onnxruntime refuses absolute paths,
-`..` and links that lead out of it). Both libraries use as many threads as torch at the time of
-opening.
+No code of a file is executed: no library of custom operators is ever registered. Only regular
+files of a limited size are opened. Weights outside an ONNX file are read from its folder alone:
+names that are absolute, have `..`, or lead out of it by links are refused before onnxruntime sees
+the file. Both libraries use as many threads as torch at the time of opening.
 """
 
 from __future__ import annotations
@@ -17,10 +17,20 @@ import torch
 
 from duopose.errors import UserError
 from duopose.network.flat_network import INPUT_NAME, ExportedNetwork
+from duopose.network.onnx_external import DamagedOnnxFile, external_locations
+from duopose.regular_files import (
+    FolderReader,
+    is_outside_name,
+    open_regular,
+    read_regular,
+    reason_of,
+)
 
 # Where the description is in OpenVINO's run-time information, beside the library's own entries.
 OPENVINO_SECTION = "duopose"
 XML_START = b"<?xml"
+MAX_BYTES = 2 << 30  # of a file of weights; protobuf's own limit, and that of torch files
+MAX_XML_BYTES = 64 << 20  # HRNet-w48's has 3 MB
 
 # ---- ONNX ----
 
@@ -67,6 +77,7 @@ def _onnx_session(path: Path, providers: list[str], optimise: bool) -> Any:
         raise UserError(
             f"'{path}' needs onnxruntime, which is not installed: pip install onnxruntime"
         ) from error
+    _check_onnx_files(path)
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -82,6 +93,30 @@ def _onnx_session(path: Path, providers: list[str], optimise: bool) -> Any:
             f"'{path}' cannot be opened by onnxruntime {onnxruntime.__version__}; is it a complete "
             f"ONNX file, of a version that this onnxruntime reads? ({_shortened(error)})"
         ) from error
+
+
+def _check_onnx_files(path: Path) -> None:
+    """UserError where the file, or one with its weights, may not be opened."""
+    try:
+        locations = external_locations(path, MAX_BYTES)
+    except OSError as error:
+        raise UserError(f"model file '{path}' cannot be read: {reason_of(error)}") from error
+    except DamagedOnnxFile as error:
+        raise UserError(f"'{path}' is no ONNX file, or damaged: {error}") from error
+
+    folder = FolderReader(path.parent)
+    bytes_left = MAX_BYTES
+    for name in locations:
+        try:
+            if is_outside_name(name):
+                raise OSError("leads out of the folder of the model")
+            with folder.open(name, bytes_left) as file:
+                bytes_left -= file.seek(0, 2)
+        except OSError as error:
+            raise UserError(
+                f"'{path}' has weights in the file '{name[:200]}', which cannot be used: "
+                f"{reason_of(error)}"
+            ) from error
 
 
 def _providers(path: Path, device: torch.device) -> list[str]:
@@ -125,11 +160,11 @@ def open_openvino(path: Path, device: torch.device) -> ExportedNetwork:
         "INFERENCE_PRECISION_HINT": "f32",  # some CPUs would take bf16
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
-    compiled = openvino.Core().compile_model(model, "CPU", settings)
-    channels = {}
-    for output in compiled.outputs:
-        shape = output.get_partial_shape()
-        channels[output.get_any_name()] = shape[1].get_length() if len(shape) == 4 else 0
+    try:
+        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        channels = {output.get_any_name(): _num_channels(output) for output in compiled.outputs}
+    except Exception as error:  # openvino's errors have no common class
+        raise _openvino_error(path, error) from error
 
     def run(images: np.ndarray) -> list[np.ndarray]:
         found = compiled({INPUT_NAME: images})
@@ -148,16 +183,37 @@ def _openvino_model(path: Path) -> Any:
         ) from error
 
     weights = path.with_suffix(".bin")
-    if not path.read_bytes().startswith(XML_START):  # openvino would try its other readers
+    try:
+        text = read_regular(path, MAX_XML_BYTES)
+    except OSError as error:
+        raise UserError(f"model file '{path}' cannot be read: {reason_of(error)}") from error
+    if not text.startswith(XML_START):  # openvino would try its other readers
         raise UserError(f"'{path}' is no xml file; OpenVINO files are written by tools/export.py")
-    if not weights.is_file():
-        raise UserError(f"'{path}' needs its weights '{weights}', which do not exist")
+    try:
+        open_regular(weights, MAX_BYTES).close()
+    except OSError as error:
+        raise UserError(
+            f"'{path}' needs its weights '{weights}', which cannot be read: {reason_of(error)}"
+        ) from error
+
     try:
         return openvino.Core().read_model(str(path), str(weights))
     except Exception as error:
-        raise UserError(
-            f"'{path}' cannot be opened by openvino {openvino.__version__} ({_shortened(error)})"
-        ) from error
+        raise _openvino_error(path, error) from error
+
+
+def _num_channels(output: Any) -> int:
+    """Of an output of an OpenVINO model; 0 where it has none, or their number is open."""
+    shape = output.get_partial_shape()
+    is_map = len(shape) == 4 and not shape[1].is_dynamic
+    return int(shape[1].get_length()) if is_map else 0
+
+
+def _openvino_error(path: Path, error: Exception) -> UserError:
+    import openvino
+
+    version = openvino.__version__
+    return UserError(f"'{path}' cannot be opened by openvino {version} ({_shortened(error)})")
 
 
 def _text_of(value: Any) -> str:

@@ -22,6 +22,7 @@ from yacs.config import CfgNode
 
 from duopose.benchmarks import build_evaluator
 from duopose.config import build_skeleton, offset_strides
+from duopose.config.build import json_memory
 from duopose.decode import Pass, build_decoder, build_merger
 from duopose.decode.build import build_layout
 from duopose.evaluate.ground_truth import open_annotations
@@ -60,7 +61,8 @@ class PerfectNetworkTest:
         for name in noise_names:
             get_noise_model(name)
         skeleton = build_skeleton(self.cfg)
-        images = annotated_images(open_annotations(self.annotations), skeleton, self.limit)
+        file = open_annotations(self.annotations, json_memory(self.cfg))
+        images = annotated_images(file, skeleton, self.limit)
         image_ids = [image.image_id for image in images]
         evaluate = build_evaluator(self.cfg, skeleton)
 

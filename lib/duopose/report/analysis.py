@@ -10,6 +10,7 @@ from duopose.errors import UserError
 from duopose.evaluate.coco import OksMatches, OksScoring
 from duopose.evaluate.crowdpose import with_areas
 from duopose.evaluate.metrics import Metrics
+from duopose.evaluate.results import read_entries
 from duopose.report.corrections import Correction, correct_each_kind
 from duopose.report.groups import Grouping, all_groupings
 from duopose.report.joint_errors import JointErrors, find_joint_errors
@@ -68,10 +69,11 @@ def analyse(source: Source) -> Analysis:
             f"'{file.path}' has no annotations, so there is nothing to report on; "
             "give a split with ground truth"
         )
-    metrics = source.evaluate(source.results, file.path, source.image_ids)
+    entries = read_entries(source.results, source.max_memory)
+    metrics = source.evaluate(entries, file, source.image_ids)
     if source.benchmark.name == "crowdpose":
         file = with_areas(file)
-    scoring = OksScoring.prepare(file, source.results, source.skeleton, source.image_ids, "hotcoco")
+    scoring = OksScoring.prepare(file, entries, source.skeleton, source.image_ids, "hotcoco")
 
     matching = match(scoring)
     matches = matching.select()

@@ -26,6 +26,7 @@ from duopose.benchmarks import (
 )
 from duopose.coco_annotations import AnnotationFile
 from duopose.config import build_skeleton, load_config
+from duopose.config.build import json_memory
 from duopose.datasets.split_files import (
     FolderImages,
     ImageSource,
@@ -36,6 +37,7 @@ from duopose.datasets.split_files import (
 from duopose.errors import UserError
 from duopose.evaluate.ground_truth import open_annotations
 from duopose.evaluate.metrics import Metrics, MetricsRecord, read_metrics
+from duopose.json_files import MAX_MEMORY
 from duopose.skeletons import SKELETONS, Skeleton, get_skeleton
 
 RESULTS = "results.json"
@@ -56,6 +58,7 @@ class SourceOptions:
     images: str = ""
     skeleton: str = ""
     benchmark: str = ""
+    max_memory: int | None = None  # bytes that a json file may need
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Source:
     skeleton: Skeleton
     benchmark: Benchmark
     evaluate: Evaluator  # of the benchmark, under the settings of the evaluation
+    max_memory: int  # bytes that the results file may need
     images: ImageSource | None  # None where they were not found
     protocol: dict[str, Any]  # empty where nothing is known
     stated: Metrics | None  # those of metrics.json
@@ -82,7 +86,9 @@ def open_source(path: Path, options: SourceOptions) -> Source:
     record = _record_beside(results)
     benchmark = _find_benchmark(cfg, record, options, results)
 
-    annotations = open_annotations(_find_annotations(cfg, record, benchmark, options, results))
+    max_memory = options.max_memory or (json_memory(cfg) if cfg else MAX_MEMORY)
+    file = _find_annotations(cfg, record, benchmark, options, results)
+    annotations = open_annotations(file, max_memory)
     if benchmark is None:
         benchmark = _benchmark_of_annotations(annotations)
     skeleton = _find_skeleton(cfg, record, benchmark, options)
@@ -95,6 +101,7 @@ def open_source(path: Path, options: SourceOptions) -> Source:
         skeleton=skeleton,
         benchmark=benchmark,
         evaluate=build_evaluator(cfg or _scoring_settings(benchmark, record), skeleton),
+        max_memory=max_memory,
         images=_find_images(cfg, record, benchmark, options, results, annotations.path),
         protocol=_protocol(record, results, annotations),
         stated=record.metrics if record else None,

@@ -18,20 +18,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
 import msgspec
 import orjson
+from msgspec import Meta
 
 from duopose.errors import UserError, counted
 from duopose.files import write_atomically
 from duopose.json_files import read_typed_json
 from duopose.locks import STALE, host_name, seconds_since_touch, try_flock
+from duopose.regular_files import is_outside_name
 
 STATES = ("todo", "running", "done", "failed")
 MAX_LOST = 5  # times that a job may lose its process before it counts as failed
+MAX_FILE_MEMORY = 16 * 2**20  # bytes of a job's file; ours have 3 kB
+# What a job may start, so that no file of a job can make Python execute something else.
+TOOLS = ("tools/dist_train.py", "tools/valid.py", "tools/study.py")
 
-Attempt = dict[str, Any]  # host, hardware, wall_seconds, cpu_seconds, exit_code
+
+class Attempt(TypedDict):
+    """One start of a job's command."""
+
+    host: str
+    exit_code: Annotated[int, Meta(ge=-(2**31), le=2**31)] | None  # None: its process has died
+    cpu_seconds: float | None
+    wall_seconds: NotRequired[float]
+    hardware: NotRequired[str]
 
 
 @dataclass
@@ -43,30 +56,9 @@ class Job:
     after: list[str] = field(default_factory=list)
     # File, below the study's folder, and key of the number of steps; empty: none is needed.
     steps_from: list[str] = field(default_factory=list)
-    order: int = 0  # jobs are taken in this order
+    order: Annotated[int, Meta(ge=0, le=2**40)] = 0  # jobs are taken in this order
     attempts: list[Attempt] = field(default_factory=list)
     reason: str = ""  # why it failed
-
-
-class _Speeds(TypedDict):
-    """What is read of a file of `speed.measure_study`."""
-
-    steps: dict[str, int]
-
-
-_DECODER = msgspec.json.Decoder(Job)
-_SPEEDS = msgspec.json.Decoder(_Speeds)
-
-
-def measured_steps(root: Path, job: Job) -> int:
-    """The steps of a training that were measured for this job; UserError where they are missing."""
-    if len(job.steps_from) != 2:
-        raise UserError(f"job '{job.name}': 'steps_from' must be a file and a key")
-    file, key = job.steps_from
-    steps = read_typed_json(root / file, "measured speeds", _SPEEDS)["steps"]
-    if key not in steps:
-        raise UserError(f"measured speeds '{root / file}' have no steps of '{key}'")
-    return int(steps[key])
 
 
 class Claim:
@@ -145,7 +137,7 @@ class JobFolder:
         """Move jobs whose process has died back to todo (or failed); their names."""
         returned = []
         for path in self.files("running"):
-            name, host, _ = path.stem.rsplit("@", 2)
+            name, host, _ = owner_of(path)
             job = _read_job(path)
             if job is None or (host != self.host and not _is_stale(path)):
                 continue
@@ -171,7 +163,7 @@ class JobFolder:
         """Move all failed jobs back to todo."""
         for job in self.jobs("failed"):
             job.reason = ""
-            job.attempts = [a for a in job.attempts if a["exit_code"] is not None]
+            job.attempts = [one for one in job.attempts if one["exit_code"] is not None]
             with self._claim(self.path("failed", job.name), job) as claim:
                 if claim is not None:
                     claim.move_to("todo")
@@ -219,6 +211,26 @@ def job_name(path: Path) -> str:
     return path.stem.partition("@")[0]
 
 
+def owner_of(path: Path) -> tuple[str, str, str]:
+    """Job, host and process of a file in running/; UserError where its name has another form."""
+    parts = path.stem.rsplit("@", 2)
+    if len(parts) != 3:
+        raise UserError(f"'{path}' is no file of a running job (NAME@HOST@PID.json): remove it")
+    return parts[0], parts[1], parts[2]
+
+
+def measured_steps(root: Path, job: Job) -> int:
+    """The steps that `speed` has found for a job with `steps_from`; UserError without them."""
+    if len(job.steps_from) != 2:
+        raise UserError(f"job '{job.name}': 'steps_from' must be a file and a key")
+    file, key = job.steps_from
+    path = root / file
+    steps = read_typed_json(path, "measured speeds", _SPEEDS, MAX_FILE_MEMORY)["steps"]
+    if key not in steps:
+        raise UserError(f"measured speeds '{path}' have no steps of '{key}'")
+    return steps[key]
+
+
 def lost_attempt(host: str) -> Attempt:
     """The record of an attempt whose process has died; its cost is not known."""
     return {"host": host, "exit_code": None, "cpu_seconds": None}
@@ -239,11 +251,32 @@ def _to_json(job: Job) -> bytes:
     return orjson.dumps(asdict(job), option=orjson.OPT_INDENT_2)
 
 
+class _Speeds(TypedDict):
+    """What `speed` writes."""
+
+    steps: dict[str, Annotated[int, Meta(ge=1, le=2**40)]]
+
+
+_JOB = msgspec.json.Decoder(Job)
+_SPEEDS = msgspec.json.Decoder(_Speeds)
+
+
 def _read_job(path: Path) -> Job | None:
-    """The job in a file; None where the file has moved away."""
+    """The job in a file, checked; None where the file has moved away."""
+    what = "job of a study"
     try:
-        return read_typed_json(path, "job of a study", _DECODER)
-    except (FileNotFoundError, UserError):
-        if path.is_file():
+        job: Job = read_typed_json(path, what, _JOB, MAX_FILE_MEMORY)
+    except UserError:
+        if os.path.lexists(path):
             raise
         return None
+
+    if job.name != job_name(path):
+        raise UserError(f"{what} '{path}' is of another name, '{job.name[:80]}'")
+    if not job.command or job.command[0] not in TOOLS:
+        raise UserError(f"{what} '{path}': 'command' must begin with one of {', '.join(TOOLS)}")
+    if job.steps_from and (len(job.steps_from) != 2 or is_outside_name(job.steps_from[0])):
+        raise UserError(
+            f"{what} '{path}': 'steps_from' must be a file below the study's folder, and a key"
+        )
+    return job

@@ -28,10 +28,12 @@ import msgspec
 import orjson
 
 from duopose.config.load import flatten, read_yaml
+from duopose.errors import UserError
 from duopose.files import write_atomically
 from duopose.json_files import read_typed_json
+from duopose.regular_files import is_outside_name
 from duopose.study.jobs import Job, JobFolder
-from duopose.study.study_file import Settings, Study, Variant, setting_words
+from duopose.study.study_file import BUDGETS, Settings, Study, Variant, setting_words
 
 TEST_SECTIONS = ("TEST.", "DEBUG.")
 TEST_KEYS = {"DATASET.TEST", "DATASET.TEST_ANNOTATIONS", "DATASET.TEST_IMAGES"}
@@ -57,9 +59,6 @@ class Plan:
     runs: dict[str, tuple[Run, ...]]  # by the variant's name
 
 
-_DECODER = msgspec.json.Decoder(Plan)
-
-
 def make_plan(study: Study, folder: Path) -> tuple[Plan, int]:
     """Write the plan and the jobs that do not exist yet; returns the plan and their number."""
     jobs, plan = _Planner(study, folder).make()
@@ -72,8 +71,37 @@ def make_plan(study: Study, folder: Path) -> tuple[Plan, int]:
 
 def read_plans(folder: Path) -> list[Plan]:
     """The plans of a folder, by the studies' names."""
-    paths = sorted((folder / "studies").glob("*.json"))
-    return [read_typed_json(path, "plan of a study", _DECODER) for path in paths]
+    return [_plan_from_json(path) for path in sorted((folder / "studies").glob("*.json"))]
+
+
+_PLAN = msgspec.json.Decoder(Plan)
+
+
+def _plan_from_json(path: Path) -> Plan:
+    """UserError where the file is no plan, or its parts do not fit each other."""
+    plan: Plan = read_typed_json(path, "plan of a study", _PLAN)
+    problem = _problem_of(plan)
+    if problem:
+        raise UserError(f"plan of a study '{path}': {problem}; make it anew (tools/study.py plan)")
+    return plan
+
+
+def _problem_of(plan: Plan) -> str:
+    """Why a plan cannot be used, else an empty text."""
+    study = plan.study
+    if not study.groups or not study.seeds or study.budget not in BUDGETS:
+        return f"it needs groups, seeds, and a budget of {', '.join(BUDGETS)}"
+    for group in study.groups:
+        names = [variant.name for variant in group.variants]
+        if group.reference not in names:
+            return f"the reference '{group.reference[:80]}' is no variant of its group"
+        without_runs = [name for name in names if name not in plan.runs]
+        if without_runs:
+            return f"the variant '{without_runs[0][:80]}' has no runs"
+
+    folders = [run.results for runs in plan.runs.values() for run in runs]
+    outside = [folder for folder in folders if is_outside_name(folder)]
+    return f"'results' leads out of the folder: '{outside[0][:80]}'" if outside else ""
 
 
 def is_test_setting(key: str) -> bool:

@@ -26,7 +26,7 @@ from duopose.evaluate.metrics import (
     format_table,
     read_metrics,
 )
-from duopose.study.jobs import Job, JobFolder, measured_steps
+from duopose.study.jobs import Job, JobFolder, measured_steps, owner_of
 from duopose.study.plan import Plan, Run, command_words, read_plans, split_settings
 from duopose.study.resampling import (
     RESAMPLES,
@@ -115,6 +115,9 @@ class Row:
     def train_jobs(self) -> list[Job]:
         """The trainings of the finished seeds."""
         jobs = {job.name: job for job in JobFolder(self.folder).jobs("done")}
+        lost = [run.train_job for run in self.finished if run.train_job not in jobs]
+        if lost:
+            raise UserError(f"'{self.folder}': the file of the job '{lost[0]}' is not in jobs/done")
         return [jobs[run.train_job] for run in self.finished]
 
     @property
@@ -269,7 +272,7 @@ def status_text(folder: Path) -> str:
     ]
     lines = [", ".join(counts)]
     for path in running:
-        name, host, process = path.stem.rsplit("@", 2)
+        name, host, process = owner_of(path)
         lines.append(f"running  {name}  on {host}, process {process}")
     lines += [f"failed   {job.name}  {job.reason}" for job in failed]
     return "\n".join(lines)

@@ -27,10 +27,12 @@ from yacs.config import CfgNode
 from duopose.benchmarks import build_benchmark
 from duopose.coco_annotations import AnnotationFile
 from duopose.config import build_skeleton
+from duopose.config.build import json_memory
 from duopose.datasets.split_files import find_annotations
 from duopose.evaluate.coco import OksMatches, OksScoring
 from duopose.evaluate.crowdpose import with_areas
 from duopose.evaluate.ground_truth import open_annotations
+from duopose.evaluate.results import read_entries
 
 RESAMPLES = 200
 QUANTILES = (2.5, 97.5)  # percent
@@ -55,8 +57,9 @@ def read_matches(cfg: CfgNode, results: Path) -> OksMatches | None:
         return None
 
     file = read_ground_truth(cfg)
+    entries = read_entries(results, json_memory(cfg))
     image_ids = scored_images(cfg, file)
-    scoring = OksScoring.prepare(file, results, build_skeleton(cfg), image_ids, "hotcoco")
+    scoring = OksScoring.prepare(file, entries, build_skeleton(cfg), image_ids, "hotcoco")
     return scoring.matches()
 
 
@@ -70,7 +73,7 @@ def read_ground_truth(cfg: CfgNode) -> AnnotationFile:
     data = cfg.DATASET
     benchmark = build_benchmark(cfg)
     path = find_annotations(Path(data.ROOT), benchmark.layout, data.TEST, data.TEST_ANNOTATIONS)
-    file = open_annotations(path)
+    file = open_annotations(path, json_memory(cfg))
     return with_areas(file) if benchmark.name == "crowdpose" else file
 
 

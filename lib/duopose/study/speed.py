@@ -14,15 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+import msgspec
 import orjson
 from yacs.config import CfgNode
 
 from duopose.config import load_config
 from duopose.distributed.context import DistributedContext, init_distributed
+from duopose.errors import UserError
 from duopose.files import write_atomically
-from duopose.json_files import read_json
+from duopose.json_files import read_typed_json
 from duopose.profiling.measure import measure
 from duopose.run_folder import RunFolder
 from duopose.runtime import configure_torch, seed_everything
@@ -38,6 +40,17 @@ UNTIMED = 1  # steps before each timed one, so that caches hold what this varian
 ENDLESS = 1_000_000  # epochs; the measurement ends by itself
 
 
+class _Spec(TypedDict):
+    """What `plan` writes for `measure`."""
+
+    recipe: str
+    reference: str  # id of a training
+    trainings: dict[str, Settings]  # by id
+
+
+_SPEC = msgspec.json.Decoder(_Spec)
+
+
 def measure_study(
     spec_file: Path,
     out: Path,
@@ -48,9 +61,11 @@ def measure_study(
 
     Steps and seconds per image are written to `out`.
     """
-    spec = read_json(spec_file, "trainings to measure")
-    recipe: str = spec["recipe"]
-    reference: str = spec["reference"]
+    spec: _Spec = read_typed_json(spec_file, "trainings to measure", _SPEC)
+    recipe = spec["recipe"]
+    reference = spec["reference"]
+    if reference not in spec["trainings"]:
+        raise UserError(f"trainings to measure '{spec_file}': '{reference}' is not one of them")
     cfgs = {
         name: _config_to_measure(recipe, settings) for name, settings in spec["trainings"].items()
     }

@@ -26,6 +26,7 @@ from duopose.datasets.check.records import (
 from duopose.datasets.split_files import ImageSource
 from duopose.errors import BadSample, UserError
 from duopose.image_files import decode_image
+from duopose.json_files import MAX_MEMORY
 from duopose.regular_files import reason_of
 from duopose.skeletons import Skeleton
 from duopose.zip_members import ZipMemberError
@@ -41,6 +42,7 @@ class Rules:
     skeleton: Skeleton
     required: RequiredField  # of the benchmark
     max_people: int  # an image may have more; that is a notice
+    json_memory: int = MAX_MEMORY  # bytes that an annotation file may need
 
 
 @dataclass
@@ -71,7 +73,7 @@ def check_split(
     findings = Findings(f"{split} ({annotations.name})")
     report = SplitReport(findings)
     try:
-        file = read_all_fields(annotations)
+        file = read_all_fields(annotations, rules.json_memory)
     except UserError as error:
         findings.problem(str(error))
         return report
@@ -192,7 +194,8 @@ def _collect(file: AnnotationFile, findings: Findings, rules: Rules) -> Annotate
     Then its reason is a problem, unless others were found before: most often it is one of them.
     """
     try:
-        return collect_people(read_annotation_file(file.path), rules.skeleton)
+        as_read = read_annotation_file(file.path, rules.json_memory)
+        return collect_people(as_read, rules.skeleton)
     except UserError as error:
         if not findings.problems:
             findings.problem(f"the people cannot be collected: {error}")

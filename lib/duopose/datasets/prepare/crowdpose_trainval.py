@@ -12,6 +12,7 @@ import orjson
 from duopose.coco_annotations import AnnotationFile, Record, read_all_fields
 from duopose.errors import UserError, counted
 from duopose.files import write_atomically
+from duopose.json_files import MAX_MEMORY
 from duopose.skeletons import CROWDPOSE
 
 # Images per split: Li et al., "CrowdPose: Efficient Crowded Scenes Pose Estimation and a New
@@ -29,22 +30,23 @@ class JoinedSplit:
     notices: list[str] = field(default_factory=list)
 
 
-def prepare_crowdpose(root: Path) -> JoinedSplit:
+def prepare_crowdpose(root: Path, max_memory: int = MAX_MEMORY) -> JoinedSplit:
     """Write json/crowdpose_trainval.json below `root`, from crowdpose_train.json and _val.json.
 
     Annotations keep all their fields (also `num_keypoints`, which is 0 for some people with
     keypoints) and are renumbered from 1, because ids repeat between the files and evaluators treat
-    id 0 differently. UserError where a file is missing or not CrowdPose's, or splits share images.
+    id 0 differently. max_memory: bytes that each file may need. UserError where a file is missing
+    or not CrowdPose's, or splits share images.
     """
     folder = root / "json"
-    train = _read(folder / "crowdpose_train.json")
-    val = _read(folder / "crowdpose_val.json")
+    train = _read(folder / "crowdpose_train.json", max_memory)
+    val = _read(folder / "crowdpose_val.json", max_memory)
     notices = [*_count_notices("train", train), *_count_notices("val", val)]
     _raise_if_shared(train, val)
 
     test_path = folder / "crowdpose_test.json"
     if test_path.is_file():
-        test = _read(test_path)
+        test = _read(test_path, max_memory)
         notices += _count_notices("test", test)
         _raise_if_shared(train, test)
         _raise_if_shared(val, test)
@@ -62,9 +64,9 @@ def prepare_crowdpose(root: Path) -> JoinedSplit:
     return JoinedSplit(path, len(images), len(annotations), notices)
 
 
-def _read(path: Path) -> AnnotationFile:
+def _read(path: Path, max_memory: int) -> AnnotationFile:
     """A CrowdPose file: COCO's lists with 14 keypoints, and a crowdIndex per image."""
-    file = read_all_fields(path)
+    file = read_all_fields(path, max_memory)
     unnamed: list[Any] = []
     without_index: list[Any] = []
     for image in file.images:

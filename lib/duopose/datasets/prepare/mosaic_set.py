@@ -33,6 +33,7 @@ from duopose.datasets.split_files import Layout, find_annotations, find_images
 from duopose.errors import UserError
 from duopose.files import write_atomically
 from duopose.geometry import Affine
+from duopose.json_files import MAX_MEMORY
 from duopose.skeletons import Skeleton
 
 NUM_TILES = 4
@@ -71,11 +72,19 @@ class Tile:
 
 
 def read_source(
-    root: Path, layout: Layout, split: str, data_format: str, skeleton: Skeleton
+    root: Path,
+    layout: Layout,
+    split: str,
+    data_format: str,
+    skeleton: Skeleton,
+    max_memory: int = MAX_MEMORY,
 ) -> list[SourceImage]:
-    """The images of a split that have labelled people; UserError where there are none."""
+    """The images of a split that have labelled people; UserError where there are none.
+
+    max_memory: bytes that the annotation file may need.
+    """
     path = find_annotations(root, layout, split)
-    file = read_annotation_file(path)
+    file = read_annotation_file(path, max_memory)
     images = find_images(root, layout, split, data_format)
     dataset = CocoFormatDataset(collect_people(file, skeleton), images, skeleton, str(path))
 
