@@ -13,7 +13,7 @@ BASE = {
     "types", "skeletons", "geometry", "errors", "files", "locks", "coco_annotations",
     "skeleton_tables", "skeleton_limbs", "console", "annotation_types", "json_files",
     "regular_files", "image_files", "zip_members", "device_tensors", "yaml_files",
-    "limited_process", "mat_files", "json_limit_option",
+    "limited_process", "mat_files", "json_limit_option", "xml_files",
 }  # fmt: skip
 MIDDLE = {"datasets", "targets", "network", "losses", "decode", "evaluate", "visualize"}
 # These wire the folders below together. Each may import the ones before it; tools call them.

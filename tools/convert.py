@@ -17,6 +17,7 @@ import orjson
 from duopose.console import run_tool
 from duopose.datasets.prepare.cvat_xml import read_cvat
 from duopose.datasets.prepare.deeplabcut import read_deeplabcut
+from duopose.datasets.prepare.label_files import ReadOptions
 from duopose.datasets.prepare.labelled_people import LabelledSet
 from duopose.datasets.prepare.labelled_to_coco import to_coco
 from duopose.datasets.prepare.labelme import read_labelme
@@ -24,6 +25,7 @@ from duopose.datasets.prepare.skeleton_draft import draft_skeleton, draft_text
 from duopose.datasets.prepare.yolo_pose import read_yolo_pose
 from duopose.errors import UserError, path_errors_as_user_errors
 from duopose.files import write_atomically
+from duopose.json_limit_option import add_json_limit, json_limit
 from duopose.skeletons import get_skeleton
 
 FORMATS = ("labelme", "cvat", "yolo", "deeplabcut")
@@ -68,6 +70,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--shift", type=float, default=0.0, help="pixels added to x and y (docs/own_data.md)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the json file")
+    parser.add_argument(
+        "--outside-links",
+        action="store_true",
+        help="links below the folders of labels and images may lead out of them",
+    )
+    add_json_limit(parser)
     return parser.parse_args(arguments)
 
 
@@ -110,13 +118,14 @@ def _raise_if_in_the_way(args: argparse.Namespace, draft: Path) -> None:
 
 def read(args: argparse.Namespace, names: tuple[str, ...]) -> LabelledSet:
     """The labels of the source, by its format."""
+    options = ReadOptions(args.person, args.outside_links, json_limit(args))
     if args.format == "labelme":
-        return read_labelme(args.source, args.images, args.person)
+        return read_labelme(args.source, args.images, options)
     if args.format == "cvat":
-        return read_cvat(args.source, args.person, names)
+        return read_cvat(args.source, options, names)
     if args.format == "yolo":
-        return read_yolo_pose(args.source, args.images, args.split, args.person, names)
-    return read_deeplabcut(args.source, args.images)
+        return read_yolo_pose(args.source, args.images, args.split, options, names)
+    return read_deeplabcut(args.source, args.images, options)
 
 
 if __name__ == "__main__":

@@ -22,12 +22,15 @@ from tests.fuzz.settings_targets import yaml_maker
 
 from duopose.datasets.prepare.cvat_xml import read_cvat
 from duopose.datasets.prepare.deeplabcut import read_deeplabcut
+from duopose.datasets.prepare.label_files import ReadOptions
 from duopose.datasets.prepare.labelled_people import LabelledSet
 from duopose.datasets.prepare.labelled_to_coco import to_coco
 from duopose.datasets.prepare.labelme import read_labelme
 from duopose.datasets.prepare.skeleton_draft import draft_skeleton, draft_text
 from duopose.datasets.prepare.yolo_pose import read_yolo_pose
 from duopose.errors import path_errors_as_user_errors
+
+OPTIONS = ReadOptions()
 
 
 def convert(labelled: LabelledSet) -> None:
@@ -54,7 +57,7 @@ def labelme_target(folder: Path) -> Target:
     root = write_labelme(folder / "labels")
     place = root / "a.json"
     text = place.read_bytes()
-    use = placed_use(place, lambda: read_labelme(root, None, "person"))
+    use = placed_use(place, lambda: read_labelme(root, None, OPTIONS))
     return Target("labelme", ".json", text, json_maker(json.loads(text)), use)
 
 
@@ -62,7 +65,7 @@ def cvat_target(folder: Path) -> Target:
     """The xml of CVAT."""
     texts = [write_cvat(folder / "a.xml").read_bytes()]
     texts.append(write_cvat(folder / "a.xml", with_skeletons=False).read_bytes())
-    use = placed_use(folder / "a.xml", lambda: read_cvat(folder / "a.xml", "person"))
+    use = placed_use(folder / "a.xml", lambda: read_cvat(folder / "a.xml", OPTIONS))
 
     def make(rng: Random) -> bytes:
         text = rng.choice(texts)
@@ -78,7 +81,7 @@ def yolo_target(folder: Path) -> Target:
     source = write_yolo(folder / "yolo")
     place = folder / "yolo" / "labels" / "train" / "a.txt"
     text = place.read_bytes()
-    use = placed_use(place, lambda: read_yolo_pose(source, None, "train", "person", ()))
+    use = placed_use(place, lambda: read_yolo_pose(source, None, "train", OPTIONS))
     return Target("yolo-labels", ".txt", text, table_maker(text), use)
 
 
@@ -86,7 +89,7 @@ def yolo_yaml_target(folder: Path) -> Target:
     """data.yaml."""
     source = write_yolo(folder / "yolo")
     text = source.read_bytes()
-    use = placed_use(source, lambda: read_yolo_pose(source, None, "train", "person", ()))
+    use = placed_use(source, lambda: read_yolo_pose(source, None, "train", OPTIONS))
     return Target("yolo-yaml", ".yaml", text, yaml_maker([text]), use)
 
 
@@ -95,5 +98,5 @@ def deeplabcut_target(folder: Path) -> Target:
     source = write_deeplabcut(folder / "video", animals=True)
     write_images(folder / "video")
     text = source.read_bytes()
-    use = placed_use(source, lambda: read_deeplabcut(source, None))
+    use = placed_use(source, lambda: read_deeplabcut(source, None, OPTIONS))
     return Target("deeplabcut", ".csv", text, table_maker(text), use)

@@ -100,8 +100,10 @@ def _problem_of(plan: Plan) -> str:
             return f"the variant '{without_runs[0][:80]}' has no runs"
 
     folders = [run.results for runs in plan.runs.values() for run in runs]
-    outside = [folder for folder in folders if is_outside_name(folder)]
-    return f"'results' leads out of the folder: '{outside[0][:80]}'" if outside else ""
+    for folder in folders:
+        if is_outside_name(folder):
+            return f"'results' leads out of the folder: '{folder[:80]}'"
+    return ""
 
 
 def is_test_setting(key: str) -> bool:

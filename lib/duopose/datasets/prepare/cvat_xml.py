@@ -2,18 +2,19 @@
 
 Format: https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/
 
-The xml is read without any document type: entities of the file itself, which could refer to other
-files or grow without limit, do not exist.
+`xml_files` reads the images one at a time, and refuses document types and entities.
 """
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from duopose.datasets.prepare.label_files import MAX_FILE_BYTES, ReadOptions
 from duopose.datasets.prepare.labelled_people import (
     LabelledImage,
     LabelledPerson,
@@ -24,93 +25,90 @@ from duopose.datasets.prepare.labelled_people import (
     keypoint_name,
     number,
     people_of_shapes,
-    read_text,
     safe_image_name,
 )
 from duopose.errors import UserError
+from duopose.xml_files import read_xml
 
 # A shape with several points is one person, whose keypoints have no names of their own.
 MAX_TAG_NAME = 40
 
 
-def read_cvat(source: Path, person_label: str, keypoints: Sequence[str] = ()) -> LabelledSet:
+@dataclass
+class _Format:
+    """What is known about the file, besides its images."""
+
+    source: Path
+    person_label: str
+    keypoints: Sequence[str]  # names for point shapes that hold all points of a person
+    labels: list[tuple[str | None, bool]] = field(default_factory=list)  # name, has a parent
+    skipped: Counter[str] = field(default_factory=Counter)  # tags of shapes that are not used
+    has_tracks: bool = False
+
+
+def read_cvat(source: Path, options: ReadOptions, keypoints: Sequence[str] = ()) -> LabelledSet:
     """The images of one xml file.
 
     keypoints: names for point shapes that hold all points of a person, in the order of the points.
     UserError naming the file and the image where it is not this format.
     """
-    root = _parse(source)
-    if root.tag != "annotations" or root.find("image") is None:
+    read = _Format(source, options.person_label, keypoints)
+    found = LabelledSet([], [])
+    used: dict[str, None] = {}
+    for element in read_xml(source, "xml file", "annotations", MAX_FILE_BYTES):
+        if element.tag == "image":
+            image = _image(element, read)
+            found.add(image, f"'{source}'")
+            used |= dict.fromkeys(name for person in image.people for name in person.points)
+        elif element.tag == "meta":
+            read.labels += _labels(element)
+        read.has_tracks |= element.tag == "track"
+
+    if not found.images:
+        advice = " but <track>: export it again in that format" if read.has_tracks else ""
         raise UserError(
             f"'{source}' is not of the format 'CVAT for images 1.1': it has no <image> in "
-            "<annotations>"
-            + (" but <track>: export it again in that format" if root.find("track") else "")
+            f"<annotations>{advice}"
         )
-
-    skipped: Counter[str] = Counter()
-    images = [
-        _image(element, source, person_label, keypoints, skipped) for element in root.iter("image")
-    ]
-    used = dict.fromkeys(
-        name for image in images for person in image.people for name in person.points
-    )
-    names = _keypoint_order(root, used, keypoints, source)
-    check_keypoints(names, f"'{source}'")
-
-    notices = [f"{count} shapes <{tag}> are not used" for tag, count in skipped.items()]
-    return LabelledSet(names, images, notices=notices)
+    found.keypoints = _keypoint_order(read, used)
+    check_keypoints(found.keypoints, f"'{source}'")
+    found.notices = [f"{count} shapes <{tag}> are not used" for tag, count in read.skipped.items()]
+    return found
 
 
-def _parse(source: Path) -> ET.Element:
-    """The root element. A text, not bytes, so that no encoding can hide a document type."""
-    text = read_text(source, "xml file")
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise UserError(
-            f"xml file '{source}' defines a document type or entities, which CVAT never writes; "
-            "it is not read"
-        )
-    try:
-        return ET.fromstring(text)
-    except (ET.ParseError, ValueError) as error:
-        raise UserError(f"'{source}' is not valid xml: {error}") from error
+def _labels(meta: ET.Element) -> Iterable[tuple[str | None, bool]]:
+    """Name of each label, and whether it belongs to another one."""
+    for label in meta.iterfind(".//label"):
+        yield label.findtext("name"), label.find("parent") is not None
 
 
-def _keypoint_order(
-    root: ET.Element, used: dict[str, None], keypoints: Sequence[str], source: Path
-) -> list[str]:
+def _keypoint_order(read: _Format, used: dict[str, None]) -> list[str]:
     """Order of the file's list of labels; names that it lacks follow in their order of use."""
-    if keypoints and set(used) <= set(keypoints):
-        return list(keypoints)
+    if read.keypoints and set(used) <= set(read.keypoints):
+        return list(read.keypoints)
     listed: dict[str, None] = {}
-    for label in root.iterfind("meta//label"):
-        name = label.findtext("name")
-        if label.find("parent") is not None or name in used:
-            listed[keypoint_name(name, f"'{source}', <label>")] = None
+    for name, has_parent in read.labels:
+        if has_parent or name in used:
+            listed[keypoint_name(name, f"'{read.source}', <label>")] = None
     return list(listed | used)
 
 
-def _image(
-    element: ET.Element,
-    source: Path,
-    person_label: str,
-    keypoints: Sequence[str],
-    skipped: Counter[str],
-) -> LabelledImage:
-    name = safe_image_name(element.get("name"), f"'{source}', <image>")
-    where = f"'{source}', image '{name}'"
+def _image(element: ET.Element, read: _Format) -> LabelledImage:
+    name = safe_image_name(element.get("name"), f"'{read.source}', <image>")
+    where = f"'{read.source}', image '{name}'"
     people: list[LabelledPerson] = []
     shapes: list[Shape] = []
     for child in element:
         if child.tag == "skeleton":
             people.append(_skeleton(child, where))
         elif child.tag == "points" and ";" in child.get("points", ""):
-            people.append(_person_of_points(child, keypoints, where))
+            people.append(_person_of_points(child, read.keypoints, where))
         elif child.tag in ("points", "box", "polygon"):
             shapes.append(_shape(child, where))
         elif child.tag != "tag":
-            skipped[str(child.tag)[:MAX_TAG_NAME]] += 1
+            read.skipped[str(child.tag)[:MAX_TAG_NAME]] += 1
 
-    people += people_of_shapes(shapes, person_label, where)
+    people += people_of_shapes(shapes, read.person_label, where)
     width = image_length(element.get("width"), where)
     height = image_length(element.get("height"), where)
     return LabelledImage(name, width, height, people)

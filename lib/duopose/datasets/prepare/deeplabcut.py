@@ -9,22 +9,29 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from duopose.datasets.prepare.label_files import (
+    MAX_TABLE_BYTES,
+    ReadOptions,
+    SourceFiles,
+    as_text,
+    image_size,
+)
 from duopose.datasets.prepare.labelled_people import (
     LabelledImage,
     LabelledPerson,
     LabelledSet,
     check_keypoints,
-    image_file_size,
     keypoint_name,
     number,
-    read_text,
     safe_image_name,
 )
 from duopose.errors import UserError
+from duopose.regular_files import FolderReader
 
 HEADERS = ("scorer", "individuals", "bodyparts", "coords")
 FILES = "CollectedData_*.csv"
@@ -41,34 +48,41 @@ class _Columns:
     coordinates: dict[str, dict[str, int]]
 
 
-def read_deeplabcut(source: Path, images: Path | None) -> LabelledSet:
+def read_deeplabcut(source: Path, images: Path | None, options: ReadOptions) -> LabelledSet:
     """One csv file, or all CollectedData_*.csv below a folder (labeled-data of a project).
 
     images: the folder of the images; None: the folder itself, or that of the csv file. UserError
     naming the file and row that is wrong, or where an image is missing (csv files have no sizes).
     """
-    files = sorted(source.rglob(FILES)) if source.is_dir() else [source]
-    if not files:
-        raise UserError(f"'{source}' has no {FILES}; give the csv file or labeled-data")
-    root = images or (source if source.is_dir() else source.parent)
-
+    files = SourceFiles(source, FILES, options)
+    folder = options.folder(images or files.root)
     found = LabelledSet([], [])
-    for file in files:
-        rows = _rows(file)
-        columns = _columns(rows, file)
-        found.keypoints = found.keypoints or columns.keypoints
-        if set(columns.keypoints) != set(found.keypoints):
-            raise UserError(f"'{file}' has other body parts than '{files[0]}'")
-        for index, row in enumerate(rows[columns.num_headers :], start=columns.num_headers + 1):
-            if any(row):
-                found.images.append(_image(row, columns, root, f"'{file}', row {index}"))
+    for name in files.names:
+        _read_table(files, name, folder, found)
     return found
 
 
-def _rows(file: Path) -> list[list[str]]:
-    text = read_text(file, "csv file")
+def _read_table(files: SourceFiles, name: str, folder: FolderReader, found: LabelledSet) -> None:
+    """Add the images of one csv file."""
+    file = files.root / name
+    content = files.read(name, "csv file", MAX_TABLE_BYTES)
+    rows = _rows(as_text(content, f"csv file '{file}'"), file)
+    headers = list(itertools.islice(rows, len(HEADERS)))
+    columns = _columns(headers, file)
+    found.keypoints = found.keypoints or columns.keypoints
+    if set(columns.keypoints) != set(found.keypoints):
+        raise UserError(f"'{file}' has other body parts than '{files.root / files.names[0]}'")
+
+    labels: Iterable[list[str]] = itertools.chain(headers[columns.num_headers :], rows)
+    for index, row in enumerate(labels, start=columns.num_headers + 1):
+        if any(row):
+            where = f"'{file}', row {index}"
+            found.add(_image(row, columns, folder, where), where)
+
+
+def _rows(text: str, file: Path) -> Iterator[list[str]]:
     try:
-        return list(csv.reader(io.StringIO(text)))
+        yield from csv.reader(io.StringIO(text))
     except csv.Error as error:
         raise UserError(f"'{file}' is not a valid csv file: {error}") from error
 
@@ -128,14 +142,14 @@ def _coordinates(
 # ---- rows ----
 
 
-def _image(row: list[str], columns: _Columns, root: Path, where: str) -> LabelledImage:
+def _image(row: list[str], columns: _Columns, folder: FolderReader, where: str) -> LabelledImage:
     width = columns.num_index + 2 * sum(map(len, columns.coordinates.values()))
     if len(row) != width:
         raise UserError(f"{where} has {len(row)} columns, the header has {width}")
 
     path = safe_image_name("/".join(row[: columns.num_index]), where)
-    name = _name_below(path, root)
-    size = image_file_size(root / name, where)
+    name = _name_below(path, folder)
+    size = image_size(folder, name, where)
     people = []
     for parts in columns.coordinates.values():
         person = _person(row, parts, where)
@@ -144,11 +158,11 @@ def _image(row: list[str], columns: _Columns, root: Path, where: str) -> Labelle
     return LabelledImage(name, *size, people)
 
 
-def _name_below(path: str, root: Path) -> str:
-    """labeled-data/video/image, video/image or image: the longest that exists below the root."""
+def _name_below(path: str, folder: FolderReader) -> str:
+    """labeled-data/video/image, video/image or image: the longest that exists in the folder."""
     parts = PurePosixPath(path).parts
     names = ["/".join(parts[start:]) for start in range(len(parts))]
-    return next((name for name in names if (root / name).is_file()), names[-1])
+    return next((name for name in names if folder.is_file(name)), names[-1])
 
 
 def _person(row: list[str], parts: dict[str, int], where: str) -> LabelledPerson:

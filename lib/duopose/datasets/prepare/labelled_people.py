@@ -2,8 +2,8 @@
 
 A reader (`labelme`, `cvat_xml`, `yolo_pose`, `deeplabcut`) turns files of its program into a
 `LabelledSet`; `labelled_to_coco` turns that into COCO format, whatever the program was.
-The files may come from anywhere: sizes are bounded, and a name inside a file is used as a path only
-after `safe_image_name`.
+The files may come from anywhere: `label_files` reads them, numbers of images and points are
+bounded, and a name inside a file is used as a path only after `safe_image_name`.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
-
-from PIL import Image
 
 from duopose.errors import UserError
 
-MAX_FILE_BYTES = 512 * 2**20  # of one annotation file; 100,000 people in CVAT's xml have 200 MB
 MAX_COORDINATE = 1e6  # pixels
 MAX_NAME_LENGTH = 255
 MAX_KEYPOINTS = 500
+MAX_IMAGES = 1_000_000
+MAX_POINTS = 4_000_000  # of all people, corners of their boxes and polygons included: 0.8 GB
+MAX_PAIRS = 4_000_000  # of points and boxes of one image without groups, which are all compared
 
 Point = tuple[float, float, int]  # x, y, visibility: 1 hidden, 2 visible
 Box = tuple[float, float, float, float]  # x, y, width, height
@@ -58,6 +58,19 @@ class LabelledSet:
     images: list[LabelledImage]
     flip_pairs: list[tuple[str, str]] | None = None
     notices: list[str] = field(default_factory=list)
+    num_points: int = 0
+
+    def add(self, image: LabelledImage, where: str) -> None:
+        """One more image; UserError with `where` beyond MAX_IMAGES and MAX_POINTS."""
+        for person in image.people:
+            corners = sum(len(polygon) // 2 for polygon in person.polygons)
+            self.num_points += len(person.points) + corners + 2
+        self.images.append(image)
+        if len(self.images) > MAX_IMAGES or self.num_points > MAX_POINTS:
+            raise UserError(
+                f"{where}: more than {MAX_IMAGES} images or {MAX_POINTS} points; convert them in "
+                "parts"
+            )
 
 
 @dataclass(frozen=True)
@@ -117,7 +130,10 @@ def _split_ungrouped(shapes: Sequence[Shape], person_label: str, where: str) -> 
         return [points, *([area] for area in areas)]
 
     boxes = [area for area in areas if area.kind == "box"]
+    if len(points) * len(boxes) > MAX_PAIRS:
+        raise UserError(f"{where} has {len(points)} keypoints without a group; give them groups")
     members: list[list[Shape]] = [[area] for area in areas]
+    members_of = {id(area): own for area, own in zip(areas, members, strict=True)}
     for point in points:
         around = [area for area in boxes if _contains(area, point)]
         if len(around) != 1:
@@ -126,7 +142,7 @@ def _split_ungrouped(shapes: Sequence[Shape], person_label: str, where: str) -> 
                 f"'{point.label}' is inside {len(around)} boxes of '{person_label}': give all "
                 "keypoints of a person the same group"
             )
-        members[areas.index(around[0])].append(point)
+        members_of[id(around[0])].append(point)
     return members
 
 
@@ -159,36 +175,11 @@ def _person(shapes: Sequence[Shape], where: str) -> LabelledPerson:
 # ---- values from files ----
 
 
-def read_bounded(path: Path, what: str) -> bytes:
-    """The content of a file; UserError where it is missing, a folder, unreadable or too large."""
-    if path.is_dir():
-        raise UserError(f"{what} '{path}' is a folder; give the file in it")
-    if not path.is_file():
-        raise UserError(f"{what} '{path}' does not exist")
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise UserError(
-                f"{what} '{path}' has {size / 2**20:.0f} MiB; the limit is "
-                f"{MAX_FILE_BYTES // 2**20} MiB: split it"
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{what} '{path}' cannot be read: {error.strerror}") from error
-
-
-def read_text(path: Path, what: str) -> str:
-    """The text of a file in utf-8; UserError as `read_bounded`, or where it is no such text."""
-    try:
-        return read_bounded(path, what).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{what} '{path}' is not a text in utf-8: {error.reason}") from error
-
-
 def number(value: Any, where: str) -> float:
     """A finite coordinate; UserError with `where`."""
     try:
-        result = float(value)
+        is_grouped = isinstance(value, str) and "_" in value  # float() takes 1_0 for 10
+        result = math.nan if is_grouped else float(value)
     except (TypeError, ValueError, OverflowError):
         result = math.nan
     if isinstance(value, bool) or not math.isfinite(result) or abs(result) > MAX_COORDINATE:
@@ -233,19 +224,6 @@ def safe_image_name(value: Any, where: str) -> str:
             f"{where}: {_short(value)} is not the name of an image below the folder of images"
         )
     return path.as_posix()
-
-
-def image_file_size(path: Path, where: str) -> tuple[int, int]:
-    """Width and height from the header of an image file; UserError with `where`."""
-    if not path.is_file():
-        raise UserError(
-            f"{where}: the image '{path}' does not exist; give its folder with --images"
-        )
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{where}: '{path}' cannot be read as an image: {error}") from error
 
 
 def _short(value: Any) -> str:

@@ -21,6 +21,7 @@ PERSON_TO_BOX_AREA = 0.53  # as in mpii_to_coco: the factor of CrowdPose's evalu
 # has this part of the image. A box without area would have OKS 0.
 MIN_SIDE_RATIO = 0.25
 SINGLE_POINT_RATIO = 0.1
+MAX_VALUES = 6_000_000  # people x keypoints of the skeleton; COCO's train2017 has 2.5 million
 BORDER = 1.0  # pixels that a keypoint may lie beyond the last pixel, as in tools/check_data.py
 
 
@@ -41,6 +42,12 @@ def to_coco(labelled: LabelledSet, skeleton: Skeleton, shift: float = 0.0) -> Co
     the skeleton, an image occurs twice, or nothing is labelled.
     """
     _raise_if_unknown(labelled, skeleton)
+    num_people = sum(len(image.people) for image in labelled.images)
+    if num_people * skeleton.num_keypoints > MAX_VALUES:
+        raise UserError(
+            f"{num_people} people with {skeleton.num_keypoints} keypoints are too many for one "
+            "file; convert them in parts"
+        )
     images = sorted(labelled.images, key=lambda image: image.name)
     _raise_if_repeated(images)
 

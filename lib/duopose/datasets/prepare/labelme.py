@@ -10,45 +10,48 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import orjson
-
+from duopose.datasets.prepare.label_files import (
+    MAX_FILE_BYTES,
+    ReadOptions,
+    SourceFiles,
+    image_size,
+)
 from duopose.datasets.prepare.labelled_people import (
     LabelledImage,
     LabelledSet,
     Shape,
     check_keypoints,
-    image_file_size,
     image_length,
     keypoint_name,
     number,
     people_of_shapes,
-    read_bounded,
     safe_image_name,
 )
 from duopose.errors import UserError
+from duopose.json_files import check_memory, decode_json
+from duopose.regular_files import FolderReader
 
 # Flags of a shape that mark a hidden keypoint; labelme has no field of its own for this.
 HIDDEN_FLAGS = ("occluded", "hidden", "invisible")
+WHAT = "labelme file"
 KINDS = {"point": "point", "rectangle": "box", "polygon": "polygon"}
 
 
-def read_labelme(source: Path, images: Path | None, person_label: str) -> LabelledSet:
+def read_labelme(source: Path, images: Path | None, options: ReadOptions) -> LabelledSet:
     """All json files below a folder, or one file.
 
     images: the folder of the images, only needed where a file states no size. UserError naming the
     file that is not labelme's.
     """
-    root = source if source.is_dir() else source.parent
-    files = sorted(source.rglob("*.json")) if source.is_dir() else [source]
-    if not files:
-        raise UserError(f"'{source}' has no json files; give the folder of labelme's files")
-
+    files = SourceFiles(source, "*.json", options)
+    folder = options.folder(images or files.root)
     found = LabelledSet([], [])
     skipped: Counter[str] = Counter()
     names: dict[str, None] = {}  # a set that keeps the order
-    for file in files:
-        content = _read(file)
-        if source.is_dir() and _is_coco(content):
+    for own_name in files.names:
+        file = files.root / own_name
+        content = _read(files, own_name, options.max_memory)
+        if files.is_folder and _is_coco(content):
             found.notices.append(f"'{file}' is in COCO format and not read")
             continue
         _raise_if_unfit(content, file)
@@ -56,10 +59,10 @@ def read_labelme(source: Path, images: Path | None, person_label: str) -> Labell
         shapes = _shapes(content["shapes"], file, skipped)
         names |= dict.fromkeys(shape.label for shape in shapes if shape.kind == "point")
 
-        name = _image_name(content, file, root)
-        width, height = _size(content, file, (images or root) / name)
-        people = people_of_shapes(shapes, person_label, str(file))
-        found.images.append(LabelledImage(name, width, height, people))
+        name = _image_name(content, file, files.root)
+        width, height = _size(content, file, folder, name)
+        people = people_of_shapes(shapes, options.person_label, str(file))
+        found.add(LabelledImage(name, width, height, people), f"'{source}'")
 
     found.keypoints = list(names)
     check_keypoints(found.keypoints, f"'{source}'")
@@ -68,11 +71,11 @@ def read_labelme(source: Path, images: Path | None, person_label: str) -> Labell
     return found
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = orjson.loads(read_bounded(file, "labelme file"))
-    except orjson.JSONDecodeError as error:
-        raise UserError(f"labelme file '{file}' is not valid json: {error}") from error
+def _read(files: SourceFiles, name: str, max_memory: int) -> dict[str, Any]:
+    text = files.read(name, WHAT, MAX_FILE_BYTES)
+    where = f"{WHAT} '{files.root / name}'"
+    check_memory(text, where, max_memory)
+    content = decode_json(text, where)
     return content if isinstance(content, dict) else {}
 
 
@@ -145,11 +148,11 @@ def _image_name(content: dict[str, Any], file: Path, root: Path) -> str:
     return (folder / safe_image_name(last, where)).as_posix()
 
 
-def _size(content: dict[str, Any], file: Path, image: Path) -> tuple[int, int]:
+def _size(content: dict[str, Any], file: Path, folder: FolderReader, name: str) -> tuple[int, int]:
     """Width and height, of the json file or else of the image."""
     width = content.get("imageWidth")
     height = content.get("imageHeight")
     where = f"labelme file '{file}'"
     if width is None or height is None:
-        return image_file_size(image, f"{where} has no 'imageWidth' and 'imageHeight'")
+        return image_size(folder, name, f"{where} has no 'imageWidth' and 'imageHeight'")
     return image_length(width, where), image_length(height, where)

@@ -6,27 +6,34 @@ height, then x, y [, visibility] of each keypoint. All lengths are fractions of 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
+from duopose.datasets.prepare.label_files import (
+    MAX_LABEL_BYTES,
+    ReadOptions,
+    as_text,
+    check_inside,
+    image_size,
+    read_in_folder,
+)
 from duopose.datasets.prepare.labelled_people import (
     MAX_KEYPOINTS,
     LabelledImage,
     LabelledPerson,
     LabelledSet,
     check_keypoints,
-    image_file_size,
     keypoint_name,
     number,
-    read_text,
     safe_image_name,
 )
 from duopose.errors import UserError
+from duopose.regular_files import FolderReader
 from duopose.skeletons import COCO
+from duopose.yaml_files import read_yaml_file
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 BOX_COLUMNS = 5  # class, x, y, width, height
@@ -45,7 +52,7 @@ def read_yolo_pose(
     source: Path,
     images: Path | None,
     split: str,
-    person_label: str,
+    options: ReadOptions,
     keypoints: Sequence[str] = (),
 ) -> LabelledSet:
     """The images of one split and their txt files.
@@ -56,24 +63,31 @@ def read_yolo_pose(
     """
     content = _read_yaml(source)
     notices: list[str] = []
-    layout = _layout(content, source, person_label, keypoints, notices)
-    folder = images or _image_folder(content, source, split)
+    layout = _layout(content, source, options.person_label, keypoints, notices)
+    folder = images or _image_folder(content, source, split, options)
     labels = _label_folder(folder)
+    if images is None:
+        check_inside(labels, source.parent, options, f"'{source}'")
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise UserError(f"'{folder}' has no images; give their folder with --images")
     if not labels.is_dir():
         raise UserError(f"'{source}': the folder of the txt files '{labels}' does not exist")
 
-    found = []
+    found = LabelledSet(layout.keypoints, [], notices=notices)
+    image_reader = options.folder(folder)
+    label_reader = options.folder(labels)
     num_without = 0
     for file in files:
         name = file.relative_to(folder).as_posix()
-        size = image_file_size(file, f"'{source}'")
-        label_file = (labels / name).with_suffix(".txt")
-        num_without += not label_file.is_file()
-        people = _people(label_file, size, layout) if label_file.is_file() else []
-        found.append(LabelledImage(name, *size, people))
+        size = image_size(image_reader, name, f"'{source}'")
+        label_name = PurePosixPath(name).with_suffix(".txt").as_posix()
+        people = []
+        if os.path.lexists(labels / label_name):
+            people = _people(label_reader, label_name, size, layout)
+        else:
+            num_without += 1
+        found.add(LabelledImage(name, *size, people), f"'{source}'")
 
     if num_without == len(files):
         raise UserError(
@@ -81,18 +95,15 @@ def read_yolo_pose(
         )
     if num_without:
         notices.append(f"images without a txt file, taken to be without people: {num_without}")
-    pairs = _flip_pairs(content.get("flip_idx"), layout.keypoints, source)
-    return LabelledSet(layout.keypoints, found, pairs, notices)
+    found.flip_pairs = _flip_pairs(content.get("flip_idx"), layout.keypoints, source)
+    return found
 
 
 # ---- data.yaml ----
 
 
 def _read_yaml(source: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(read_text(source, "data.yaml"))
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"'{source}' is not valid yaml: {str(error).splitlines()[0]}") from error
+    content = read_yaml_file(source, "yaml file")
     if not isinstance(content, dict) or "kpt_shape" not in content:
         raise UserError(f"'{source}' is not a data.yaml of YOLO-pose: it has no 'kpt_shape'")
     return content
@@ -164,7 +175,7 @@ def _flip_pairs(value: Any, keypoints: Sequence[str], source: Path) -> list[tupl
     return [(keypoints[one], keypoints[other]) for one, other in pairs]
 
 
-def _image_folder(content: dict[str, Any], source: Path, split: str) -> Path:
+def _image_folder(content: dict[str, Any], source: Path, split: str, options: ReadOptions) -> Path:
     """The folder of a split, below the folder of data.yaml."""
     entry = content.get(split)
     if not isinstance(entry, str):
@@ -184,6 +195,7 @@ def _image_folder(content: dict[str, Any], source: Path, split: str) -> Path:
             f"'{source}': '{entry}' ('{split}') is no folder below '{source.parent}'; give the "
             "folder of the images with --images"
         )
+    check_inside(found[0], source.parent, options, where)
     return found[0]
 
 
@@ -200,9 +212,13 @@ def _label_folder(images: Path) -> Path:
 # ---- txt files ----
 
 
-def _people(file: Path, size: tuple[int, int], layout: _Layout) -> list[LabelledPerson]:
+def _people(
+    folder: FolderReader, name: str, size: tuple[int, int], layout: _Layout
+) -> list[LabelledPerson]:
+    file = folder.root / name
+    text = as_text(read_in_folder(folder, name, "txt file", MAX_LABEL_BYTES), f"txt file '{file}'")
     people = []
-    for row, line in enumerate(read_text(file, "txt file").splitlines(), start=1):
+    for row, line in enumerate(text.splitlines(), start=1):
         words = line.split()
         if words:
             where = f"'{file}', line {row}"
