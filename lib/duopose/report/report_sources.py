@@ -256,7 +256,8 @@ def _scored_ids(
     """The first images of the file where only those were evaluated (DATASET.LIMIT)."""
     limit = int(cfg.DATASET.LIMIT) if cfg is not None else 0
     if not limit and record:
-        limit = int(record.protocol.get("images") or record.metrics.facts.get("images") or 0)
+        stated = record.protocol.get("images") or record.metrics.facts.get("images")
+        limit = stated if isinstance(stated, int) else 0
     if not 0 < limit < len(annotations.images):
         return None
     return [image["id"] for image in annotations.images[:limit]]
