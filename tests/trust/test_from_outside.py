@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.trust.outside import watching
 from tests.trust.outside.cases import Case, all_cases
 from tests.trust.outside.run import Runner, open_runner
 from tests.trust.outside.watching import MAX_BYTES, Inotify
@@ -53,7 +54,6 @@ def test_names_of_cases_are_different() -> None:
 # ---- the watching itself ----
 
 BAD_ENDS = {
-    "stopped": "import numpy; x = numpy.ones(400_000_000)",
     "exit code -11": "import os; os.kill(os.getpid(), 11)",
     "exit code 77": "import sys; sys.exit(77)",
     "traceback": "raise ValueError",
@@ -70,6 +70,13 @@ BAD_ENDS = {
 def test_what_must_not_happen_is_seen(runner: Runner, problem: str) -> None:
     ended = runner.run(Case(problem, "-c", (BAD_ENDS[problem],)))
     assert any(problem in found for found in ended.problems()), ended
+
+
+def test_too_much_memory_is_stopped(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "MAX_BYTES", 600_000_000)
+    script = "import numpy\nparts = []\nwhile True:\n    parts.append(numpy.ones(1_000_000))"
+    ended = runner.run(Case("memory", "-c", (script,)))
+    assert ended.stopped == "memory" and "stopped, too much memory" in ended.problems()
 
 
 def test_a_good_end(runner: Runner) -> None:

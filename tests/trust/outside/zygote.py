@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import torch
 
 TOOLS = Path(__file__).resolve().parents[3] / "tools"
-POLL = 0.02  # seconds between two looks at the processes of a call
+POLL = 0.1  # seconds between two looks at the processes of a call, which take milliseconds
 LATE_IMPORTS = ("torch._dynamo", "matplotlib.figure", "scipy.io")  # that tools import when needed
 
 Call = dict[str, Any]
