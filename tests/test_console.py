@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from duopose import console
+
 PROJECT = Path(__file__).resolve().parents[1]
 SCRIPT = """
 import sys, time
@@ -84,6 +86,15 @@ def test_names_do_not_control_the_terminal() -> None:
         env=ENVIRONMENT, check=True, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.stdout == "a\\x1b[2J\tb\\x9b1m\\x00\n"
+
+
+def test_two_dashes_are_no_value(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "guard_standard_streams", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["tool.py", "--number=--"])
+    assert console.run_tool(lambda: 0) == 2
+    assert "tool: --number" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

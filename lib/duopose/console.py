@@ -34,6 +34,7 @@ def run_tool(main: Callable[..., int], *arguments: object) -> int:
     guard_standard_streams()
     try:
         with path_errors_as_user_errors():
+            _check_words(sys.argv[1:])
             code = main(*arguments)
     except KeyboardInterrupt:
         code = INTERRUPTED
@@ -49,6 +50,13 @@ def run_tool(main: Callable[..., int], *arguments: object) -> int:
         print(f"standard output could not be written: {lost}", file=sys.stderr)
         return code or OUTPUT_LOST
     return code
+
+
+def _check_words(words: list[str]) -> None:
+    """UserError for `--option=--`, of which argparse makes an empty list, whatever the type."""
+    for word in words:
+        if word.startswith("--") and word.endswith("=--"):
+            raise UserError(f"{word.removesuffix('=--')} needs a value, and '--' is none")
 
 
 def guard_standard_streams() -> None:

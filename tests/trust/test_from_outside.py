@@ -20,7 +20,7 @@ from tests.trust.outside.watching import MAX_BYTES, Inotify
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and inotify")
 
 SPARSE = 80
-DENSE = 8
+DENSE = 10
 CASES = list(all_cases())
 
 
@@ -42,7 +42,7 @@ def test_one_case_in_eighty(runner: Runner, case: Case) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES[3::DENSE], ids=name_of)
-def test_one_case_in_eight(runner: Runner, case: Case) -> None:
+def test_one_case_in_ten(runner: Runner, case: Case) -> None:
     ended = runner.run(case)
     assert not ended.problems(), ended
 

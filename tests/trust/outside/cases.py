@@ -37,7 +37,7 @@ SCORE = ("--results", "results.json", "--annotations", TRUTH)
 REPORT = ("results.json", "--annotations", TRUTH)
 PREDICT = ("photo.jpg", "--model", "model.pth", "--out", "o")
 BROWSE = (*CFG, "--number", "4", "--out", "o")
-ORACLE = ("--annotations", TRUTH, "--noise", "ideal", "--workers", "1", "--limit", "2")
+ORACLE = ("--annotations", TRUTH, "--noise", "none", "--workers", "1", "--limit", "2")
 LOAD = """
 import duopose, sys
 try:
@@ -112,7 +112,7 @@ READERS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "model.pth": [("valid", ("--model", "model.pth")), ("predict", PREDICT), ("-c", (LOAD,)),
                   ("publish_model", ("model.pth", "o.pth")),
                   ("dist_train", (*CFG, "MODEL.PRETRAINED", "model.pth"))],
-    "run/run.lock": [("runs", ("run",)), ("valid", ("--cfg", "run/config.yaml", "TEST.X", "1"))],
+    "run/run.lock": [("runs", ("run",)), ("dist_train", ("--cfg", "run/config.yaml"))],
     "run/config.yaml": [("runs", ("run",)), ("report", ("run",))],
     "run/metrics.csv": [("runs", ("run",))],
     "run/checkpoint.pth": [("dist_train", (*CFG, "--resume", "run/checkpoint.pth"))],
@@ -434,7 +434,7 @@ def settings() -> Iterator[Case]:
 
 def command_lines() -> Iterator[Case]:
     """Words of command lines."""
-    odd = ("-1", "1e400", "nan", "9" * 400, "", "\x1b[2J", "/dev/zero", "[1", "'", "--", "=",
+    odd = ("-1", "1e400", "nan", "9" * 400, "", "\x1b[2J", "/dev/zero", "[1", "'", "--", "=", "--x=--",
            "TRAIN.LR", "TRAIN.LR=[[[[[[", "\udcff", "x" * 5000)  # fmt: skip
     calls = (
         ("dist_train", CFG), ("valid", CFG), ("check_data", CFG), ("browse_data", CFG),

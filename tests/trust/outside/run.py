@@ -1,7 +1,7 @@
 """Run the cases: python -m tests.trust.outside.run [WORD | N]
 
-WORD: those whose names hold it. N: one in N of them. Prints what must not happen, then the number of cases, the slowest and the largest. 0: nothing was
-found.
+WORD: those whose names hold it. N: one in N of them. Prints what must not happen, then the number
+of cases, the slowest and the largest. Exit code 0: nothing was found.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 TOKEN = "canary-5b81e2"  # in the files of the canary, and never in an output
 MAX_CPU = 10.0  # seconds of all processes of a call; with the imports done, a start takes 0.1
 MAX_BYTES = 2 * 10**9  # resident, of all processes together
-MAX_IDLE = 30.0  # seconds in which no process of a call computes
+MAX_IDLE = 60.0  # seconds in which no process of a call computes
 CODES = (0, 1, 2, 3)
 MAX_OUTPUT = 200_000  # bytes that are looked at
 
