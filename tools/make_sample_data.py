@@ -18,6 +18,8 @@ from duopose.errors import UserError, path_errors_as_user_errors
 from duopose.skeletons import Skeleton, get_skeleton
 
 MIN_SIZE = 32  # pixels; drawn people are unrecognisable in smaller images
+MAX_SIZE = 4096
+MAX_IMAGES = 10_000_000  # numbers in file names have twelve digits
 
 
 def parse() -> argparse.Namespace:
@@ -46,11 +48,12 @@ def parse() -> argparse.Namespace:
 def draw(args: argparse.Namespace) -> None:
     """Draw the images, with a progress bar; UserError for the user's mistakes."""
     counts = {"train": args.train, "val": args.val, "test": args.test}
-    if min(counts.values()) < 0 or args.size < MIN_SIZE:
-        raise UserError(
-            f"--train, --val and --test must not be negative and --size at least {MIN_SIZE}, "
-            f"got {args.train}, {args.val}, {args.test}, {args.size}"
-        )
+    if min(counts.values()) < 0 or max(counts.values()) > MAX_IMAGES:
+        raise UserError(f"--train, --val and --test must be from 0 to {MAX_IMAGES}")
+    if not MIN_SIZE <= args.size <= MAX_SIZE:
+        raise UserError(f"--size must be from {MIN_SIZE} to {MAX_SIZE}")
+    if args.seed < 0:
+        raise UserError("--seed must not be negative")
     if not args.test:
         del counts["test"]
 

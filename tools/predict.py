@@ -29,6 +29,7 @@ from duopose.predict.window import Window
 from duopose.runtime import configure_torch
 
 DEFAULT_OUT = Path("output/predict")
+MAX_COUNT = 1_000_000  # frames, and images computed together
 SECTIONS = "|".join(sorted({key.split(".")[0] for key in SETTINGS if "." in key}))
 TOP_KEYS = "|".join(sorted(key for key in SETTINGS if "." not in key))
 SETTING_KEY = re.compile(rf"(?:(?:{SECTIONS})\.[A-Z0-9_.]+|{TOP_KEYS})(?:=.*)?")
@@ -67,8 +68,8 @@ def parse(arguments: list[str]) -> Namespace:
 def run(args: Namespace) -> int:
     """Predict; 0, or 2 where nothing could be read."""
     for name in ("frames", "batch"):
-        if getattr(args, name) < (name == "batch"):
-            raise UserError(f"--{name} {getattr(args, name)}: it must be at least 1")
+        if not (name == "batch") <= getattr(args, name) <= MAX_COUNT:
+            raise UserError(f"--{name} {getattr(args, name)}: it must be from 1 to {MAX_COUNT}")
     sources, settings = split_words(args.words)
     items = find_items(sources)
     window = Window() if args.show else None

@@ -375,6 +375,11 @@ def skeleton_from_dict(content: Any, where: str) -> Skeleton:
         sigmas = tuple(float(sigma) for sigma in fields.get("sigmas") or ())
     except (msgspec.ValidationError, ValueError, RecursionError) as error:
         raise UserError(f"skeleton '{where}': {_in_words(str(error))}") from error
+
+    # OpenCV dies of half a surrogate pair in a text that it draws.
+    odd = [name for name in (str(fields["name"]), *fields["keypoints"]) if not name.isprintable()]
+    if odd:
+        raise UserError(f"skeleton '{where}': the name {odd[0]!a} has letters without a shape")
     return Skeleton(
         name=str(fields["name"]),
         keypoints=tuple(fields["keypoints"]),

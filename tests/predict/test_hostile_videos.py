@@ -59,6 +59,17 @@ def test_a_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert video.OPTIONS not in os.environ
 
 
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    """OpenCV would die of it."""
+    path = tmp_path / "\udcff.mp4"
+    write_video(tmp_path / "a.mp4")
+    (tmp_path / "a.mp4").rename(path)
+    with pytest.raises(UserError, match="UTF-8"):
+        num_frames(path)
+    with pytest.raises(UserError, match="UTF-8"), video.VideoWriter(path, 25) as writer:
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+
+
 def test_options_of_the_user_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(video.OPTIONS, "rtsp_transport;udp")
     write_video(tmp_path / "a.mp4")

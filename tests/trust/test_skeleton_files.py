@@ -78,3 +78,13 @@ VALUES = st.recursive(
 def test_any_value_is_a_skeleton_or_a_user_error(field: str, value: Any) -> None:
     with contextlib.suppress(UserError):
         skeleton_from_dict(skeleton_to_dict(MPII) | {field: value}, "x.yaml").offset_layout()
+
+
+@pytest.mark.parametrize("letter", ["\ud800", "\x1b", "\n", "\0"])
+def test_names_that_cannot_be_drawn(tmp_path: Path, letter: str) -> None:
+    path = tmp_path / "skeleton.yaml"
+    text = yaml.safe_dump(skeleton_to_dict(MPII))
+    escaped = f'"a\\u{ord(letter):04x}"'
+    path.write_text(text.replace("head_top", escaped))
+    with pytest.raises(UserError, match="without a shape"):
+        get_skeleton(str(path))

@@ -121,8 +121,18 @@ def _open(item: VideoItem) -> cv2.VideoCapture:
     raise UserError("cannot be opened as a video: it is truncated, or no video")
 
 
+def _check_letters(path: Path) -> None:
+    """UserError for a path whose bytes are not UTF-8: OpenCV dies of it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        shown = str(path).encode(errors="backslashreplace").decode()
+        raise UserError(f"the path '{shown}' of a video is not in UTF-8: rename it") from error
+
+
 def _open_file(path: Path) -> cv2.VideoCapture:
     """Nothing but this file is opened, whatever it holds and however it is called."""
+    _check_letters(path.absolute())
     before = os.environ.get(OPTIONS)
     os.environ[OPTIONS] = f"format_whitelist;{CONTAINERS}|protocol_whitelist;file"
     try:
@@ -192,6 +202,7 @@ class VideoWriter:
 
     def _new_writer(self) -> cv2.VideoWriter:
         code = cv2.VideoWriter.fourcc(*CODEC)
+        _check_letters(self.path)
         self.path.unlink(missing_ok=True)  # a link of that name must not be followed
         writer = cv2.VideoWriter(str(self.path), code, self.rate, self._size)
         if not writer.isOpened():

@@ -340,7 +340,15 @@ def videos() -> Iterator[Case]:
             words = (f"s.{suffix}", *PREDICT[1:])
             yield Case(f"video {name}.{suffix}", "predict", words, prepare)
 
-    for name in ("concat:clip.mp4", "%03d.mp4", "-i.mp4", "\x1b[2J.mp4", "pipe:0.mp4", "a\nb.mp4"):
+    for name in (
+        "concat:clip.mp4",
+        "%03d.mp4",
+        "-i.mp4",
+        "\x1b[2J.mp4",
+        "pipe:0.mp4",
+        "a\nb.mp4",
+        "\udcff.mp4",
+    ):
 
         def rename(folder: Path, name: str = name) -> None:
             (folder / "v").mkdir()
@@ -434,8 +442,8 @@ def settings() -> Iterator[Case]:
 
 def command_lines() -> Iterator[Case]:
     """Words of command lines."""
-    odd = ("-1", "1e400", "nan", "9" * 400, "", "\x1b[2J", "/dev/zero", "[1", "'", "--", "=", "--x=--",
-           "TRAIN.LR", "TRAIN.LR=[[[[[[", "\udcff", "x" * 5000)  # fmt: skip
+    odd = ("-1", "1e400", "nan", "9" * 400, "", "\x1b[2J", "/dev/zero", "[1", "'", "--", "=",
+           "--x=--", "TRAIN.LR", "TRAIN.LR=[[[[[[", "\udcff", "x" * 5000)  # fmt: skip
     calls = (
         ("dist_train", CFG), ("valid", CFG), ("check_data", CFG), ("browse_data", CFG),
         ("dist_train", (*CFG, "--gpus")), ("dist_train", (*CFG, "--name")), ("report", ()),
