@@ -30,7 +30,8 @@ def write_report(
     """
     analyses = [analyse(source) for source in sources]
     content = report_html(analyses, number_of_images, title)
-    write_atomically(path, content.encode())
+    # Names of files that are not UTF-8 hold surrogates.
+    write_atomically(path, content.encode(errors="backslashreplace"))
     return analyses
 
 

@@ -450,7 +450,8 @@ def command_lines() -> Iterator[Case]:
         ("predict", PREDICT), ("predict", (*PREDICT, "--threshold")), ("runs", ()),
         ("valid", ("--compare", "run")), ("valid", ("--results",)), ("valid", ("--model",)),
         ("browse_data", (*BROWSE, "--ids")), ("browse_data", (*BROWSE, "--epoch")),
-        ("report", (*REPORT, "--labels")), ("report", (*REPORT, "--skeleton")),
+        ("report", (*REPORT, "--labels")), ("report", (*REPORT, "--title")),
+        ("report", (*REPORT, "--skeleton")),
         ("oracle", (*ORACLE, "--seed")), ("oracle", (*ORACLE, "--noise")), ("study", ("status",)),
         ("publish_model", ("model.pth",)), ("prepare_crowdpose", ()), ("prepare_mpii", ()),
     )  # fmt: skip
