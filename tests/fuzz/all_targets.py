@@ -31,7 +31,7 @@ TARGETS: dict[str, tuple[MakeTarget, float]] = {
     "checkpoint": (torch_targets.checkpoint_target, 0.15),
     "image": (image_targets.image_target, 8.0),
     "zip": (image_targets.zip_target, 4.0),
-    "study": (record_targets.study_target, 0.5),
+    "study": (record_targets.study_target, 0.1),
     "plan": (record_targets.plan_target, 1.0),
     "job": (record_targets.job_target, 1.0),
     "unfinished": (record_targets.unfinished_target, 2.0),

@@ -27,9 +27,10 @@ from duopose.errors import UserError
 
 TIME_LIMIT = 10.0  # CPU seconds of a case
 MEMORY_LIMIT = 2.0  # GB beyond what the process needs for its libraries
-WATCH_LIMIT = 300.0  # seconds of a machine that others use, too, until a case counts as hanging
+WATCH_LIMIT = 600.0  # seconds without a report, on a machine that others use, too: a case hangs
 MAX_FINDINGS = 30  # kinds, after which a target ends
-MAX_RESTARTS = 30  # after cases that have ended their process
+MAX_RESTARTS = 60  # two for each case that has ended its process
+REPORT_EVERY = 50  # cases after which a process reports
 
 READ = "read"
 REFUSED = "refused"
@@ -160,27 +161,40 @@ def run_guarded(
     """All cases in child processes: a new one after each case that has ended its process."""
     outcome = Outcome(name)
     first = cases.start
+    every = REPORT_EVERY
+    earlier = ""  # how the process before this one ended
     for _ in range(MAX_RESTARTS):
         if first >= cases.stop or len(outcome.findings) >= MAX_FINDINGS:
             break
         part = range(first, cases.stop)
-        found, problem, case = _run_child(make_target, seed, part, watch)
+        found, problem, first = _run_child(make_target, seed, part, every, watch)
         outcome.add(found)
         if not problem:
             break
-        outcome.note(problem, case)
+        if every > 1:  # again from the last report, to see which case it is
+            every = 1
+            earlier = problem
+            continue
+        outcome.note(problem, first)
         outcome.cases += 1
-        first = case + 1
+        first += 1
+        every = REPORT_EVERY
+        earlier = ""
+    if earlier:
+        outcome.note(earlier, first)
     return outcome
 
 
 def _run_child(
-    make_target: MakeTarget, seed: int, cases: range, watch: float
+    make_target: MakeTarget, seed: int, cases: range, every: int, watch: float
 ) -> tuple[Outcome, str, int]:
-    """The outcome of a child process; how it ended, where not by itself, and in which case."""
+    """The outcome of a child process; how it ended, where not by itself; the case after its last.
+
+    every: cases of a report.
+    """
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(make_target, seed, cases, sender))
+    process = context.Process(target=_child, args=(make_target, seed, cases, every, sender))
     process.start()
     sender.close()
 
@@ -209,8 +223,10 @@ def _run_child(
     return outcome, problem, case + 1
 
 
-def _child(make_target: MakeTarget, seed: int, cases: range, sender: Connection) -> None:
-    """Sends the outcome so far after each case, so that nothing is lost when a case kills it."""
+def _child(
+    make_target: MakeTarget, seed: int, cases: range, every: int, sender: Connection
+) -> None:
+    """Sends the outcome so far after `every` cases; what comes later is lost if a case kills it."""
     torch.set_num_threads(1)
     with TemporaryDirectory(prefix="duopose_fuzz_") as name:
         folder = Path(name)
@@ -228,7 +244,8 @@ def _child(make_target: MakeTarget, seed: int, cases: range, sender: Connection)
         for case in cases:
             run_one(target, path, case_bytes(target, seed, case), case, outcome)
             is_complete = case == cases[-1] or len(outcome.findings) >= MAX_FINDINGS
-            sender.send((outcome, case, is_complete))
+            if is_complete or outcome.cases % every == 0:
+                sender.send((outcome, case, is_complete))
             if is_complete:
                 break
 

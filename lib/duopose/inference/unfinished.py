@@ -181,4 +181,7 @@ def _array(values: Any) -> np.ndarray | None:
     dtype, shape, flat = values
     if dtype not in NUMBER_TYPES:
         raise ValueError(f"{dtype} is no type of number here")
-    return np.array(flat, dtype=dtype).reshape(shape)
+    array = np.array(flat, dtype=dtype).reshape(shape)
+    if not np.isfinite(array).all():
+        raise ValueError("a value that is too large")
+    return array
