@@ -32,6 +32,9 @@ MAX_FINDINGS = 30  # kinds, after which a target ends
 MAX_RESTARTS = 60  # two for each case that has ended its process
 REPORT_EVERY = 50  # cases after which a process reports
 
+# Cases are written by the thousand, some readers wait until they are on the disk: in memory, then.
+SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
 READ = "read"
 REFUSED = "refused"
 
@@ -228,7 +231,7 @@ def _child(
 ) -> None:
     """Sends the outcome so far after `every` cases; what comes later is lost if a case kills it."""
     torch.set_num_threads(1)
-    with TemporaryDirectory(prefix="duopose_fuzz_") as name:
+    with TemporaryDirectory(prefix="duopose_fuzz_", dir=SCRATCH) as name:
         folder = Path(name)
         target = make_target(folder)
         outcome = Outcome(target.name, start_memory=peak_memory())
