@@ -61,6 +61,17 @@ def test_a_calibration_of_another_skeleton() -> None:
         build_decoder(cfg, CROWDPOSE, tiny_calibration())
 
 
+@pytest.mark.parametrize(("value", "is_allowed"), [(50, True), (51, False), (444, False)])
+def test_the_radius_of_filling(value: int, is_allowed: bool) -> None:
+    """At 444 the tags around 300 peaks took 1.8 GB."""
+    words = ["TEST.FILL_RADIUS", value]
+    if is_allowed:
+        assert load_config(None, words).TEST.FILL_RADIUS == value
+    else:
+        with pytest.raises(UserError, match="FILL_RADIUS"):
+            load_config(None, words)
+
+
 # ---- exported files ----
 
 

@@ -16,6 +16,7 @@ from tests.fuzz.fuzz_target import Target
 QUICK_CASES = 1500  # of all readers together
 SLOW_CASES = 20_000
 SEED = 20
+SLOW_SEED = 1  # the first cases of the long run of docs/reliability.md
 
 
 def kinds(outcome: Outcome) -> list[str]:
@@ -35,7 +36,7 @@ def test_a_few_cases(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_thousands_of_cases(name: str) -> None:
     needs_onnx(name)
-    outcome = run_guarded(TARGETS[name][0], name, SEED, range(cases_of(name, SLOW_CASES)))
+    outcome = run_guarded(TARGETS[name][0], name, SLOW_SEED, range(cases_of(name, SLOW_CASES)))
     assert not kinds(outcome)
     assert outcome.cases == outcome.read + outcome.refused == cases_of(name, SLOW_CASES)
 

@@ -237,7 +237,7 @@ TEST = (
     Setting(
         "TEST.FILL_RADIUS",
         1,
-        whole_number(0, 1000),
+        whole_number(0, 50),
         "Filling: radius, in tag map cells, round a peak in which the tag of a second person is "
         "looked for.",
         field="fill_radius",
