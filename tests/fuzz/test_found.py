@@ -66,7 +66,8 @@ def test_the_radius_of_filling(value: int, is_allowed: bool) -> None:
     """At 444 the tags around 300 peaks took 1.8 GB."""
     words = ["TEST.FILL_RADIUS", value]
     if is_allowed:
-        assert load_config(None, words).TEST.FILL_RADIUS == value
+        cfg = load_config(None, words)
+        assert value == cfg.TEST.FILL_RADIUS
     else:
         with pytest.raises(UserError, match="FILL_RADIUS"):
             load_config(None, words)
