@@ -305,6 +305,4 @@ def test_w32(name: str, method: str, write_model: Callable[..., Path], tmp_path:
     result = export_model(source, name, repeats=5)
     assert max(one.value for one in result.maps) <= 1e-4
     assert result.people.num_different == 0
-    assert result.speed is not None
-    if name == "onnx":
-        assert result.speed.exported_ms < result.speed.torch_ms
+    assert result.speed is not None  # the ratio is in docs/deploy.md: no test depends on time
