@@ -79,6 +79,8 @@ def run_stage(name: str, options: list[str]) -> tuple[list[Row], str]:
     add_common_arguments(parser)
     stage.add_arguments(parser)
     args = parser.parse_args(options)
+    if args.repeats < 1:
+        raise UserError(f"--repeats {args.repeats}: a median needs 1 or more")
 
     rows = []
     with limit_threads(args.threads):

@@ -230,6 +230,11 @@ def test_the_tool_names_its_stages(
         assert stage in printed.out + printed.err
 
 
+def test_no_repeats_are_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.main(["decode", "--repeats", "-1"]) == 2
+    assert "-1" in capsys.readouterr().err
+
+
 def test_the_tool_writes_rows(tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
     options = ("--images", "3", "--detections", "2", "--repeats", "1", "--json", str(file))
