@@ -40,7 +40,7 @@ def write_atomically(
             keep_previous(path, previous)
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename is None:  # as of a full disk
+        if error.errno and error.filename is None:  # as of a full disk
             error.filename = str(path)
         raise
     finally:
