@@ -123,6 +123,15 @@ def is_outside_name(name: str) -> bool:
     return name.startswith(("/", "\\")) or ".." in parts or name[1:2] == ":" or "\0" in name
 
 
+def open_own(path: Path) -> BinaryIO:
+    """A file that a run has written, opened for reading.
+
+    OSError where the path is a link, which somebody else may have put there to lead elsewhere, a
+    FIFO, a device, a socket or a folder.
+    """
+    return os.fdopen(_open_own(path, os.O_RDONLY), "rb")
+
+
 def open_to_append(path: Path) -> int:
     """A descriptor to append to a file, which is made where it is missing.
 

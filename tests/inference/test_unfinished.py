@@ -77,6 +77,19 @@ def test_finished_images_come_back_with_every_bit(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with UnfinishedFile(tmp_path / "other", "key", 0) as file:
+        file.append(result(1, 2, True))
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "unfinished_0.jsonl").symlink_to(tmp_path / "other" / "unfinished_0.jsonl")
+
+    assert count_finished(folder) == 0
+    assert take_over(folder, "key") == []
+    assert count_finished(tmp_path / "other") == 1
+
+
 def test_the_key_depends_on_every_value() -> None:
     record = {"flip": True, "scales": [1.0], "test_settings": {"NMS": 5}}
     other = record | {"test_settings": {"NMS": 7}}

@@ -21,7 +21,7 @@ import numpy as np
 import orjson
 
 from duopose.files import write_atomically
-from duopose.regular_files import open_regular, open_to_append
+from duopose.regular_files import open_own, open_to_append
 from duopose.types import ImageResult, Poses
 
 PATTERN = "unfinished_*.jsonl"
@@ -64,7 +64,7 @@ def count_finished(folder: Path) -> int:
     """Images in the files, without reading them in full."""
     count = 0
     for file in folder.glob(PATTERN):
-        with suppress(OSError), open_regular(file) as lines:
+        with suppress(OSError), open_own(file) as lines:
             count += max(sum(1 for line in _lines_of(lines)) - 1, 0)
     return count
 
@@ -126,7 +126,7 @@ def _array_values(array: np.ndarray | None) -> tuple[str, Sequence[int], np.ndar
 def _read(file: Path, key: str) -> list[ImageResult]:
     """The results of a file with this key, up to the first damaged line."""
     results: list[ImageResult] = []
-    with suppress(OSError), open_regular(file) as content:
+    with suppress(OSError), open_own(file) as content:
         lines = _lines_of(content)
         if _content(next(lines, b"")) != key:
             return []

@@ -43,7 +43,7 @@ def open_runner(folder: Path) -> Iterator[Runner]:
     canary = folder / "canary"
     box.inside.mkdir(parents=True)
     make_canary(box.outside)
-    with Watcher(box, folder / "zygote.log") as watcher:
+    with Watcher(box, folder / "fork_server.log") as watcher:
         make_template(watcher)
         shutil.move(box.inside, template)
         shutil.move(box.outside, canary)

@@ -92,15 +92,15 @@ class Ended:
 
 
 class Watcher:
-    """Calls tools in a box through a zygote, and watches the canary; a context manager."""
+    """Calls tools in a box through a fork server, and watches the canary; a context manager."""
 
     def __init__(self, box: Box, log: Path) -> None:
         self.box = box
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
                        "PYTHONPATH": str(PROJECT / "lib")}  # fmt: skip
         with log.open("wb") as errors:
-            self._zygote = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("zygote.py"))],
+            self._server = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("fork_server.py"))],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment,
             )  # fmt: skip
         assert self._answer() == b"ready\n", log.read_text()
@@ -117,9 +117,9 @@ class Watcher:
 
         before = listing(self.box.outside)
         with Inotify(self.box.outside) as events:
-            assert self._zygote.stdin is not None
-            self._zygote.stdin.write(json.dumps(call).encode() + b"\n")
-            self._zygote.stdin.flush()
+            assert self._server.stdin is not None
+            self._server.stdin.write(json.dumps(call).encode() + b"\n")
+            self._server.stdin.flush()
             answer = json.loads(self._answer())
             touched = events.names()
         if listing(self.box.outside) != before:
@@ -129,16 +129,16 @@ class Watcher:
                      leaks=files_with_token(root))  # fmt: skip
 
     def _answer(self) -> bytes:
-        assert self._zygote.stdout is not None
-        return self._zygote.stdout.readline()
+        assert self._server.stdout is not None
+        return self._server.stdout.readline()
 
     def __enter__(self) -> Watcher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._zygote.stdin is not None
-        self._zygote.stdin.close()
-        self._zygote.wait()
+        assert self._server.stdin is not None
+        self._server.stdin.close()
+        self._server.wait()
 
 
 def text_of(path: Path) -> str:
