@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 
@@ -32,11 +35,25 @@ def test_a_few_cases(tmp_path: Path, name: str) -> None:
     assert not kinds(outcome)
 
 
+@pytest.fixture(scope="module")
+def clean_process() -> Iterator[Executor]:
+    """A process without the threads of libraries that other tests have used.
+
+    `run_guarded` forks; a fork of a process whose evaluation library has threads would hang.
+    """
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        yield pool
+
+
+def run_slow_cases(name: str) -> Outcome:
+    return run_guarded(TARGETS[name][0], name, SLOW_SEED, range(cases_of(name, SLOW_CASES)))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
-def test_thousands_of_cases(name: str) -> None:
+def test_thousands_of_cases(name: str, clean_process: Executor) -> None:
     needs_onnx(name)
-    outcome = run_guarded(TARGETS[name][0], name, SLOW_SEED, range(cases_of(name, SLOW_CASES)))
+    outcome = clean_process.submit(run_slow_cases, name).result()
     assert not kinds(outcome)
     assert outcome.cases == outcome.read + outcome.refused == cases_of(name, SLOW_CASES)
 
