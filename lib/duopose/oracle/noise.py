@@ -3,7 +3,7 @@
 `maps`, `displaced` and `misses` simulate one kind of error each. Their sizes define the test, they
 are not fitted to a network. The figures in docs/measurements/decoder.md, those of the public code
 included, are for these sizes. `learned` has all errors together, with sizes that were measured on
-trained networks; that page compares both.
+trained networks; docs/measurements/offsets_and_heatmaps.md compares it with them.
 """
 
 from __future__ import annotations
