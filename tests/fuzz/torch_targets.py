@@ -184,7 +184,7 @@ def checkpoint_target(folder: Path) -> Target:
     content = state.checkpoint_content(context)
     content |= {"format": FORMAT, "config": config_text(cfg), "metrics_csv_bytes": 0}
     content |= {"skeleton": skeleton_to_dict(COCO), "torchrun": ""}
-    content = json_like(content)
+    content = copied(content)  # dicts for other mappings
 
     def use(path: Path) -> None:
         torchrun_id_in(path)
@@ -204,12 +204,3 @@ def update(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     loss.backward()
     optimizer.step()
     optimizer.zero_grad()
-
-
-def json_like(value: Any) -> Any:
-    """Mappings and tuples as dicts and lists, so that all of them are changed."""
-    if isinstance(value, dict):
-        return {key: json_like(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [json_like(entry) for entry in value]
-    return value

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.fuzz.tree_changes import copied
 from tests.training.tiny_train import folder_of, tiny_config, train_here
 from torch import nn
 
@@ -75,15 +76,6 @@ CHANGES: dict[str, Change] = {
     "negative bytes": lambda c: c.update(metrics_csv_bytes=-5),
     "another format": lambda c: c.update(format=[1]),
 }
-
-
-def copied(value: Any) -> Any:
-    """Containers anew, so that a change is seen by its own case alone."""
-    if isinstance(value, dict):
-        return {key: copied(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [copied(entry) for entry in value]
-    return value
 
 
 @pytest.mark.parametrize("name", CHANGES)
